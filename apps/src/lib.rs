@@ -1,0 +1,2 @@
+//! The programs.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! wirestack
+fn main() {}

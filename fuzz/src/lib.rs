@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Fuzz targets; see `fuzz_targets`.

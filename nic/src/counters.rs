@@ -1,0 +1,111 @@
+//! What a device counts.
+
+use std::fmt;
+
+/// Counts of one device since it was opened. All are monotonic.
+///
+/// A frame is in exactly one of the fields of its direction: what was delivered or sent is in
+/// `*_frames`, each way of losing one has a field of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Frames lent to a closure.
+    pub rx_frames: u64,
+    /// Bytes of those frames.
+    pub rx_bytes: u64,
+    /// Frames for which the kernel had no room in the RX ring (PACKET_STATISTICS, `tp_drops`).
+    pub rx_ring_full: u64,
+    /// Of `rx_frames`, those larger than a ring slot, fetched whole by `recv`.
+    pub rx_oversize: u64,
+    /// Frames larger than a slot of which the kernel kept no whole copy (receive buffer full).
+    pub rx_truncated: u64,
+    /// Slots whose offsets or lengths, written by the kernel, pointed outside the slot.
+    pub rx_malformed: u64,
+    /// Of `rx_frames`, those whose checksum was absent and was filled in.
+    pub rx_checksum_filled: u64,
+    /// Frames that were not for us on an address shared with the kernel.
+    pub rx_not_ours: u64,
+    /// Frames handed to the kernel (or to the peer, or to the inner device's queue).
+    pub tx_frames: u64,
+    /// Bytes of those frames.
+    pub tx_bytes: u64,
+    /// Frames that the kernel refused (TP_STATUS_WRONG_FORMAT).
+    pub tx_rejected: u64,
+    /// Frames longer than a ring slot can hold; never handed to the kernel.
+    pub tx_oversize: u64,
+    /// Times that a token was refused because all slots were in flight: back pressure, not loss.
+    pub tx_ring_full: u64,
+    /// System calls that handed frames to the kernel.
+    pub tx_kicks: u64,
+    /// Frames that an impairment dropped, either direction.
+    pub impaired_dropped: u64,
+    /// Copies that an impairment added, either direction.
+    pub impaired_duplicated: u64,
+    /// Frames whose bytes an impairment changed, either direction.
+    pub impaired_corrupted: u64,
+    /// Frames that an impairment let others overtake, either direction.
+    pub impaired_reordered: u64,
+    /// Frames that a capture could not write (disk full); they were delivered all the same.
+    pub capture_lost: u64,
+}
+
+impl Counters {
+    /// Name and value of every counter, in the order of the fields.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self {
+            rx_frames,
+            rx_bytes,
+            rx_ring_full,
+            rx_oversize,
+            rx_truncated,
+            rx_malformed,
+            rx_checksum_filled,
+            rx_not_ours,
+            tx_frames,
+            tx_bytes,
+            tx_rejected,
+            tx_oversize,
+            tx_ring_full,
+            tx_kicks,
+            impaired_dropped,
+            impaired_duplicated,
+            impaired_corrupted,
+            impaired_reordered,
+            capture_lost,
+        } = *self;
+        [
+            ("rx_frames", rx_frames),
+            ("rx_bytes", rx_bytes),
+            ("rx_ring_full", rx_ring_full),
+            ("rx_oversize", rx_oversize),
+            ("rx_truncated", rx_truncated),
+            ("rx_malformed", rx_malformed),
+            ("rx_checksum_filled", rx_checksum_filled),
+            ("rx_not_ours", rx_not_ours),
+            ("tx_frames", tx_frames),
+            ("tx_bytes", tx_bytes),
+            ("tx_rejected", tx_rejected),
+            ("tx_oversize", tx_oversize),
+            ("tx_ring_full", tx_ring_full),
+            ("tx_kicks", tx_kicks),
+            ("impaired_dropped", impaired_dropped),
+            ("impaired_duplicated", impaired_duplicated),
+            ("impaired_corrupted", impaired_corrupted),
+            ("impaired_reordered", impaired_reordered),
+            ("capture_lost", capture_lost),
+        ]
+        .into_iter()
+    }
+}
+
+/// `name=value` of every counter that is not zero, on one line.
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, value) in self.named().filter(|&(_, value)| value != 0) {
+            write!(f, "{separator}{name}={value}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}

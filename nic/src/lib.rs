@@ -1,0 +1,86 @@
+//! Frames between the Linux kernel and a slice.
+//!
+//! Every device here implements [`smoltcp::phy::Device`], so any user of smoltcp can take it as it is,
+//! and [`Nic`], which adds what an event loop needs: sleep until something happens, hand a batch of
+//! frames to the kernel with one system call, and tell the state of the link.
+//!
+//! ```text
+//!   kernel ── RX ring ──▶ RxToken: a frame, lent to a closure while the slot is ours
+//!   kernel ◀── TX ring ── TxToken: written in place; one `flush` a turn kicks them all
+//! ```
+//!
+//! The modules, in the order in which a frame meets them:
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`af_packet`] | `AfPacket`: TPACKET_V2 rings, opened in named steps |
+//! | [`config`] | ring geometry, checked before the kernel sees it |
+//! | [`offload`] | what the kernel left undone in a frame: absent checksums |
+//! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
+//! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
+//! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
+//! | [`wait`], [`counters`], [`error`] | the loop's clock and wakers, what is counted, what can fail |
+//!
+//! What this crate does not know: addresses of its user, sockets, retransmission. It does not start
+//! threads and keeps no global state. Unsafe code is in the private modules `shm` (mapped memory) and
+//! `sys` (system calls), and nowhere else.
+#![deny(unsafe_code)]
+
+use smoltcp::phy::Device;
+use smoltcp::time::Instant;
+
+pub mod counters;
+pub mod error;
+pub mod wait;
+
+pub use counters::Counters;
+pub use error::LinkError;
+pub use wait::{Wake, Waker};
+
+/// A device that an event loop can drive: smoltcp's [`Device`], and how to sleep, flush and look.
+///
+/// A turn of a loop is: receive a burst through [`Device::receive`], let the stack answer through
+/// [`Device::transmit`], [`flush`](Nic::flush) once, then [`wait`](Nic::wait) until the stack's next
+/// deadline. Devices around devices (`Impair`, `Capture`) forward these calls.
+pub trait Nic: Device {
+    /// Sleeps until a frame may be there, a [`Waker`] was called, the link changed, or `deadline`
+    /// (a point on the clock of [`wait::now`]; `None`: no deadline) has come.
+    ///
+    /// Frames that were written and not flushed are flushed first. May return early; a caller looks
+    /// at the device again in any case. With a deadline that has passed it only looks and does not
+    /// sleep.
+    ///
+    /// # Errors
+    /// [`LinkError::Down`]: the interface is down. The call has slept a short while, at most until the
+    /// deadline; frames stay queued and the caller goes on. [`LinkError::Gone`]: the interface does
+    /// not exist any more; no frame will ever come.
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError>;
+
+    /// Hands all frames written since the last call to the kernel, with one system call if it takes
+    /// them all. What it does not take now stays queued and is offered again by the next call.
+    ///
+    /// # Errors
+    /// As for [`wait`](Nic::wait).
+    fn flush(&mut self) -> Result<(), LinkError>;
+
+    /// Whether the link carries frames now.
+    fn link_state(&mut self) -> LinkState;
+
+    /// What this device has counted since it was opened.
+    fn counters(&mut self) -> Counters;
+
+    /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).
+    fn waker(&self) -> Waker;
+}
+
+/// What [`Nic::link_state`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Frames flow.
+    Up,
+    /// The interface is down or has no carrier; it may come back.
+    Down,
+    /// The interface was removed.
+    Gone,
+}

@@ -1,0 +1,2 @@
+//! wirestack
+#![forbid(unsafe_code)]
