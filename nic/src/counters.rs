@@ -21,6 +21,8 @@ pub struct Counters {
     pub rx_truncated: u64,
     /// Slots whose offsets or lengths, written by the kernel, pointed outside the slot.
     pub rx_malformed: u64,
+    /// Frames of a VLAN; the kernel took the tag out, and untagged they would be somebody else's.
+    pub rx_tagged: u64,
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
     /// Frames that were not for us on an address shared with the kernel.
@@ -59,6 +61,7 @@ impl Counters {
             rx_oversize,
             rx_truncated,
             rx_malformed,
+            rx_tagged,
             rx_checksum_filled,
             rx_not_ours,
             tx_frames,
@@ -80,6 +83,7 @@ impl Counters {
             ("rx_oversize", rx_oversize),
             ("rx_truncated", rx_truncated),
             ("rx_malformed", rx_malformed),
+            ("rx_tagged", rx_tagged),
             ("rx_checksum_filled", rx_checksum_filled),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
@@ -95,6 +99,36 @@ impl Counters {
             ("capture_lost", capture_lost),
         ]
         .into_iter()
+    }
+}
+
+/// The sum, counter by counter: of two halves of a device, or of several devices.
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rx_frames: self.rx_frames + other.rx_frames,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_ring_full: self.rx_ring_full + other.rx_ring_full,
+            rx_oversize: self.rx_oversize + other.rx_oversize,
+            rx_truncated: self.rx_truncated + other.rx_truncated,
+            rx_malformed: self.rx_malformed + other.rx_malformed,
+            rx_tagged: self.rx_tagged + other.rx_tagged,
+            rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
+            rx_not_ours: self.rx_not_ours + other.rx_not_ours,
+            tx_frames: self.tx_frames + other.tx_frames,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_rejected: self.tx_rejected + other.tx_rejected,
+            tx_oversize: self.tx_oversize + other.tx_oversize,
+            tx_ring_full: self.tx_ring_full + other.tx_ring_full,
+            tx_kicks: self.tx_kicks + other.tx_kicks,
+            impaired_dropped: self.impaired_dropped + other.impaired_dropped,
+            impaired_duplicated: self.impaired_duplicated + other.impaired_duplicated,
+            impaired_corrupted: self.impaired_corrupted + other.impaired_corrupted,
+            impaired_reordered: self.impaired_reordered + other.impaired_reordered,
+            capture_lost: self.capture_lost + other.capture_lost,
+        }
     }
 }
 

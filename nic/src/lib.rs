@@ -30,12 +30,22 @@
 use smoltcp::phy::Device;
 use smoltcp::time::Instant;
 
+pub mod af_packet;
+pub mod config;
 pub mod counters;
 pub mod error;
+pub mod link;
+pub mod offload;
 pub mod wait;
 
+mod shm;
+mod sys;
+
+pub use af_packet::AfPacket;
+pub use config::{AfPacketConfig, RingGeometry};
 pub use counters::Counters;
-pub use error::LinkError;
+pub use error::{LinkError, OpenError};
+pub use link::Interface;
 pub use wait::{Wake, Waker};
 
 /// A device that an event loop can drive: smoltcp's [`Device`], and how to sleep, flush and look.

@@ -1,0 +1,8 @@
+//! Memory that the kernel and we write in turn. With `sys`, the only place of unsafe code.
+#![allow(unsafe_code)]
+
+mod region;
+mod slots;
+
+pub(crate) use region::Region;
+pub(crate) use slots::{Side, Slot, SlotRing};

@@ -1,0 +1,111 @@
+//! A packet socket: packet(7).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::checked;
+
+/// An open packet socket that sees whole frames (SOCK_RAW).
+#[derive(Debug)]
+pub(crate) struct PacketSocket(OwnedFd);
+
+impl PacketSocket {
+    /// Opens a socket that receives nothing until it is bound (protocol 0).
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW in the user namespace that owns the network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: socket(2) has no preconditions.
+        let descriptor = checked(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: the descriptor was just opened, and nobody else knows it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Sets an option of SOL_PACKET whose value is an `int`.
+    pub(crate) fn set_packet_option(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, option, &value)
+    }
+
+    /// Sets an option of SOL_SOCKET whose value is an `int`.
+    pub(crate) fn set_socket_option(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, option, &value)
+    }
+
+    /// Makes a ring: `option` is PACKET_RX_RING or PACKET_TX_RING.
+    ///
+    /// # Errors
+    /// EINVAL: the geometry breaks a rule. ENOMEM: the kernel has no memory for the blocks.
+    pub(crate) fn set_ring(&self, option: libc::c_int, ring: &libc::tpacket_req) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, option, ring)
+    }
+
+    fn set<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+        let len = size_of::<T>() as libc::socklen_t;
+        let value = std::ptr::from_ref(value).cast();
+        // SAFETY: `value` points to `len` initialised bytes (an `int` or a `tpacket_req`, neither of
+        // which has padding), borrowed for the call.
+        checked(unsafe { libc::setsockopt(self.0.as_raw_fd(), level, option, value, len) })?;
+        Ok(())
+    }
+
+    /// Packets seen and dropped since the last call, which this call sets back to zero
+    /// (PACKET_STATISTICS).
+    pub(crate) fn take_statistics(&self) -> io::Result<libc::tpacket_stats> {
+        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+        let value = (&raw mut stats).cast();
+        // SAFETY: `value` points to `len` writable bytes, both borrowed for the call.
+        checked(unsafe { libc::getsockopt(self.0.as_raw_fd(), level, option, value, &raw mut len) })?;
+        Ok(stats)
+    }
+
+    /// The error that waits on the socket, if any; taking it clears it (SO_ERROR).
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let mut error: libc::c_int = 0;
+        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_ERROR);
+        let value = (&raw mut error).cast();
+        // SAFETY: `value` points to `len` writable bytes, both borrowed for the call.
+        checked(unsafe { libc::getsockopt(self.0.as_raw_fd(), level, option, value, &raw mut len) })?;
+        Ok((error != 0).then(|| io::Error::from_raw_os_error(error)))
+    }
+
+    /// Binds to an interface, for frames of every protocol (ETH_P_ALL).
+    pub(crate) fn bind(&self, interface_index: i32) -> io::Result<()> {
+        // SAFETY: `sockaddr_ll` is integers and an array, for which zeroes are a valid value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = interface_index;
+        let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        let address = (&raw const address).cast();
+        // SAFETY: `address` points to `len` initialised bytes, alive for the call.
+        checked(unsafe { libc::bind(self.0.as_raw_fd(), address, len) })?;
+        Ok(())
+    }
+
+    /// Lets the kernel take what waits in the TX ring; does not wait for room. Returns the bytes taken.
+    pub(crate) fn kick(&self) -> io::Result<usize> {
+        // SAFETY: a null buffer of length 0 is not read; with a TX ring the kernel reads the ring.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Takes one frame from the socket's queue; does not wait. Returns its whole length, which may
+    /// exceed the buffer (MSG_TRUNC).
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        let start = buffer.as_mut_ptr().cast();
+        // SAFETY: the buffer is borrowed mutably for the call, with its own length.
+        let received = unsafe { libc::recv(self.0.as_raw_fd(), start, buffer.len(), flags) };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
