@@ -62,7 +62,7 @@ pub trait Nic: Device {
     /// sleep.
     ///
     /// # Errors
-    /// [`LinkError::Down`]: the interface is down. The call has slept a short while, at most until the
+    /// [`LinkError::Down`]: the interface is down. The call has slept a short while, whatever the
     /// deadline; frames stay queued and the caller goes on. [`LinkError::Gone`]: the interface does
     /// not exist any more; no frame will ever come.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError>;

@@ -78,12 +78,12 @@ impl AfPacket<'_> {
         has_room
     }
 
-    /// Sleeps until the link may be back.
-    fn wait_for_link(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError> {
+    /// Sleeps until the link may be back. No deadline ends it: nothing could be sent, and a loop whose
+    /// next segment is due would spin.
+    fn wait_for_link(&mut self) -> Result<Wake, LinkError> {
         // The kernel tells a socket that its interface went down, but not that it is up again.
         let look_again = wait::now() + LINK_CHECK_INTERVAL;
-        let deadline = deadline.map_or(look_again, |deadline| deadline.min(look_again));
-        let (_, wake) = wait::sleep(None, &self.link.waker, Some(deadline));
+        let (_, wake) = wait::sleep(None, &self.link.waker, Some(look_again));
         self.link.check(&self.interface).map(|()| wake)
     }
 }
@@ -161,23 +161,23 @@ impl Nic for AfPacket<'_> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError> {
         match self.flush() {
             Ok(()) => {}
-            Err(LinkError::Down) => return self.wait_for_link(deadline),
+            Err(LinkError::Down) => return self.wait_for_link(),
             Err(LinkError::Gone) => return Err(LinkError::Gone),
         }
         if self.rx.has_filled_slot() && !self.link.starved {
             return Ok(Wake::Ready);
         }
-        let mut interest = PollFlags::empty();
-        if !self.rx.has_filled_slot() {
-            interest |= PollFlags::POLLIN;
-        }
-        if self.link.starved {
-            interest |= PollFlags::POLLOUT;
-        }
-        // Frames that the kernel did not take (no memory, a full queue) are offered again soon; there
-        // is no event for it.
-        let retry = (self.tx.queued() > 0).then(|| wait::now() + KICK_RETRY_INTERVAL);
-        let until = [deadline, retry].into_iter().flatten().min();
+        let retry = Some(wait::now() + KICK_RETRY_INTERVAL);
+        let (interest, until) = if self.link.starved {
+            // What the loop wants to do now needs a free slot, and so does receiving: its deadline says
+            // nothing. A bound, because not every device tells when it is done with a frame.
+            (PollFlags::POLLOUT, retry)
+        } else {
+            // Frames that the kernel did not take (no memory, a full queue) are offered again soon;
+            // there is no event for it.
+            let retry = retry.filter(|_| self.tx.queued() > 0);
+            (PollFlags::POLLIN, [deadline, retry].into_iter().flatten().min())
+        };
         let (events, wake) = wait::sleep(Some((self.link.socket.as_fd(), interest)), &self.link.waker, until);
         self.link.starved = false;
         if events.contains(PollFlags::POLLERR) {

@@ -1,0 +1,201 @@
+//! A host on smoltcp's `Interface` and sockets.
+//!
+//! One [`Host`] is one device, its addresses, and the applications on them. It is driven by its owner:
+//! [`Host::turn`] does everything that is to be done at a point in time and tells the next one;
+//! [`Host::run`] is that in a loop with the device's sleep.
+//!
+//! What smoltcp lacks and this module adds: a listener that accepts many connections (spare sockets,
+//! replenished after every frame), bounded turns, timeouts of handshakes, sockets used again. What it
+//! cannot add: each frame costs time in proportion to the number of sockets, and loss recovery,
+//! congestion control and resistance to hostile peers are those of smoltcp. So this engine is for a
+//! first light, for comparisons and for friendly networks; see `sockets_max`.
+
+mod conn;
+mod connect;
+mod listen;
+mod turn;
+mod udp;
+
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::Medium;
+use smoltcp::socket::tcp;
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv6Address};
+use wirestack_nic::wait;
+use wirestack_nic::{LinkError, Nic};
+
+use crate::config::HostConfig;
+use crate::error::ConfigError;
+
+pub use conn::{Conn, Handler};
+pub use udp::{Datagrams, Peer};
+
+use conn::Connection;
+use listen::Listener;
+use udp::UdpPort;
+
+/// A TCP/IP host on one device. `'a` is the life of borrowed storage and of the applications.
+pub struct Host<'a, N> {
+    nic: N,
+    iface: Interface,
+    sockets: SocketSet<'a>,
+    listeners: Vec<Listener<'a>>,
+    connections: Vec<Connection<'a>>,
+    udp_ports: Vec<UdpPort<'a>>,
+    /// Sockets that are in no list: used again before new ones are made.
+    idle: Vec<smoltcp::iface::SocketHandle>,
+    /// Sockets in `sockets`, in whatever list.
+    sockets_made: usize,
+    ports: connect::PortChooser,
+    limits: Limits,
+    stats: HostStats,
+}
+
+/// The limits of a [`HostConfig`] that are needed after the start.
+#[derive(Debug, Clone)]
+struct Limits {
+    sockets_max: usize,
+    recv_buffer_bytes: usize,
+    send_buffer_bytes: usize,
+    handshake_timeout: smoltcp::time::Duration,
+    user_timeout: smoltcp::time::Duration,
+}
+
+/// What a host has counted since it was made. All are monotonic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostStats {
+    /// Connections that peers opened to us and whose handshake is complete.
+    pub accepted: u64,
+    /// Connections that we opened and whose handshake is complete.
+    pub connected: u64,
+    /// Handshakes that took longer than `handshake_timeout`.
+    pub handshakes_timed_out: u64,
+    /// Connections in TIME-WAIT, or half-open ones, that were ended early for want of sockets.
+    pub recycled: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+}
+
+impl<'a, N: Nic> Host<'a, N> {
+    /// Makes a host on a device. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The first field of the configuration that is out of its bounds.
+    pub fn new(mut nic: N, config: HostConfig<'a>) -> Result<Self, ConfigError> {
+        config.check()?;
+        let hardware = match nic.capabilities().medium {
+            Medium::Ethernet => HardwareAddress::Ethernet(config.mac),
+            Medium::Ip => HardwareAddress::Ip,
+        };
+        let mut iface_config = Config::new(hardware);
+        iface_config.random_seed = config.seed;
+        let mut iface = Interface::new(iface_config, &mut nic, Instant::ZERO);
+        iface.update_ip_addrs(|addresses| {
+            // The table has room for one more than ADDRESSES_MAX, which `check` has seen to.
+            for &address in config.addresses.iter().chain(&link_local(&config)) {
+                let _ = addresses.push(address);
+            }
+        });
+        for &gateway in &config.gateways {
+            // One route for each version, which `check` has seen to; the table has room for both.
+            let _ = match gateway {
+                std::net::IpAddr::V4(gateway) => iface.routes_mut().add_default_ipv4_route(gateway),
+                std::net::IpAddr::V6(gateway) => iface.routes_mut().add_default_ipv6_route(gateway),
+            };
+        }
+        Ok(Self {
+            nic,
+            iface,
+            ports: connect::PortChooser::new(config.source_ports, config.seed),
+            sockets: SocketSet::new(config.sockets),
+            listeners: Vec::new(),
+            connections: Vec::new(),
+            udp_ports: Vec::new(),
+            idle: Vec::new(),
+            sockets_made: 0,
+            limits: Limits {
+                sockets_max: config.sockets_max,
+                recv_buffer_bytes: config.recv_buffer_bytes,
+                send_buffer_bytes: config.send_buffer_bytes,
+                handshake_timeout: config.handshake_timeout,
+                user_timeout: config.user_timeout,
+            },
+            stats: HostStats::default(),
+        })
+    }
+
+    /// Turns and sleeps until `stop` says so; it is asked once a turn, and after each wake-up of the
+    /// device's waker. An interface that is down is waited for.
+    ///
+    /// # Errors
+    /// [`LinkError::Gone`]: the interface was removed.
+    pub fn run(&mut self, mut stop: impl FnMut(&mut Self) -> bool) -> Result<(), LinkError> {
+        while !stop(self) {
+            let deadline = self.turn(wait::now());
+            match self.nic.wait(deadline) {
+                Ok(_) | Err(LinkError::Down) => {}
+                Err(LinkError::Gone) => return Err(LinkError::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops listening and closes every connection: what was written is still sent, then a FIN.
+    /// [`is_quiet`](Self::is_quiet) tells when that is done.
+    pub fn close(&mut self) {
+        for listener in std::mem::take(&mut self.listeners) {
+            if let Some(handle) = listener.into_spare() {
+                self.retire(handle);
+            }
+        }
+        for connection in &self.connections {
+            self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).close();
+        }
+    }
+
+    /// Whether no connection has anything left to send or to be acknowledged.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.iter().all(|connection| {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(connection.socket);
+            matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait | tcp::State::FinWait2)
+        })
+    }
+
+    /// Ends every connection at once; the next turn sends a RST for each.
+    pub fn abort(&mut self) {
+        for connection in &self.connections {
+            self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).abort();
+        }
+    }
+
+    /// The device.
+    pub fn nic(&mut self) -> &mut N {
+        &mut self.nic
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> HostStats {
+        self.stats
+    }
+
+    /// Connections that exist now, half-open ones and those in TIME-WAIT included.
+    pub fn connections_len(&self) -> usize {
+        self.connections.len()
+    }
+}
+
+/// The link-local address that every IPv6 node has (RFC 4291 section 2.1), from the MAC address
+/// (appendix A), if the host has IPv6 at all and was not given one.
+fn link_local(config: &HostConfig<'_>) -> Option<IpCidr> {
+    let is_v6 = |cidr: &&IpCidr| matches!(cidr, IpCidr::Ipv6(_));
+    let is_link_local =
+        |cidr: &IpCidr| matches!(cidr.address(), IpAddress::Ipv6(v6) if v6.is_unicast_link_local());
+    if config.addresses.iter().find(is_v6).is_none() || config.addresses.iter().any(is_link_local) {
+        return None;
+    }
+    let identifier = config.mac.as_eui_64()?;
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    octets[8..].copy_from_slice(&identifier);
+    Some(IpCidr::new(Ipv6Address::from(octets).into(), 64))
+}
