@@ -1,2 +1,46 @@
-//! The programs.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
+//! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
+//! | [`echo`], [`http`], [`demo`] | the programs |
+//! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod demo;
+pub mod echo;
+pub mod error;
+pub mod http;
+pub mod serve;
+pub mod setup;
+pub mod testbed;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the program that the arguments name; the first is the program's own name.
+///
+/// No thread may have been started before: `demo` makes a user namespace, which Linux allows to
+/// single-threaded processes only.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let result = cli::parse(args).and_then(|cli| {
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+            .format_timestamp_micros()
+            .init();
+        match cli.command {
+            cli::Command::Demo(args) => demo::run(&args),
+            cli::Command::Echo(args) => echo::run(&args),
+            cli::Command::Http(args) => http::run(&args),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            ExitCode::from(error.status)
+        }
+    }
+}

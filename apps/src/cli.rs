@@ -1,0 +1,242 @@
+//! What a person can write.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use wirestack::config::parse_cidr;
+use wirestack::nic::impair::ImpairSpec;
+use wirestack::nic::suppress::Method;
+use wirestack::{EthernetAddress, IpCidr};
+
+use crate::error::AppError;
+
+/// TCP/IP in user space, over raw frames.
+#[derive(Debug, Parser)]
+#[command(name = "wirestack", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// The program to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The programs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve HTTP and echo on a veth pair of its own and fetch from it with the kernel's TCP; needs no
+    /// arguments and no root
+    Demo(DemoArgs),
+    /// Echo TCP and UDP (RFC 862)
+    Echo(EchoArgs),
+    /// Serve files, or a page about itself, over HTTP
+    Http(HttpArgs),
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Run a shell command at the kernel's end instead, and end with its status; $URL is the page
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+    /// Put the kernel's end into this host's own network namespace and serve until Ctrl-C, so that your
+    /// own curl or browser reaches it; needs root
+    #[arg(long, conflicts_with = "exec")]
+    pub host: bool,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Record the frames that the stack sees, as pcapng
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Make the wire worse, as in loss=1%,delay=10ms (see `http --help`)
+    #[arg(long, value_name = "SPEC")]
+    pub impair: Option<ImpairSpec>,
+}
+
+/// Flags of `echo`.
+#[derive(Debug, Args)]
+pub struct EchoArgs {
+    /// TCP and UDP port
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Where and who.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Flags of `http`.
+#[derive(Debug, Args)]
+pub struct HttpArgs {
+    /// TCP port
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Serve the files below this directory instead of the built-in pages
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where and who.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// Flags of every program that is a host on a network interface.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Device: packet:IFNAME, an Ethernet interface through AF_PACKET rings
+    #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
+    pub nic: NicName,
+    /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; repeatable
+    #[arg(long = "address", value_name = "CIDR", required = true, value_parser = parse_cidr)]
+    pub addresses: Vec<IpCidr>,
+    /// Router for what is on no prefix of ours; one for each IP version
+    #[arg(long = "gateway", value_name = "ADDR")]
+    pub gateways: Vec<IpAddr>,
+    /// Hardware address of the stack [default: the interface's own]
+    #[arg(long, value_name = "ADDR", value_parser = parse_mac)]
+    pub mac: Option<EthernetAddress>,
+    /// How to keep the kernel from answering for our addresses where it would: nft, iptables or none
+    #[arg(long, value_name = "METHOD", default_value = "nft")]
+    pub suppress: Method,
+    /// Print the iptables commands that keep the kernel silent for these addresses, and end
+    #[arg(long)]
+    pub show_recipe: bool,
+    /// Source ports for connections that the stack opens, guarded as a whole on an address that the
+    /// kernel has too
+    #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65535", value_parser = parse_ports)]
+    pub source_ports: RangeInclusive<u16>,
+    /// Slots of the rings as RX,TX; each holds one frame of the MTU
+    #[arg(long, value_name = "RX,TX", default_value = "4096,1024", value_parser = parse_ring_slots)]
+    pub ring_slots: (usize, usize),
+    /// Record the frames that the stack sees, as pcapng
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Make the wire worse in both directions: loss=1%,duplicate=1%,reorder=1%,corrupt=1%,delay=10ms,
+    /// jitter=2ms,rate=100mbit,queue=1000
+    #[arg(long, value_name = "SPEC")]
+    pub impair: Option<ImpairSpec>,
+    /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print the final counters as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A device by kind and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NicName {
+    /// `packet:NAME`: AF_PACKET rings on the interface of that name.
+    Packet(String),
+}
+
+/// Reads the arguments. `--help` and `--version` are errors of status 0, whose message is the text.
+///
+/// # Errors
+/// Everything else is one line and status 2.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> {
+    Cli::try_parse_from(args).map_err(|error| {
+        let text = error.render().to_string();
+        if error.exit_code() == 0 {
+            return AppError { message: text, status: 0 };
+        }
+        AppError::usage(one_line(&text))
+    })
+}
+
+/// clap's report without its second half (usage, "for more information"), joined to one line.
+fn one_line(report: &str) -> String {
+    let lines = report.lines().map(str::trim).take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    // Without arguments clap answers with the help text, which is more than a line.
+    if line.len() > 400 { "no program given; demo, echo or http (see --help)".to_owned() } else { line }
+}
+
+fn parse_nic(text: &str) -> Result<NicName, String> {
+    match text.split_once(':') {
+        Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
+        _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
+    }
+}
+
+fn parse_mac(text: &str) -> Result<EthernetAddress, String> {
+    let accepted = "six bytes of a unicast address are accepted, as in 02:00:00:00:00:01";
+    let mac: EthernetAddress = text.parse().map_err(|()| accepted.to_owned())?;
+    if mac.is_unicast() && mac != EthernetAddress([0; 6]) { Ok(mac) } else { Err(accepted.to_owned()) }
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let accepted = "FIRST-LAST within 1-65535 is accepted, as in 61000-65535";
+    let (first, last) = text.split_once('-').ok_or(accepted)?;
+    let first: u16 = first.parse().map_err(|_| accepted)?;
+    let last: u16 = last.parse().map_err(|_| accepted)?;
+    if first == 0 || first > last { Err(accepted.to_owned()) } else { Ok(first..=last) }
+}
+
+fn parse_ring_slots(text: &str) -> Result<(usize, usize), String> {
+    let accepted = "RX,TX is accepted, each 16 to 1048576, as in 4096,1024";
+    let slots = |text: &str| {
+        let slots: usize = text.parse().map_err(|_| accepted)?;
+        if (16..=1 << 20).contains(&slots) { Ok(slots) } else { Err(accepted.to_owned()) }
+    };
+    let (rx, tx) = text.split_once(',').ok_or(accepted)?;
+    Ok((slots(rx)?, slots(tx)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(args: &[&str]) -> AppError {
+        let words = std::iter::once("wirestack").chain(args.iter().copied());
+        parse(words.map(OsString::from)).expect_err("a bad command line")
+    }
+
+    #[test]
+    fn bad_input_is_one_line_that_names_flag_value_and_what_is_accepted() {
+        let http = |rest: &[&'static str]| {
+            let base = ["http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
+            error(&[&base, rest].concat())
+        };
+        let cases: Vec<(AppError, &[&str])> = vec![
+            (error(&[]), &["no program given", "demo, echo or http"]),
+            (error(&["htp"]), &["htp", "http"]),
+            (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
+            (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
+            (error(&["http", "--nic", "eth0", "--address", "10.0.0.2/24"]), &["--nic", "eth0", "packet:IFNAME"]),
+            (error(&["http", "--nic", "packet:", "--address", "10.0.0.2/24"]), &["packet:IFNAME"]),
+            (error(&["http", "--nic", "packet:eth0", "--address", "10.0.0.2"]), &["--address", "10.0.0.2", "prefix length"]),
+            (http(&["--port", "0"]), &["--port", "0", "1..=65535"]),
+            (http(&["--port", "http"]), &["--port", "http"]),
+            (http(&["--gateway", "router"]), &["--gateway", "router"]),
+            (http(&["--mac", "ff:ff:ff:ff:ff:ff"]), &["--mac", "ff:ff:ff:ff:ff:ff", "unicast"]),
+            (http(&["--mac", "1:2:3"]), &["--mac", "1:2:3", "six bytes"]),
+            (http(&["--suppress", "ufw"]), &["--suppress", "ufw", "nft", "iptables", "none"]),
+            (http(&["--source-ports", "70-60"]), &["--source-ports", "70-60", "FIRST-LAST"]),
+            (http(&["--ring-slots", "5"]), &["--ring-slots", "5", "RX,TX"]),
+            (http(&["--ring-slots", "5,4096"]), &["--ring-slots", "5,4096", "16 to 1048576"]),
+            (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
+            (http(&["--seed", "x"]), &["--seed", "x"]),
+            (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
+        ];
+        for (error, words) in cases {
+            assert_eq!(error.status, 2, "{error:?}");
+            assert_eq!(error.message.lines().count(), 1, "{error:?}");
+            for word in words {
+                assert!(error.message.contains(word), "{word:?} is missing in {:?}", error.message);
+            }
+        }
+    }
+
+    #[test]
+    fn help_is_no_error() {
+        for args in [&["--help"][..], &["http", "--help"], &["--version"]] {
+            let help = error(args);
+            assert_eq!(help.status, 0);
+            assert!(help.message.contains("wirestack"));
+        }
+    }
+}
