@@ -30,10 +30,12 @@
 use smoltcp::phy::Device;
 use smoltcp::time::Instant;
 
+pub mod claim;
 pub mod counters;
 pub mod error;
 pub mod wait;
 
+pub use claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 pub use counters::Counters;
 pub use error::LinkError;
 pub use wait::{Wake, Waker};
