@@ -33,6 +33,7 @@ use smoltcp::time::Instant;
 pub mod claim;
 pub mod counters;
 pub mod error;
+pub mod suppress;
 pub mod wait;
 
 pub use claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
