@@ -36,7 +36,6 @@ pub mod error;
 pub mod suppress;
 pub mod wait;
 
-pub use claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 pub use counters::Counters;
 pub use error::LinkError;
 pub use wait::{Wake, Waker};

@@ -18,10 +18,10 @@ pub enum Need {
     /// The kernel is silent for the address as it is.
     None,
     /// The kernel takes packets to the address for its own: it resets connections that it does not
-    /// know, and answers with ICMP. Claim ports ([`Scope::Ports`](crate::Scope::Ports)).
+    /// know, and answers with ICMP. Claim ports ([`Scope::Ports`](crate::claim::Scope::Ports)).
     KernelOwnsAddress,
     /// The kernel forwards packets to the address, or answers that it cannot: forwarding is on, and we
-    /// use the MAC address of the interface. Claim the address ([`Scope::Address`](crate::Scope::Address)).
+    /// use the MAC address of the interface. Claim the address ([`Scope::Address`](crate::claim::Scope::Address)).
     KernelForwards,
 }
 

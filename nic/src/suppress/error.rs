@@ -9,7 +9,7 @@ use std::io;
 pub enum SuppressStep {
     /// Checking a claim: a host's address, ports that are a range, not too many claims.
     Claim,
-    /// Checking the name of the interface.
+    /// Checking the name of the interface, and that it exists.
     Interface,
     /// nft: opening the netlink socket that owns the table.
     Socket,
@@ -83,7 +83,7 @@ impl SuppressError {
             (Table, libc::EOPNOTSUPP | libc::EINVAL) => {
                 Some("a table with an owner needs Linux 5.12 or newer: use the method `iptables`")
             }
-            (Chain, libc::ENOENT | libc::ENODEV) => {
+            (SuppressStep::Interface | Chain, libc::ENOENT | libc::ENODEV) => {
                 Some("`ip link` lists the interfaces of this network namespace")
             }
             (Chain, libc::EOPNOTSUPP) => {

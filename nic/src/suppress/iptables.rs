@@ -51,8 +51,12 @@ impl Rules {
         let marker = sweep::mark(&id)
             .map_err(|error| SuppressError::new(SuppressStep::Marker, sweep::marker_name(&id), error))?;
         for program in Program::ALL {
-            if claims.iter().any(|claim| Program::of(claim.address) == program) {
-                sweep::sweep_with(program)?;
+            let needed = claims.iter().any(|claim| Program::of(claim.address) == program);
+            match sweep::sweep_with(program) {
+                Err(error) if needed => return Err(error),
+                // Perhaps a kernel without IPv6; this guard does not depend on it.
+                Err(error) => log::debug!("{error}"),
+                Ok(_) => {}
             }
         }
         // Dropping `guard` on the way out removes what was inserted so far.

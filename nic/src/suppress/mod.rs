@@ -22,8 +22,9 @@
 //! Later fragments have no ports, so rules on ports let them pass to the kernel. It stays silent: an
 //! ICMP for a reassembly that timed out needs the first fragment, which was dropped.
 //!
-//! What is not done here: ARP and NDP. On a shared address kernel and stack both answer, with the same
-//! MAC address.
+//! What is not done here: ARP and NDP (on a shared address kernel and stack both answer, with the same
+//! MAC address); frames that come in from other interfaces; a check that no program of the kernel
+//! listens on a claimed port (it would hear nothing).
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -32,6 +33,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::net::if_::if_nametoindex;
 
 use crate::claim::{Claim, Scope};
 
@@ -92,8 +95,8 @@ pub struct MethodError {
 
 /// Makes the kernel drop what comes in from `interface` for `claims`, as long as the [`Guard`] lives.
 ///
-/// The rules are made in the network namespace of the calling thread. With no claims, or with
-/// [`Method::None`], nothing is done and no privilege is needed. [`Method::Iptables`] first removes
+/// Install before the first frame is answered. The rules are made in the network namespace of the
+/// calling thread. With no claims, or with [`Method::None`], nothing is done and no privilege is needed. [`Method::Iptables`] first removes
 /// what dead processes left, as [`sweep`] does.
 ///
 /// Our own programs must have their packet socket bound to all protocols (ETH_P_ALL): a socket bound
@@ -103,12 +106,16 @@ pub struct MethodError {
 /// At most [`CLAIMS_MAX`] claims are taken, each on an address of a host and with ports that are a
 /// range. For other errors see [`SuppressStep`]; CAP_NET_ADMIN is needed. Nothing is left behind.
 pub fn install(method: Method, interface: &str, claims: &[Claim]) -> Result<Guard, SuppressError> {
-    check_interface(interface)
-        .map_err(|error| SuppressError::new(SuppressStep::Interface, format!("{interface:?}"), error))?;
+    let interface_error =
+        |error| SuppressError::new(SuppressStep::Interface, format!("{interface:?}"), error);
+    check_interface(interface).map_err(interface_error)?;
     check_claims(claims)?;
-    if claims.is_empty() {
+    if claims.is_empty() || method == Method::None {
         return Ok(Guard(Rules::None));
     }
+    // Newer kernels (seen on 6.18) take rules for a name that no interface has yet: a typing error
+    // would be a guard of nothing.
+    if_nametoindex(interface).map_err(|errno| interface_error(errno.into()))?;
     Ok(Guard(match method {
         Method::Nft => Rules::Nft(nft::Table::install(interface, claims)?),
         Method::Iptables => Rules::Iptables(iptables::Rules::install(interface, claims)?),
@@ -119,8 +126,9 @@ pub fn install(method: Method, interface: &str, claims: &[Claim]) -> Result<Guar
 /// Rules that keep the kernel silent; dropping it removes them.
 ///
 /// nftables: the rules live as long as a netlink socket inside. It is closed on `exec`, but a child of
-/// `fork` shares it, and then both have to end. The rules follow the interface: when it is removed,
-/// so is their hook. iptables: drop the guard in the network namespace in which it was made.
+/// `fork` shares it, and then both have to end. When the interface is removed, so is the hook; make a
+/// new guard for a new interface of the same name (Linux 6.18 hooks into it again, older kernels do
+/// not). iptables: drop the guard in the network namespace in which it was made.
 #[derive(Debug)]
 pub struct Guard(Rules);
 
