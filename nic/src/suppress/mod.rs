@@ -96,8 +96,8 @@ pub struct MethodError {
 /// Makes the kernel drop what comes in from `interface` for `claims`, as long as the [`Guard`] lives.
 ///
 /// Install before the first frame is answered. The rules are made in the network namespace of the
-/// calling thread. With no claims, or with [`Method::None`], nothing is done and no privilege is needed. [`Method::Iptables`] first removes
-/// what dead processes left, as [`sweep`] does.
+/// calling thread. With no claims, or with [`Method::None`], nothing is done and no privilege is
+/// needed. [`Method::Iptables`] first removes what dead processes left, as [`sweep`] does.
 ///
 /// Our own programs must have their packet socket bound to all protocols (ETH_P_ALL): a socket bound
 /// to ETH_P_IP is behind the nftables rules and would starve.
@@ -126,9 +126,9 @@ pub fn install(method: Method, interface: &str, claims: &[Claim]) -> Result<Guar
 /// Rules that keep the kernel silent; dropping it removes them.
 ///
 /// nftables: the rules live as long as a netlink socket inside. It is closed on `exec`, but a child of
-/// `fork` shares it, and then both have to end. When the interface is removed, so is the hook; make a
-/// new guard for a new interface of the same name (Linux 6.18 hooks into it again, older kernels do
-/// not). iptables: drop the guard in the network namespace in which it was made.
+/// `fork` shares it, and then both have to end. When the interface is removed, so is the hook: make a
+/// new guard for a new interface of the same name (Linux 6.18 was seen to hook into it again, but do
+/// not rely on that). iptables: drop the guard in the network namespace in which it was made.
 #[derive(Debug)]
 pub struct Guard(Rules);
 
