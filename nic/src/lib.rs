@@ -31,11 +31,13 @@ use smoltcp::phy::Device;
 use smoltcp::time::Instant;
 
 pub mod af_packet;
+pub mod claim;
 pub mod config;
 pub mod counters;
 pub mod error;
 pub mod link;
 pub mod offload;
+pub mod suppress;
 pub mod wait;
 
 mod shm;
