@@ -1,0 +1,339 @@
+//! Both ends on one thread, and on two.
+
+use std::collections::VecDeque;
+use std::thread;
+
+use proptest::prelude::*;
+use smoltcp::phy::{RxToken as _, TxToken as _};
+use smoltcp::time::Duration;
+
+use super::*;
+
+const NOW: Instant = Instant::ZERO;
+
+fn pair(queue_len: usize) -> (Loopback<'static>, Loopback<'static>) {
+    Loopback::pair(&LoopbackConfig { queue_len, ..LoopbackConfig::default() }).expect("a pair")
+}
+
+fn send(end: &mut Loopback<'_>, frame: &[u8]) -> bool {
+    end.transmit(NOW).map(|token| token.consume(frame.len(), |room| room.copy_from_slice(frame))).is_some()
+}
+
+fn receive(end: &mut Loopback<'_>) -> Option<Vec<u8>> {
+    end.receive(NOW).map(|(token, _)| token.consume(<[u8]>::to_vec))
+}
+
+/// Receives a frame and answers with one. `None`: there was none.
+fn answer(end: &mut Loopback<'_>, frame: &[u8]) -> Option<Vec<u8>> {
+    end.receive(NOW).map(|(rx, tx)| {
+        rx.consume(|received| {
+            tx.consume(frame.len(), |room| {
+                room.copy_from_slice(frame);
+                received.to_vec()
+            })
+        })
+    })
+}
+
+fn soon() -> Option<Instant> {
+    Some(wait::now() + Duration::from_secs(10))
+}
+
+#[test]
+fn what_one_sends_the_other_receives_in_order() {
+    let (mut a, mut b) = pair(4);
+    assert!(send(&mut a, b"one") && send(&mut a, b"two") && send(&mut b, b"back"));
+    assert_eq!(receive(&mut b).as_deref(), Some(&b"one"[..]));
+    assert_eq!(receive(&mut b).as_deref(), Some(&b"two"[..]));
+    assert_eq!(receive(&mut b), None);
+    assert_eq!(receive(&mut a).as_deref(), Some(&b"back"[..]));
+    let (sent, received) = (a.counters(), b.counters());
+    assert_eq!((sent.tx_frames, sent.tx_bytes, sent.rx_frames, sent.rx_bytes), (2, 6, 1, 4));
+    assert_eq!((received.tx_frames, received.tx_bytes, received.rx_frames, received.rx_bytes), (1, 4, 2, 6));
+}
+
+#[test]
+fn a_token_that_is_dropped_leaves_the_frame() {
+    let (mut a, mut b) = pair(4);
+    send(&mut a, b"one");
+    drop(b.receive(NOW));
+    drop(b.transmit(NOW));
+    assert_eq!(receive(&mut b).as_deref(), Some(&b"one"[..]));
+    assert_eq!(receive(&mut a), None);
+    assert_eq!((b.counters().rx_frames, b.counters().tx_frames), (1, 0));
+}
+
+#[test]
+fn metadata_arrives_with_its_frame() {
+    let (mut a, mut b) = pair(4);
+    for size in [1000, 2000] {
+        let mut meta = PacketMeta::default();
+        meta.segmentation_offload_size = std::num::NonZeroU16::new(size);
+        let mut token = a.transmit(NOW).expect("room");
+        token.set_meta(meta);
+        token.consume(60, |_| ());
+    }
+    for size in [1000, 2000] {
+        let (token, _) = b.receive(NOW).expect("a frame");
+        assert_eq!(token.meta().segmentation_offload_size.map(u16::from), Some(size));
+        token.consume(|_| ());
+    }
+}
+
+#[test]
+fn a_full_pipe_is_back_pressure_and_not_loss() {
+    let (mut a, mut b) = pair(2);
+    assert!(send(&mut a, b"1") && send(&mut a, b"2") && !send(&mut a, b"3"));
+    assert_eq!((a.counters().tx_ring_full, a.counters().tx_frames), (1, 2));
+    // An answer would have no room: the frame waits.
+    send(&mut b, b"x");
+    assert_eq!(receive(&mut a), None);
+    assert_eq!(receive(&mut b).as_deref(), Some(&b"1"[..]));
+    assert_eq!(answer(&mut a, b"3").as_deref(), Some(&b"x"[..]));
+    assert_eq!([receive(&mut b), receive(&mut b)].map(Option::unwrap), [b"2", b"3"]);
+    assert_eq!((a.counters().tx_rejected, b.counters().tx_rejected), (0, 0));
+}
+
+#[test]
+fn two_full_pipes_do_not_block_each_other_for_ever() {
+    let (mut a, mut b) = pair(1);
+    assert!(send(&mut a, b"a") && send(&mut b, b"b"));
+    assert_eq!(answer(&mut a, b"lost").as_deref(), Some(&b"b"[..]));
+    assert_eq!((a.counters().tx_rejected, a.counters().tx_frames), (1, 1), "the answer was dropped");
+    assert_eq!(answer(&mut b, b"kept").as_deref(), Some(&b"a"[..]));
+    assert_eq!(receive(&mut a).as_deref(), Some(&b"kept"[..]));
+}
+
+#[test]
+fn a_frame_beyond_the_longest_is_counted() {
+    let (mut a, mut b) = pair(2);
+    let written = a.transmit(NOW).expect("room").consume(1515, |room| room.len());
+    assert_eq!((written, a.counters().tx_oversize, a.counters().tx_frames), (1515, 1, 0));
+    assert_eq!(receive(&mut b), None);
+    assert!(send(&mut a, &[1; 1514]));
+}
+
+#[test]
+fn super_frames_are_offered_and_pass() {
+    let config = LoopbackConfig { frame_len_max: 65_550, ..LoopbackConfig::default() };
+    let (mut a, mut b) = Loopback::pair(&config).expect("a pair");
+    assert_eq!(a.capabilities().segmentation.tcpv4.map(usize::from), Some(65_550));
+    assert_eq!(a.capabilities().max_transmission_unit, 1514);
+    assert!(send(&mut a, &[7; 65_550]));
+    assert_eq!(receive(&mut b), Some(vec![7; 65_550]));
+    let (plain, _) = pair(1);
+    assert!(plain.capabilities().segmentation.tcpv4.is_none());
+}
+
+#[test]
+fn slots_of_the_user_are_used() {
+    let mut buffers = [[0u8; 100]; 2];
+    let [there, back] = &mut buffers;
+    let config =
+        LoopbackConfig { mtu: 100, frame_len_max: 100, medium: Medium::Ip, ..LoopbackConfig::default() };
+    let mut there = [Slot::new(&mut there[..])];
+    let mut back = [Slot::new(&mut back[..])];
+    {
+        let (mut a, mut b) =
+            Loopback::pair_with_slots(&config, &mut there[..], &mut back[..]).expect("a pair");
+        assert_eq!(a.capabilities().medium, Medium::Ip);
+        for number in 0..10 {
+            assert!(send(&mut a, &[number; 100]) && !send(&mut a, &[number; 100]), "one slot, one frame");
+            assert_eq!(answer(&mut b, &[number]), Some(vec![number; 100]));
+            assert_eq!(receive(&mut a), Some(vec![number]));
+        }
+    }
+    let config = LoopbackConfig { frame_len_max: 101, ..config };
+    let mut short = [0; 100];
+    let error = Loopback::pair_with_slots(
+        &config,
+        vec![Slot::default()],
+        vec![Slot::new(vec![]), Slot::new(&mut short[..])],
+    );
+    assert_eq!(
+        error.expect_err("short").to_string(),
+        "loopback slot of 100 bytes: expected 101, the longest frame"
+    );
+}
+
+#[test]
+fn bad_configurations_are_refused() {
+    let base = LoopbackConfig::default();
+    for (config, expected) in [
+        (
+            LoopbackConfig { mtu: 81, ..base.clone() },
+            "loopback MTU of 81 bytes: expected 82 to 1514, the longest frame",
+        ),
+        (
+            LoopbackConfig { mtu: 1515, ..base.clone() },
+            "loopback MTU of 1515 bytes: expected 82 to 1514, the longest frame",
+        ),
+        (
+            LoopbackConfig { frame_len_max: 131_073, ..base.clone() },
+            "loopback frames of 131073 bytes: expected at most 131072",
+        ),
+        (LoopbackConfig { queue_len: 0, ..base.clone() }, "loopback queue of 0 frames: expected 1 to 65536"),
+        (
+            LoopbackConfig { queue_len: usize::MAX, ..base },
+            &format!("loopback queue of {} frames: expected 1 to 65536", usize::MAX),
+        ),
+    ] {
+        assert_eq!(Loopback::pair(&config).expect_err(expected).to_string(), expected);
+    }
+}
+
+#[test]
+fn wait_says_why_it_ended() {
+    let (mut a, mut b) = pair(2);
+    assert_eq!(a.wait(Some(wait::now() + Duration::from_millis(2))), Ok(Wake::Deadline));
+    assert_eq!(a.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
+    a.waker().wake();
+    assert_eq!(a.wait(soon()), Ok(Wake::Woken));
+    send(&mut b, b"x");
+    assert_eq!(a.wait(None), Ok(Wake::Ready), "a frame is there, flushed or not");
+    a.waker().wake();
+    assert_eq!(a.wait(None), Ok(Wake::Woken), "a wake is not hidden by frames");
+    receive(&mut a);
+    assert_eq!(a.wait(Some(Instant::ZERO)), Ok(Wake::Deadline), "all is done");
+}
+
+#[test]
+fn wait_tells_of_room_after_a_refusal() {
+    let (mut a, mut b) = pair(1);
+    assert!(send(&mut a, b"1") && !send(&mut a, b"2"));
+    assert_eq!(a.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
+    receive(&mut b);
+    // The other end has not flushed, but this one looks for itself.
+    assert_eq!(a.wait(soon()), Ok(Wake::Ready));
+    assert!(send(&mut a, b"2"));
+    assert_eq!(a.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
+}
+
+#[test]
+fn an_end_that_was_dropped_is_gone_once_its_frames_are_received() {
+    let (mut a, mut b) = pair(2);
+    assert_eq!((a.link_state(), a.flush()), (LinkState::Up, Ok(())));
+    send(&mut b, b"last");
+    drop(b);
+    assert_eq!(a.link_state(), LinkState::Gone);
+    assert_eq!((a.flush(), a.wait(None)), (Ok(()), Ok(Wake::Ready)));
+    assert!(!send(&mut a, b"x"));
+    assert_eq!(answer(&mut a, b"nobody").as_deref(), Some(&b"last"[..]));
+    assert_eq!(a.counters().tx_rejected, 1);
+    assert_eq!((a.flush(), a.wait(None)), (Err(LinkError::Gone), Err(LinkError::Gone)));
+}
+
+#[test]
+fn a_sleeping_end_is_woken_by_a_flush_by_room_and_by_a_drop() {
+    let (mut a, mut b) = pair(1);
+    let sleeper = thread::spawn(move || {
+        let woken = a.wait(soon());
+        let frame = receive(&mut a);
+        assert!(send(&mut a, b"1") && !send(&mut a, b"2"));
+        a.flush().expect("up");
+        let room = a.wait(soon());
+        let sent = send(&mut a, b"2");
+        a.flush().expect("up");
+        (woken, frame, room, sent, a.wait(soon()))
+    });
+    // No sleep here: if the other thread does not wait yet, it will find the frame.
+    send(&mut b, b"x");
+    b.flush().expect("up");
+    for expected in [b"1", b"2"] {
+        let frame = loop {
+            match receive(&mut b) {
+                Some(frame) => break frame,
+                None => assert_ne!(b.wait(soon()), Ok(Wake::Deadline)),
+            }
+        };
+        assert_eq!(frame, expected);
+        b.flush().expect("up");
+    }
+    drop(b);
+    let (woken, frame, room, sent, gone) = sleeper.join().expect("no panic");
+    assert_eq!(
+        (woken, frame.as_deref(), room, sent),
+        (Ok(Wake::Ready), Some(&b"x"[..]), Ok(Wake::Ready), true)
+    );
+    // The drop rang, or the wait found the end gone already.
+    assert!(matches!(gone, Ok(Wake::Ready) | Err(LinkError::Gone)), "{gone:?}");
+}
+
+/// Each of two threads sends numbered frames as fast as it may and sleeps when it can do nothing. A lost
+/// wake-up shows as a deadline; a lost, doubled or reordered frame as a wrong number.
+#[test]
+fn two_threads_exchange_frames_without_losing_one_or_a_wakeup() {
+    const FRAMES: u32 = 50_000;
+    let run = |mut end: Loopback<'static>, burst: usize| {
+        let (mut sent, mut received) = (0u32, 0u32);
+        while sent < FRAMES || received < FRAMES {
+            for _ in 0..burst {
+                let Some((token, _)) = end.receive(NOW) else { break };
+                token.consume(|frame| assert_eq!(frame, received.to_be_bytes()));
+                received += 1;
+            }
+            for _ in 0..burst {
+                if sent == FRAMES || !send(&mut end, &sent.to_be_bytes()) {
+                    break;
+                }
+                sent += 1;
+            }
+            end.flush().unwrap_or_else(|error| assert!(received == FRAMES, "{error}"));
+            if received < FRAMES {
+                // As a stack does, sleep without a deadline of its own when there is nothing to do.
+                let idle = sent == FRAMES || end.tx.refused;
+                let deadline = if idle { soon() } else { Some(Instant::ZERO) };
+                assert!(end.wait(deadline) != Ok(Wake::Deadline) || !idle, "nobody woke us");
+            } else if sent < FRAMES {
+                end.wait(Some(wait::now() + Duration::from_millis(1))).expect("up");
+            }
+        }
+        // Stay until the other end has everything: it may still need room to be made.
+        while end.link_state() == LinkState::Up && end.tx.pipe.lock().first().is_some() {
+            let _ = end.wait(Some(wait::now() + Duration::from_millis(1)));
+        }
+    };
+    let (a, b) = pair(8);
+    let other = thread::spawn(move || run(a, 3));
+    run(b, 16);
+    other.join().expect("no panic");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against a model: two queues of bytes with the same bounds.
+    #[test]
+    fn the_pair_is_two_bounded_queues(
+        queue_len in 1usize..5,
+        steps in proptest::collection::vec((any::<bool>(), 0u8..3, any::<u8>(), 0usize..80), 0..200),
+    ) {
+        let (mut a, mut b) = pair(queue_len);
+        let mut models = [VecDeque::new(), VecDeque::new()];
+        for (from_a, operation, byte, len) in steps {
+            let (end, own) = if from_a { (&mut a, 0) } else { (&mut b, 1) };
+            let frame = vec![byte; len];
+            let full = [own, 1 - own].map(|index| models[index].len() == queue_len);
+            match operation {
+                0 => {
+                    prop_assert_eq!(send(end, &frame), !full[0]);
+                    if !full[0] {
+                        models[own].push_back(frame);
+                    }
+                }
+                _ => {
+                    let blocked = full[0] && !full[1];
+                    let expected = if blocked { None } else { models[1 - own].pop_front() };
+                    if operation == 1 {
+                        prop_assert_eq!(receive(end), expected);
+                    } else {
+                        if expected.is_some() && !full[0] {
+                            models[own].push_back(frame.clone());
+                        }
+                        prop_assert_eq!(answer(end, &frame), expected);
+                    }
+                }
+            }
+        }
+    }
+}
