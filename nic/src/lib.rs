@@ -32,7 +32,10 @@ use smoltcp::time::Instant;
 
 pub mod counters;
 pub mod error;
+pub mod ethtool;
 pub mod wait;
+
+mod sys;
 
 pub use counters::Counters;
 pub use error::LinkError;
