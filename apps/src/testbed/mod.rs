@@ -56,11 +56,11 @@ pub enum TestbedError {
         source: io::Error,
     },
     /// An interface could not be made or changed.
-    #[error("cannot {step} of interface {interface:?}: {source}")]
+    #[error("cannot {step} interface {interface:?}: {source}")]
     Link {
         /// Name of the interface.
         interface: String,
-        /// What was tried: a verb and a noun.
+        /// What was tried, up to the word before the interface.
         step: &'static str,
         /// What the kernel said.
         source: io::Error,

@@ -181,7 +181,7 @@ fn make() -> Result<Namespace, TestbedError> {
     let namespace = Namespace::current()?;
     netlink::set_up("lo").map_err(|source| TestbedError::Link {
         interface: "lo".to_owned(),
-        step: "change the state",
+        step: "set up",
         source,
     })?;
     // A new namespace takes this over from the first one, where a container engine may have set it;

@@ -86,6 +86,16 @@ impl VethPair {
         &self.ends[1]
     }
 
+    /// The end in the first namespace, to change what it knows of itself.
+    pub fn a_mut(&mut self) -> &mut VethEnd {
+        &mut self.ends[0]
+    }
+
+    /// The end in the second namespace, to change what it knows of itself.
+    pub fn b_mut(&mut self) -> &mut VethEnd {
+        &mut self.ends[1]
+    }
+
     /// Switches all offloads of both ends on or off, see [`VethEnd::set_offloads`].
     ///
     /// # Errors
@@ -130,7 +140,7 @@ impl VethEnd {
     /// [`TestbedError::Link`]: it is a group address, or the interface is gone.
     pub fn set_mac(&mut self, mac: EthernetAddress) -> Result<(), TestbedError> {
         let message = LinkUnspec::new_with_index(self.index()).address(mac.as_bytes().to_vec()).build();
-        self.ask("change the address", || netlink::change(message))?;
+        self.ask("change the MAC of", || netlink::change(message))?;
         self.link.mac = mac;
         Ok(())
     }
@@ -141,7 +151,15 @@ impl VethEnd {
     /// [`TestbedError::Link`]: less than 68 or more than 65535, or the interface is gone.
     pub fn set_mtu(&self, mtu: u32) -> Result<(), TestbedError> {
         let message = LinkUnspec::new_with_index(self.index()).mtu(mtu).build();
-        self.ask("change the MTU", || netlink::change(message))
+        self.ask("change the MTU of", || netlink::change(message))
+    }
+
+    /// The longest packet that this end takes now.
+    ///
+    /// # Errors
+    /// [`TestbedError::Link`]: the interface is gone.
+    pub fn mtu(&self) -> Result<u32, TestbedError> {
+        Ok(self.ask("look up", || netlink::link(self.name()))?.mtu)
     }
 
     /// Gives the kernel at this end an address, which can be used at once.
@@ -149,7 +167,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: it has it already, or the kernel has no IPv6 here.
     pub fn add_address(&self, address: IpAddr, prefix_len: u8) -> Result<(), TestbedError> {
-        self.ask("add an address", || netlink::add_address(self.index(), address, prefix_len))
+        self.ask("add an address to", || netlink::add_address(self.index(), address, prefix_len))
     }
 
     /// Takes an address from the kernel at this end.
@@ -157,7 +175,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: it does not have it.
     pub fn remove_address(&self, address: IpAddr, prefix_len: u8) -> Result<(), TestbedError> {
-        self.ask("remove an address", || netlink::delete_address(self.index(), address, prefix_len))
+        self.ask("remove an address from", || netlink::delete_address(self.index(), address, prefix_len))
     }
 
     /// Sets the interface up. Frames flow once the other end is up as well.
@@ -166,7 +184,7 @@ impl VethEnd {
     /// [`TestbedError::Link`]: the interface is gone.
     pub fn set_up(&self) -> Result<(), TestbedError> {
         let message = LinkUnspec::new_with_index(self.index()).up().build();
-        self.ask("change the state", || netlink::change(message))
+        self.ask("set up", || netlink::change(message))
     }
 
     /// Sets the interface down. The other end loses its carrier.
@@ -175,7 +193,7 @@ impl VethEnd {
     /// [`TestbedError::Link`]: the interface is gone.
     pub fn set_down(&self) -> Result<(), TestbedError> {
         let message = LinkUnspec::new_with_index(self.index()).down().build();
-        self.ask("change the state", || netlink::change(message))
+        self.ask("set down", || netlink::change(message))
     }
 
     /// Sleeps until frames flow.
@@ -183,7 +201,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::NoCarrier`]: they do not after `timeout`. [`TestbedError::Link`]: gone.
     pub fn wait_until_up(&self, timeout: Duration) -> Result<(), TestbedError> {
-        if self.ask("wait for the carrier", || netlink::wait_until_up(self.index(), timeout))? {
+        if self.ask("wait for the carrier of", || netlink::wait_until_up(self.index(), timeout))? {
             return Ok(());
         }
         Err(TestbedError::NoCarrier { interface: self.link.name.clone(), waited: timeout })
@@ -194,7 +212,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: it is gone already.
     pub fn delete(&self) -> Result<(), TestbedError> {
-        self.ask("remove the pair", || netlink::delete(self.index()))
+        self.ask("remove", || netlink::delete(self.index()))
     }
 
     /// Whether the interface still exists.
@@ -202,7 +220,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: the kernel could not be asked.
     pub fn exists(&self) -> Result<bool, TestbedError> {
-        let links = self.ask("list the neighbours", netlink::links)?;
+        let links = self.ask("look for", netlink::links)?;
         // By name as well: numbers are used again.
         Ok(links.iter().any(|link| link.index == self.index() && link.name == self.name()))
     }
@@ -212,7 +230,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: the interface is gone.
     pub fn offloads(&self) -> Result<Offloads, TestbedError> {
-        self.ask("read offloads", || ethtool::offloads(self.name()))
+        self.ask("read offloads of", || ethtool::offloads(self.name()))
     }
 
     /// Switches all offloads on (64 KB frames, checksums left undone) or off (frames as on a wire).
@@ -220,7 +238,7 @@ impl VethEnd {
     /// # Errors
     /// [`TestbedError::Link`]: the interface is gone. [`TestbedError::Offloads`]: it did not obey.
     pub fn set_offloads(&self, on: bool) -> Result<(), TestbedError> {
-        self.ask("switch offloads", || {
+        self.ask("switch offloads of", || {
             Offload::ALL.into_iter().try_for_each(|offload| ethtool::set(self.name(), offload, on))
         })?;
         // The kernel may refuse silently what depends on something else.
@@ -295,16 +313,15 @@ fn add(a: &Namespace, b: &Namespace, options: &VethOptions) -> Result<[String; 2
             Ok(()) => return Ok(names),
             Err(error)
                 if error.kind() == io::ErrorKind::AlreadyExists && options.names.is_none() && tries > 0 => {}
-            Err(source) => return Err(link_error(&names[0], "make the pair", source)),
+            Err(source) => return Err(link_error(&names[0], "make the pair with", source)),
         }
     }
 }
 
 /// Looks up what the kernel made.
 fn find(namespace: &Namespace, name: &str) -> Result<VethEnd, TestbedError> {
-    let link = namespace
-        .try_run(|| netlink::link(name))?
-        .map_err(|source| link_error(name, "find an end", source))?;
+    let link =
+        namespace.try_run(|| netlink::link(name))?.map_err(|source| link_error(name, "find", source))?;
     Ok(VethEnd { namespace: namespace.clone(), link })
 }
 
