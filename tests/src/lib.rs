@@ -9,3 +9,4 @@
 
 pub mod programs;
 pub mod runner;
+pub mod tidy;

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use wirestack_apps::testbed::{Wire, is_real_root};
+use wirestack_apps::testbed::{Wire, WireOptions, is_real_root};
 
 use crate::programs::find_program;
 
@@ -45,10 +45,15 @@ pub fn test(name: impl Into<String>, body: fn() -> Outcome) -> Vec<Case> {
 
 /// A test on a wire of its own, twice: with all offloads on at both ends, and with all off.
 pub fn veth_test(name: &str, body: fn(&Wire) -> Outcome) -> Vec<Case> {
+    veth_test_with(name, WireOptions::default, body)
+}
+
+/// As [`veth_test`], on a wire with options.
+pub fn veth_test_with(name: &str, options: fn() -> WireOptions, body: fn(&Wire) -> Outcome) -> Vec<Case> {
     [("on", true), ("off", false)]
         .map(|(suffix, on)| {
             Case::new(format!("{name}::offloads_{suffix}"), move || {
-                let wire = Wire::new()?;
+                let wire = Wire::with(&options())?;
                 wire.pair().set_offloads(on)?;
                 body(&wire)
             })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use smoltcp::wire::EthernetAddress;
 use wirestack_apps::testbed::{
     IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, NAME_PREFIX, Namespace, OURS_IPV4, OURS_IPV6, PEER_IPV4, PEER_IPV6,
-    TestbedError, VethOptions, VethPair, Wire, WireOptions,
+    PeerKernel, TestbedError, VethOptions, VethPair, Wire, WireOptions,
 };
 use wirestack_nic::ethtool::{self, Offload, OffloadGuard};
 use wirestack_tests::programs::{self, Child, wirestack};
@@ -29,6 +29,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         test("testbed::nothing_is_left_after_drop", nothing_is_left_after_drop),
         test("testbed::ends_can_be_changed", ends_can_be_changed),
         test("testbed::options_are_taken", options_are_taken),
+        test("testbed::the_peer_can_be_the_kernel_that_we_are_in", the_peer_can_be_current),
         test("testbed::errors_name_the_interface", errors_name_the_interface),
         test("testbed::the_program_under_test_is_this_binary", the_program_under_test_is_this_binary),
     ]
@@ -287,6 +288,22 @@ fn options_are_taken() -> Outcome {
     assert_eq!((wire.peer().name(), wire.ours().name()), ("left", "right"));
     assert_eq!([wire.peer().mac(), wire.ours().mac()], macs);
     assert_eq!((wire.peer().mtu()?, wire.ours().mtu()?), (576, 576));
+    Ok(())
+}
+
+/// As `demo --host` has it, with a namespace that is ours to play the host.
+fn the_peer_can_be_current() -> Outcome {
+    let host = Namespace::new()?;
+    let wire = host.run(|| {
+        let options = WireOptions { peer: PeerKernel::Current, ..WireOptions::default() };
+        Wire::with(&options)
+    })?;
+    address_ours(&wire)?;
+    exchange(&host, wire.ours().namespace(), OURS_IPV4.into())?;
+    exchange(&host, wire.ours().namespace(), OURS_IPV6.into())?;
+    drop(wire);
+    let left = host.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+    assert!(!left.contains(NAME_PREFIX), "{left}");
     Ok(())
 }
 
