@@ -36,8 +36,8 @@ pub fn wirestack<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command 
     command
 }
 
-/// Runs the program under test if that is what this process was started for by [`wirestack`]; the
-/// first thing that `main` of a test binary calls.
+/// Runs the program under test if that is what [`wirestack()`] started this process for; the first
+/// thing that `main` of a test binary calls.
 pub fn dispatch_program() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     (args.next()? == *PROGRAM_MARK).then(|| wirestack_apps::run(args.collect::<Vec<OsString>>()))
