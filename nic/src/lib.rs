@@ -35,6 +35,7 @@ pub mod claim;
 pub mod config;
 pub mod counters;
 pub mod error;
+pub mod ethtool;
 pub mod link;
 pub mod offload;
 pub mod suppress;

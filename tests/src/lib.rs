@@ -1,2 +1,12 @@
 #![forbid(unsafe_code)]
 //! Shared parts of the integration tests.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`runner`] | what a test case needs (a wire, root, a program), and running all of them |
+//! | [`programs`] | child processes: the program under test, and those of others |
+//! | [`tidy`] | rules on the source text |
+
+pub mod programs;
+pub mod runner;
+pub mod tidy;

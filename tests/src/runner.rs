@@ -1,0 +1,232 @@
+//! What a test case needs, and running all of them as `cargo test` does.
+//!
+//! A case that needs what this machine lacks is listed as ignored, with the reason in its name. With
+//! `CI=true` a missing program is a failure instead: nothing is skipped unseen.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Trial};
+use wirestack_apps::testbed::{Wire, WireOptions, is_real_root};
+
+use crate::programs::find_program;
+
+pub use libtest_mimic::Failed;
+
+/// How a test ends; anything that can be printed becomes a failure with `?` or `.into()`.
+pub type Outcome = Result<(), Failed>;
+
+/// How many tests run at a time unless `--test-threads` or RUST_TEST_THREADS says so: each has two
+/// kernels and a stack to keep busy.
+const TEST_THREADS: usize = 2;
+
+/// How long a test may take, so that one that hangs is a failure with a name.
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// A test that is not run yet.
+pub struct Case {
+    name: String,
+    body: Box<dyn Fn() -> Outcome + Send + Sync>,
+    root: bool,
+    programs: Vec<&'static str>,
+}
+
+/// A test that makes what it needs.
+pub fn test(name: impl Into<String>, body: fn() -> Outcome) -> Vec<Case> {
+    vec![Case::new(name.into(), body)]
+}
+
+/// A test on a wire of its own, twice: with all offloads on at both ends, and with all off.
+pub fn veth_test(name: &str, body: fn(&Wire) -> Outcome) -> Vec<Case> {
+    veth_test_with(name, WireOptions::default, body)
+}
+
+/// As [`veth_test`], on a wire with options.
+pub fn veth_test_with(name: &str, options: fn() -> WireOptions, body: fn(&Wire) -> Outcome) -> Vec<Case> {
+    [("on", true), ("off", false)]
+        .map(|(suffix, on)| {
+            Case::new(format!("{name}::offloads_{suffix}"), move || {
+                let wire = Wire::with(&options())?;
+                wire.pair().set_offloads(on)?;
+                body(&wire)
+            })
+        })
+        .into()
+}
+
+/// A test that needs root outside of any user namespace: devices in `/dev`, older iptables.
+pub fn root_test(name: impl Into<String>, body: fn() -> Outcome) -> Vec<Case> {
+    let mut cases = test(name, body);
+    cases.iter_mut().for_each(|case| case.root = true);
+    cases
+}
+
+/// Makes tests depend on an installed program of another project.
+pub fn require_program(program: &'static str, mut cases: Vec<Case>) -> Vec<Case> {
+    cases.iter_mut().for_each(|case| case.programs.push(program));
+    cases
+}
+
+/// Adds a line to the failure message of the test that runs on this thread: a seed, a command, a trace.
+pub fn note(line: impl Into<String>) {
+    NOTES.with_borrow(|notes| lock(notes).push(line.into()));
+}
+
+/// Runs the cases that the command line asks for, and prints as `cargo test` does.
+pub fn run(cases: impl IntoIterator<Item = Vec<Case>>) -> ExitCode {
+    let mut args = Arguments::from_args();
+    if args.test_threads.is_none() {
+        let given = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
+        args.test_threads = Some(given.unwrap_or(TEST_THREADS));
+    }
+    let machine = Machine::this();
+    let trials = cases.into_iter().flatten().map(|case| case.into_trial(&machine)).collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+thread_local! {
+    /// What the test on this thread has said so far; shared with the thread that waits for it.
+    static NOTES: RefCell<Notes> = RefCell::default();
+}
+
+type Notes = Arc<Mutex<Vec<String>>>;
+
+/// What tests can find here.
+struct Machine {
+    is_root: bool,
+    is_ci: bool,
+    find: fn(&str) -> bool,
+}
+
+impl Machine {
+    fn this() -> Self {
+        Self {
+            is_root: is_real_root(),
+            is_ci: env::var_os("CI").is_some_and(|ci| ci == *"true"),
+            find: |program| find_program(program).is_some(),
+        }
+    }
+}
+
+/// What becomes of a case on a [`Machine`].
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    Run,
+    Ignore(String),
+    Fail(String),
+}
+
+impl Case {
+    fn new(name: String, body: impl Fn() -> Outcome + Send + Sync + 'static) -> Self {
+        Self { name, body: Box::new(body), root: false, programs: Vec::new() }
+    }
+
+    fn plan(&self, machine: &Machine) -> Plan {
+        if let Some(missing) = self.programs.iter().find(|program| !(machine.find)(program)) {
+            let reason = format!("{missing} is not installed");
+            return if machine.is_ci { Plan::Fail(reason) } else { Plan::Ignore(reason) };
+        }
+        // Also with CI=true: there the suite runs as root and as somebody else.
+        if self.root && !machine.is_root { Plan::Ignore("needs root".to_owned()) } else { Plan::Run }
+    }
+
+    fn into_trial(self, machine: &Machine) -> Trial {
+        match self.plan(machine) {
+            Plan::Run => {
+                let Self { name, body, .. } = self;
+                Trial::test(name.clone(), move || with_timeout(&name, body))
+            }
+            Plan::Ignore(reason) => {
+                let name = format!("{} ({reason})", self.name);
+                Trial::test(name, move || Err(reason.into())).with_ignored_flag(true)
+            }
+            Plan::Fail(reason) => {
+                Trial::test(self.name, move || Err(format!("{reason}, and CI=true").into()))
+            }
+        }
+    }
+}
+
+/// Runs a test on a thread of its own, and gives up on it if it takes too long.
+fn with_timeout(name: &str, body: Box<dyn Fn() -> Outcome + Send + Sync>) -> Outcome {
+    let notes = Notes::default();
+    let (done, result) = mpsc::channel();
+    let thread_notes = Arc::clone(&notes);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        NOTES.set(thread_notes);
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        // Nobody listens after the timeout.
+        let _ = done.send(outcome.unwrap_or_else(|panic| Err(panic_message(&*panic).into())));
+    })?;
+    let outcome = result.recv_timeout(TEST_TIMEOUT);
+    let outcome = outcome.unwrap_or_else(|_| Err(format!("not done after {TEST_TIMEOUT:?}").into()));
+    outcome.map_err(|failed| failure(name, failed.message().unwrap_or("failed"), &lock(&notes)).into())
+}
+
+fn failure(name: &str, message: &str, notes: &[String]) -> String {
+    let notes: String = notes.iter().map(|note| format!("\n  {note}")).collect();
+    format!("{message}{notes}\n  repeat with: cargo test -p wirestack-tests --test veth -- --exact {name}")
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "panicked with a value that is no text".to_owned())
+}
+
+fn lock(notes: &Notes) -> std::sync::MutexGuard<'_, Vec<String>> {
+    // A test that panicked while it added a note has added it, or not.
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY_CI: Machine = Machine { is_root: false, is_ci: true, find: |_| false };
+    const EMPTY: Machine = Machine { is_ci: false, ..EMPTY_CI };
+    const FULL: Machine = Machine { is_root: true, is_ci: true, find: |_| true };
+
+    #[test]
+    fn a_missing_program_is_seen() {
+        let case = &require_program("curl", test("x", || Ok(())))[0];
+        assert_eq!(case.plan(&EMPTY), Plan::Ignore("curl is not installed".to_owned()));
+        assert_eq!(case.plan(&EMPTY_CI), Plan::Fail("curl is not installed".to_owned()));
+        assert_eq!(case.plan(&FULL), Plan::Run);
+    }
+
+    #[test]
+    fn missing_root_is_seen() {
+        let case = root_test("x", || Ok(())).remove(0);
+        assert_eq!(case.plan(&EMPTY_CI), Plan::Ignore("needs root".to_owned()));
+        assert_eq!(case.plan(&FULL), Plan::Run);
+        let trial = case.into_trial(&EMPTY);
+        assert_eq!((trial.name(), trial.has_ignored_flag()), ("x (needs root)", true));
+    }
+
+    #[test]
+    fn veth_tests_come_in_pairs() {
+        let names: Vec<_> = veth_test("x", |_| Ok(())).into_iter().map(|case| case.name).collect();
+        assert_eq!(names, ["x::offloads_on", "x::offloads_off"]);
+    }
+
+    #[test]
+    fn a_failure_tells_all() {
+        let body = || -> Outcome {
+            note("seed 7");
+            panic!("wrong {}", 1)
+        };
+        let failed = with_timeout("a::b", Box::new(body)).unwrap_err();
+        let message = failed.message().unwrap();
+        assert!(message.starts_with("wrong 1\n  seed 7\n  repeat with: cargo test"), "{message}");
+        assert!(message.ends_with("--exact a::b"), "{message}");
+        assert!(with_timeout("a", Box::new(|| Ok(()))).is_ok());
+    }
+}
