@@ -146,9 +146,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
 
 /// clap's report without its second half (usage, "for more information"), joined to one line.
 fn one_line(report: &str) -> String {
-    let lines = report.lines().map(str::trim).take_while(|line| {
-        !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
+    let lines = report
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
     // Without arguments clap answers with the help text, which is more than a line.
@@ -206,9 +207,15 @@ mod tests {
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
-            (error(&["http", "--nic", "eth0", "--address", "10.0.0.2/24"]), &["--nic", "eth0", "packet:IFNAME"]),
+            (
+                error(&["http", "--nic", "eth0", "--address", "10.0.0.2/24"]),
+                &["--nic", "eth0", "packet:IFNAME"],
+            ),
             (error(&["http", "--nic", "packet:", "--address", "10.0.0.2/24"]), &["packet:IFNAME"]),
-            (error(&["http", "--nic", "packet:eth0", "--address", "10.0.0.2"]), &["--address", "10.0.0.2", "prefix length"]),
+            (
+                error(&["http", "--nic", "packet:eth0", "--address", "10.0.0.2"]),
+                &["--address", "10.0.0.2", "prefix length"],
+            ),
             (http(&["--port", "0"]), &["--port", "0", "1..=65535"]),
             (http(&["--port", "http"]), &["--port", "http"]),
             (http(&["--gateway", "router"]), &["--gateway", "router"]),

@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 
 use wirestack::backend::smoltcp::{Conn, Datagrams, Host};
 use wirestack::nic::Nic;
+use wirestack::nic::claim::Protocol;
 
 use crate::cli::EchoArgs;
 use crate::error::AppError;
 use crate::serve::{self, Service};
-use crate::setup;
+use crate::setup::{self, Ports};
 
 /// Runs until a signal.
 ///
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
-    setup::start(&args.host, args.port, serve::Program { service: Echo { port: args.port } })
+    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp] };
+    setup::start(&args.host, ports, serve::Program { service: Echo { port: args.port } })
 }
 
 /// Echo on one port, both protocols.

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod echo;
 pub mod error;
 pub mod http;
+mod reserve;
 pub mod serve;
 pub mod setup;
 pub mod testbed;
@@ -21,11 +22,12 @@ pub mod testbed;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs the program that the arguments name; the first is the program's own name.
+/// Runs the program that the arguments name; they are those after the program's own name.
 ///
 /// No thread may have been started before: `demo` makes a user namespace, which Linux allows to
 /// single-threaded processes only.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = std::iter::once(OsString::from("wirestack")).chain(args);
     let result = cli::parse(args).and_then(|cli| {
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
             .format_timestamp_micros()

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    wirestack_apps::run(std::env::args_os())
+    wirestack_apps::run(std::env::args_os().skip(1))
 }

@@ -1,9 +1,7 @@
 //! The loop of a program that serves: ready line, signals, an orderly end, counters.
 
-use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +10,7 @@ use signal_hook::iterator::Signals;
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::{Host, HostStats};
 use wirestack::config::HostConfig;
-use wirestack::nic::{Counters, LinkError, Nic, Waker, wait};
+use wirestack::nic::{Counters, Nic, Waker, wait};
 
 use crate::error::AppError;
 use crate::setup::{NicProgram, Prepared};
@@ -87,7 +85,6 @@ pub(crate) fn serve<N: Nic>(
     service: &impl Service,
     stop: &Stop,
 ) -> Result<(), AppError> {
-    let gone = |LinkError::Gone | LinkError::Down| AppError::running("the interface was removed");
     let mut observed = Instant::ZERO;
     host.run(|host| {
         let now = wait::now();
@@ -97,19 +94,16 @@ pub(crate) fn serve<N: Nic>(
         }
         stop.is_set()
     })
-    .map_err(gone)?;
+    .map_err(AppError::running)?;
     host.close();
     let give_up = wait::now() + CLOSE_TIMEOUT;
-    let nudge = host.nic().waker();
-    host.run(|host| {
-        // Sleeps end when a segment comes; with a silent peer this ends them.
-        let done = host.is_quiet() || wait::now() >= give_up;
-        if !done && wait::now() + CLOSE_TIMEOUT > give_up {
-            nudge.wake();
+    while !host.is_quiet() && wait::now() < give_up {
+        let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
+        // With the link down or gone, nothing can be said to the peers.
+        if host.nic().wait(Some(deadline)).is_err() {
+            break;
         }
-        done
-    })
-    .map_err(gone)?;
+    }
     host.abort();
     host.turn(wait::now());
     Ok(())
@@ -118,3 +112,89 @@ pub(crate) fn serve<N: Nic>(
 pub(crate) fn figures<N: Nic>(host: &mut Host<'_, N>) -> Figures {
     Figures { stats: host.stats(), counters: host.nic().counters(), connections: host.connections_len() }
 }
+
+/// Tells a loop to end.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Stop {
+    /// A stop for the loop that sleeps on the device of this waker.
+    pub fn new(waker: Waker) -> Self {
+        Self { flag: Arc::new(AtomicBool::new(false)), waker }
+    }
+
+    /// A stop that SIGINT or SIGTERM sets. The second signal ends the process at once.
+    ///
+    /// # Errors
+    /// The signals cannot be watched: no thread or file descriptor left.
+    pub fn on_signals(waker: Waker) -> Result<Self, AppError> {
+        let stop = Self::new(waker);
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(AppError::running)?;
+        let on_signal = stop.clone();
+        // A thread, because a signal that comes right before the loop sleeps would not end the sleep:
+        // the waker does.
+        let watch = move || {
+            for signal in signals.forever() {
+                if on_signal.is_set() {
+                    std::process::exit(128 + signal);
+                }
+                on_signal.set();
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(AppError::running)?;
+        Ok(stop)
+    }
+
+    /// Ends the loop at its next turn.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether the loop is to end.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+}
+
+/// Prints a line that scripts wait for: on stdout, or on stderr where stdout has the JSON object.
+pub(crate) fn say(line: &str, json: bool) {
+    // A closed pipe is no reason to stop serving.
+    let _ = if json { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
+}
+
+/// Prints the final figures: a line for people on stderr, or a JSON object on stdout.
+fn report(figures: &Figures, json: bool) {
+    if json {
+        println!("{}", figures.to_json());
+    } else {
+        eprintln!("{figures}");
+    }
+}
+
+impl Figures {
+    /// All figures by name.
+    pub fn to_json(&self) -> serde_json::Value {
+        let named = self.stats.named().chain(self.counters.named());
+        let map = named.map(|(name, value)| (name.to_owned(), value.into()));
+        serde_json::Value::Object(map.collect())
+    }
+}
+
+/// `name=value` of everything that is not zero.
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (name, value) in self.stats.named().filter(|&(_, value)| value != 0) {
+            write!(f, "{name}={value} ")?;
+        }
+        write!(f, "{}", self.counters)
+    }
+}
+
+/// How often a service is told the figures, at most.
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(200);
+/// How long connections get to end in an orderly way.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -31,13 +31,17 @@ use smoltcp::phy::Device;
 use smoltcp::time::Instant;
 
 pub mod af_packet;
+pub mod capture;
 pub mod claim;
 pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod impair;
 pub mod link;
+pub mod loopback;
 pub mod offload;
+pub mod slot;
 pub mod suppress;
 pub mod wait;
 

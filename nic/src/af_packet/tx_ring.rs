@@ -28,11 +28,14 @@ pub(crate) struct TxRing {
     head: usize,
     /// Frames before `head` that the kernel has not taken.
     queued: usize,
+    /// Bytes of those frames, by slot: once the kernel has taken one, its slot is not ours to read.
+    lens: Vec<usize>,
 }
 
 impl TxRing {
     pub(crate) fn new(ring: SlotRing) -> Self {
-        Self { ring, head: 0, queued: 0 }
+        let lens = vec![0; ring.len()];
+        Self { ring, head: 0, queued: 0, lens }
     }
 
     /// Whether a frame can be written now.
@@ -64,6 +67,7 @@ impl TxRing {
             let result = f(frame);
             set_len(&mut slot, len);
             slot.release(libc::TP_STATUS_SEND_REQUEST);
+            self.lens[self.head] = len;
             self.head = (self.head + 1) % self.ring.len();
             self.queued += 1;
             return result;
@@ -115,6 +119,7 @@ impl TxRing {
                 _ => {
                     self.queued -= 1;
                     counters.tx_frames += 1;
+                    counters.tx_bytes += self.lens[oldest] as u64;
                 }
             }
         }
@@ -132,6 +137,7 @@ impl TxRing {
                 let bytes = slot.get(abi::TX_FRAME_OFFSET..abi::TX_FRAME_OFFSET + len);
                 frame.extend_from_slice(bytes.unwrap_or_default());
             }
+            self.lens[to] = frame.len();
             if let Some(mut slot) = self.ring.claim(to) {
                 let range = abi::TX_FRAME_OFFSET..abi::TX_FRAME_OFFSET + frame.len();
                 if let Some(target) = slot.get_mut(range) {

@@ -171,5 +171,6 @@ proptest! {
         prop_assert_eq!(&kernel.wire, &oracle);
         prop_assert_eq!(counters.tx_rejected, refused);
         prop_assert_eq!(counters.tx_frames, oracle.len() as u64);
+        prop_assert_eq!(counters.tx_bytes, oracle.iter().map(|frame| frame.len() as u64).sum::<u64>());
     }
 }

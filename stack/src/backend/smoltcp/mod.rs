@@ -77,6 +77,21 @@ pub struct HostStats {
     pub turns: u64,
 }
 
+impl HostStats {
+    /// Name and value of every count, in the order of the fields.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self { accepted, connected, handshakes_timed_out, recycled, turns } = *self;
+        [
+            ("accepted", accepted),
+            ("connected", connected),
+            ("handshakes_timed_out", handshakes_timed_out),
+            ("recycled", recycled),
+            ("turns", turns),
+        ]
+        .into_iter()
+    }
+}
+
 impl<'a, N: Nic> Host<'a, N> {
     /// Makes a host on a device. Nothing is sent yet.
     ///

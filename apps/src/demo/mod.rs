@@ -1,0 +1,209 @@
+//! `wirestack demo`: the whole thing in one command, without root.
+//!
+//! ```text
+//!   user namespace ─┬─ network namespace "peer": the kernel's TCP, std::net, --exec
+//!                   │        │ veth pair
+//!                   └─ network namespace "ours": AF_PACKET rings, HTTP and echo on the user stack
+//! ```
+//!
+//! Both namespaces and the pair exist only as long as this process: nothing is left, however it ends.
+//! With `--host` the peer's end is in the namespace that the process was started in.
+
+mod measure;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{self, Sender};
+
+use serde::Serialize;
+use wirestack::IpCidr;
+use wirestack::backend::smoltcp::Host;
+use wirestack::config::HostConfig;
+use wirestack::nic::impair::ImpairSpec;
+use wirestack::nic::{AfPacket, AfPacketConfig, Nic};
+
+use crate::cli::DemoArgs;
+use crate::echo::Echo;
+use crate::error::AppError;
+use crate::http::{Http, Site};
+use crate::serve::{self, Figures, Service, Stop};
+use crate::setup::{NicProgram, PendingGuard, Prepared, Wrap, random_seed};
+use crate::testbed::{
+    self, IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, PeerKernel, Wire, WireOptions, has_ipv6,
+};
+
+use measure::Measured;
+
+/// Runs the demo.
+///
+/// # Errors
+/// Namespaces or the device are not to be had; what was asked for failed. One line.
+pub fn run(args: &DemoArgs) -> Result<(), AppError> {
+    let peer = if args.host { PeerKernel::Current } else { PeerKernel::New };
+    if args.host {
+        if !testbed::is_real_root() {
+            return Err(AppError::usage("--host: adding an interface to this host needs root"));
+        }
+    } else {
+        testbed::enter_user_namespace().map_err(AppError::usage)?;
+    }
+    let wire = Wire::with(&WireOptions { peer, ..WireOptions::default() }).map_err(AppError::usage)?;
+    let server = Server {
+        interface: wire.ours().name().to_owned(),
+        pcap: args.pcap.clone(),
+        impair: args.impair,
+        until_signal: args.host,
+    };
+    let (ready, is_ready) = mpsc::channel();
+    let thread = wire.ours().namespace().spawn(move || server.run(ready));
+    let joined = |thread: std::thread::JoinHandle<Result<Figures, AppError>>| {
+        thread.join().unwrap_or_else(|_| Err(AppError::running("the server's thread panicked")))
+    };
+    // The other end of the channel is dropped when the server could not start.
+    let Ok(stop) = is_ready.recv() else { return joined(thread).map(drop) };
+    if args.host {
+        return joined(thread).map(|figures| eprintln!("{figures}"));
+    }
+    let outcome = wire.at_peer(|| match &args.exec {
+        Some(command) => execute(command).map(|()| None),
+        None => measure::measure(OURS_IPV4.into()).map(Some),
+    });
+    stop.set();
+    let figures = joined(thread)?;
+    if let Some(measured) = outcome? {
+        print(&measured, &figures, args.json)?;
+    }
+    Ok(())
+}
+
+/// The stack's end: HTTP on port 80 and echo on port 7.
+#[derive(Debug)]
+struct Server {
+    interface: String,
+    pcap: Option<PathBuf>,
+    impair: Option<ImpairSpec>,
+    until_signal: bool,
+}
+
+impl Server {
+    /// Serves until the stop that it sends through `ready` is set, or a signal comes.
+    fn run(self, ready: Sender<Stop>) -> Result<Figures, AppError> {
+        let nic = AfPacket::open(&self.interface, AfPacketConfig::default()).map_err(AppError::usage)?;
+        let mut config =
+            HostConfig::new(nic.interface().mac).address(IpCidr::new(OURS_IPV4.into(), IPV4_PREFIX_LEN));
+        if has_ipv6() {
+            config = config.address(IpCidr::new(OURS_IPV6.into(), IPV6_PREFIX_LEN));
+        }
+        config.seed = random_seed();
+        let wrap = Wrap {
+            impair: self.impair,
+            pcap: self.pcap.as_deref(),
+            name: &self.interface,
+            seed: config.seed,
+        };
+        let (figures, all_figures) = mpsc::channel();
+        let program = DemoProgram { ready, figures, until_signal: self.until_signal };
+        wrap.run(nic, Prepared { config, guard: PendingGuard::none(), json: false }, program)?;
+        all_figures.recv().map_err(AppError::running)
+    }
+}
+
+struct DemoProgram {
+    ready: Sender<Stop>,
+    figures: Sender<Figures>,
+    until_signal: bool,
+}
+
+impl NicProgram for DemoProgram {
+    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
+        let mut host = serve::new_host(nic, prepared.config)?;
+        let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
+        service.attach(&mut host)?;
+        let waker = host.nic().waker();
+        let stop = if self.until_signal { Stop::on_signals(waker)? } else { Stop::new(waker) };
+        if self.until_signal {
+            println!("ready http {OURS_IPV4}:80");
+            println!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface");
+        }
+        // Nobody listens any more only if the program is about to end.
+        let _ = self.ready.send(stop.clone());
+        let result = serve::serve(&mut host, &service, &stop);
+        let _ = self.figures.send(serve::figures(&mut host));
+        result
+    }
+}
+
+struct DemoService {
+    http: Http,
+    echo: Echo,
+}
+
+impl Service for DemoService {
+    const KIND: &'static str = "demo";
+
+    fn attach<N: Nic>(&self, host: &mut Host<'_, N>) -> Result<(), AppError> {
+        self.http.attach(host)?;
+        self.echo.attach(host)
+    }
+
+    fn port(&self) -> u16 {
+        self.http.port()
+    }
+
+    fn observe(&self, figures: &Figures) {
+        self.http.observe(figures);
+    }
+}
+
+/// Runs a shell command at the kernel's end; its status becomes ours.
+fn execute(command: &str) -> Result<(), AppError> {
+    let url = |address: IpAddr| match address {
+        IpAddr::V4(v4) => format!("http://{v4}/"),
+        IpAddr::V6(v6) => format!("http://[{v6}]/"),
+    };
+    let status = Command::new("sh")
+        .args(["-c", command])
+        .env("URL", url(OURS_IPV4.into()))
+        .env("URL6", url(OURS_IPV6.into()))
+        .env("ADDRESS", OURS_IPV4.to_string())
+        .env("ADDRESS6", OURS_IPV6.to_string())
+        .status()
+        .map_err(|error| AppError::flag("--exec", command, error))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(AppError {
+            message: format!("--exec {command}: {status}"),
+            status: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+        }),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    measured: &'a Measured,
+    counters: serde_json::Value,
+}
+
+fn print(measured: &Measured, figures: &Figures, json: bool) -> Result<(), AppError> {
+    if json {
+        let report = Report { measured, counters: figures.to_json() };
+        println!("{}", serde_json::to_string(&report).map_err(AppError::running)?);
+        return Ok(());
+    }
+    println!("http://{OURS_IPV4}/ says, fetched by the kernel's TCP over a veth pair:\n");
+    for line in measured.page.lines() {
+        println!("  │ {line}");
+    }
+    println!("\n{measured}\n");
+    println!("counted by the stack: {figures}\n");
+    println!("next:");
+    println!("  wirestack demo --exec 'curl -v $URL'       any program at the kernel's end");
+    println!("  wirestack demo --impair loss=1%,delay=5ms  the same on a worse wire");
+    println!("  wirestack demo --pcap demo.pcapng          and look at it in Wireshark");
+    println!("  sudo wirestack demo --host                 for your own curl or browser");
+    println!("  wirestack http --help                      on an interface of yours");
+    Ok(())
+}
