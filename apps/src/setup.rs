@@ -94,7 +94,7 @@ pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<
         .map_err(|error| AppError::flag("--nic", format_args!("packet:{name}"), error))?;
     let config = host_config(args, &interface);
     config.check().map_err(|error| AppError::flag("--address", list(&args.addresses), error))?;
-    let claims = claims(args, &interface, ports)?;
+    let claims = claims(args, &config, &interface, ports)?;
     if args.show_recipe {
         print_recipe(name, &claims);
         return Ok(());
@@ -164,10 +164,16 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(wait::now().total_micros())
 }
 
-/// What is ours on addresses for which the kernel would answer as well.
-fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Claim>, AppError> {
+/// What is ours on addresses for which the kernel would answer as well. The link-local address is one
+/// of them in most cases: kernel and stack make it from the same hardware address.
+fn claims(
+    args: &HostArgs,
+    config: &HostConfig<'_>,
+    interface: &Interface,
+    ports: Ports,
+) -> Result<Vec<Claim>, AppError> {
     let mut claims = Vec::new();
-    for cidr in &args.addresses {
+    for cidr in args.addresses.iter().chain(&config.link_local()) {
         let address = IpAddr::from(cidr.address());
         let need = suppress::assess(&interface.name, address, args.mac.is_some())
             .map_err(|error| AppError::flag("--address", cidr, error))?;
