@@ -3,8 +3,8 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
-mod suppress;
 mod support;
+mod suppress;
 mod testbed;
 mod watch;
 

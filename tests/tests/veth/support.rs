@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use wirestack_apps::testbed::{
     IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Namespace, OURS_IPV4, OURS_IPV6, Wire, has_ipv6,
 };
-use wirestack_tests::programs::{Child, wirestack};
+use wirestack_tests::programs::{self, Child, wirestack};
 
 /// How long anything may take that should take no time.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -117,4 +117,18 @@ pub(crate) fn wait_until(
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
+}
+
+/// Runs a line of shell at our end.
+pub(crate) fn shell(wire: &Wire, line: &str) -> io::Result<String> {
+    let mut command = Command::new("sh");
+    Ok(wire.at_ours(|| programs::output(command.args(["-c", line]), LONG))?.stdout)
+}
+
+/// All rules of the kernel at our end, in words: those of nftables, and those of iptables' table raw.
+pub(crate) fn rules(wire: &Wire) -> io::Result<String> {
+    // Counters change by themselves.
+    let nft = shell(wire, "nft --stateless list ruleset")?;
+    let iptables = shell(wire, "iptables -t raw -S; ip6tables -t raw -S")?;
+    Ok(format!("{nft}{iptables}"))
 }

@@ -13,7 +13,7 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Message, Icmpv4Packet, Icmpv6Message,
     Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, PrettyPrinter, TcpPacket,
 };
-use wirestack_apps::testbed::Wire;
+use wirestack_apps::testbed::{PEER_IPV4, PEER_IPV6, Wire};
 use wirestack_nic::{AfPacket, AfPacketConfig, Nic, RingGeometry, Waker, wait};
 
 use crate::support::LONG;
@@ -29,6 +29,8 @@ pub(crate) struct Tally {
     pub(crate) echo_replies: usize,
     /// TCP segments.
     pub(crate) segments: usize,
+    /// Packets that the peer had sent itself.
+    pub(crate) forwarded: usize,
     /// The first resets and errors in words.
     offenders: Vec<String>,
     /// Frames that the watch was too slow for.
@@ -44,17 +46,18 @@ impl Tally {
 
     fn look_at(&mut self, frame: &[u8]) -> Option<()> {
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        let (protocol, payload) = match ethernet.ethertype() {
+        let (is_forwarded, protocol, payload) = match ethernet.ethertype() {
             EthernetProtocol::Ipv4 => {
                 let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-                (packet.next_header(), packet.payload().to_vec())
+                (packet.src_addr() == PEER_IPV4, packet.next_header(), packet.payload().to_vec())
             }
             EthernetProtocol::Ipv6 => {
                 let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
-                (packet.next_header(), packet.payload().to_vec())
+                (packet.src_addr() == PEER_IPV6, packet.next_header(), packet.payload().to_vec())
             }
             _ => return None,
         };
+        self.forwarded += usize::from(is_forwarded);
         let offends = match protocol {
             IpProtocol::Tcp => {
                 let is_reset = TcpPacket::new_checked(&payload[..]).ok()?.rst();
