@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use wirestack::config::HostConfig;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
+use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, RingGeometry, wait};
@@ -90,8 +91,10 @@ pub struct Ports {
 /// The first thing that is wrong, in one line; nothing was changed on the system.
 pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
     let NicName::Packet(name) = &args.nic;
-    let interface = Interface::by_name(name)
-        .map_err(|error| AppError::flag("--nic", format_args!("packet:{name}"), error))?;
+    let interface = Interface::by_name(name).map_err(|error| {
+        let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
+        AppError::flag("--nic", format_args!("packet:{name}"), problem)
+    })?;
     let config = host_config(args, &interface);
     config.check().map_err(|error| AppError::flag("--address", list(&args.addresses), error))?;
     let claims = claims(args, &config, &interface, ports)?;
@@ -225,8 +228,13 @@ fn open(args: &HostArgs, interface: &Interface) -> Result<AfPacket<'static>, App
         ..AfPacketConfig::default()
     };
     let name = &interface.name;
-    AfPacket::open(name, config)
-        .map_err(|error| AppError::flag("--nic", format_args!("packet:{name}"), error))
+    AfPacket::open(name, config).map_err(|error| match error.step {
+        Step::Geometry | Step::Rings | Step::Map => {
+            let problem = format_args!("{error}; give fewer slots (the default is 4096,1024)");
+            AppError::flag("--ring-slots", format_args!("{rx},{tx}"), problem)
+        }
+        _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
+    })
 }
 
 /// The values of a repeatable flag, as they could be written.
