@@ -3,6 +3,7 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
+mod bad_input;
 mod support;
 mod suppress;
 mod testbed;
@@ -22,5 +23,5 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    runner::run([testbed::cases(), suppress::cases()].into_iter().flatten())
+    runner::run([testbed::cases(), suppress::cases(), bad_input::cases()].into_iter().flatten())
 }
