@@ -4,6 +4,7 @@
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
 mod bad_input;
+mod demo;
 mod support;
 mod suppress;
 mod testbed;
@@ -23,5 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    runner::run([testbed::cases(), suppress::cases(), bad_input::cases()].into_iter().flatten())
+    runner::run(
+        [testbed::cases(), suppress::cases(), bad_input::cases(), demo::cases()].into_iter().flatten(),
+    )
 }
