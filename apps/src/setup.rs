@@ -8,6 +8,7 @@ use std::io::BufWriter;
 use std::net::IpAddr;
 
 use wirestack::config::HostConfig;
+use wirestack::error::ConfigError;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack::nic::error::Step;
@@ -96,7 +97,7 @@ pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
     })?;
     let config = host_config(args, &interface);
-    config.check().map_err(|error| AppError::flag("--address", list(&args.addresses), error))?;
+    config.check().map_err(|error| config_error(args, error))?;
     let claims = claims(args, &config, &interface, ports)?;
     if args.show_recipe {
         print_recipe(name, &claims);
@@ -160,6 +161,21 @@ fn host_config<'a>(args: &HostArgs, interface: &Interface) -> HostConfig<'a> {
     config.source_ports = args.source_ports.clone();
     config.seed = args.seed.unwrap_or_else(random_seed);
     config
+}
+
+/// Names the flag that a field of the configuration comes from.
+fn config_error(args: &HostArgs, error: ConfigError) -> AppError {
+    match error {
+        ConfigError::NoAddress | ConfigError::TooManyAddresses { .. } => {
+            AppError::flag("--address", list(&args.addresses), error)
+        }
+        ConfigError::NotAHostAddress { address } => AppError::flag("--address", address, error),
+        ConfigError::TwoGateways { gateway } | ConfigError::GatewayOffLink { gateway } => {
+            AppError::flag("--gateway", gateway, error)
+        }
+        // Everything else is ours, and good; the parser has seen to the source ports.
+        _ => AppError::usage(error),
+    }
 }
 
 /// 64 bits of the system's randomness: the standard library seeds its hashers with it.
