@@ -79,6 +79,10 @@ fn flags(wire: &Wire) -> Outcome {
     )?;
     assert_refused(wire, &mut on(&nic, "10.77.0.255/24"), &["--address", "10.77.0.255/24", "host"])?;
     refused(&["--gateway", "192.0.2.1"], &["--gateway", "192.0.2.1", "no prefix"])?;
+    refused(
+        &["--gateway", "10.77.0.1", "--gateway", "10.77.0.9"],
+        &["--gateway", "10.77.0.9", "second one of its IP version"],
+    )?;
     refused(&["--dir", "/no/such/dir"], &["--dir", "/no/such/dir", "No such file or directory"])?;
     refused(&["--dir", "/proc/self/status"], &["--dir", "/proc/self/status", "Not a directory"])?;
     refused(
