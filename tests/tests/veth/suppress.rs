@@ -17,7 +17,7 @@ use wirestack_apps::testbed::{
 };
 use wirestack_nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack_nic::suppress::{self, Method};
-use wirestack_nic::{AfPacket, AfPacketConfig, wait};
+use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
 use wirestack_tests::programs::{self, Child, Ended, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, veth_test, veth_test_with};
 
@@ -319,11 +319,11 @@ fn connect_all(wire: &Wire, remotes: &[SocketAddr], method: Method) -> Result<Ve
     }
     let give_up = wait::now() + smoltcp::time::Duration::from_secs(20);
     let mut greeted = Vec::new();
-    host.run(|_| {
+    while greeted.len() < remotes.len() && wait::now() < give_up {
+        let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
         greeted.extend(told.try_iter());
-        greeted.len() == remotes.len() || wait::now() > give_up
-    })
-    .map_err(|e| e.to_string())?;
+        host.nic().wait(Some(deadline)).map_err(|e| e.to_string())?;
+    }
     drop(guard);
     Ok(greeted)
 }
