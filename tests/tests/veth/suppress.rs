@@ -322,7 +322,9 @@ fn connect_all(wire: &Wire, remotes: &[SocketAddr], method: Method) -> Result<Ve
     while greeted.len() < remotes.len() && wait::now() < give_up {
         let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
         greeted.extend(told.try_iter());
-        host.nic().wait(Some(deadline)).map_err(|e| e.to_string())?;
+        if greeted.len() < remotes.len() {
+            host.nic().wait(Some(deadline)).map_err(|e| e.to_string())?;
+        }
     }
     drop(guard);
     Ok(greeted)
