@@ -19,7 +19,7 @@ use wirestack_nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack_nic::suppress::{self, Method};
 use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
 use wirestack_tests::programs::{self, Child, Ended, wirestack};
-use wirestack_tests::runner::{Case, Outcome, require_program, veth_test, veth_test_with};
+use wirestack_tests::runner::{Case, Outcome, require_program, root_test, veth_test, veth_test_with};
 
 use crate::support::{
     LONG, connect_error, echo_tcp, echo_udp, fetch, fetch_all, host_args, ours, rules, serve, shell,
@@ -47,6 +47,11 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         veth_test("suppress::without_rules_the_kernel_forwards", without_rules_the_kernel_forwards),
         nft(iptables(veth_test("suppress::nft_leaves_nothing_after_sigkill", nft_leaves_nothing))),
         nft(iptables(veth_test("suppress::iptables_are_swept_after_sigkill", iptables_are_swept))),
+        ["iptables-legacy", "ip6tables-legacy"]
+            .into_iter()
+            .fold(root_test("suppress::older_iptables_are_as_good", older_iptables), |cases, program| {
+                require_program(program, cases)
+            }),
         nft(iptables(veth_test("suppress::nothing_is_left_after_sigterm", nothing_is_left))),
         veth_test("suppress::connections_can_be_opened", |wire| connects(wire, Method::Nft)),
         veth_test("suppress::without_rules_connections_are_reset", without_rules_connections_are_reset),
@@ -244,6 +249,42 @@ fn iptables_are_swept(wire: &Wire) -> Outcome {
     fetch_all(wire, 80)?;
     end(child)?;
     assert_eq!(count(&rules(wire)?), 0, "{}", rules(wire)?);
+    Ok(())
+}
+
+/// The iptables of kernels without nftables, under the name that is looked for.
+fn older_iptables() -> Outcome {
+    let wire = Wire::new()?;
+    address_ours(&wire)?;
+    let folder = tempfile::tempdir()?;
+    for name in ["iptables", "ip6tables"] {
+        let older = programs::find_program(&format!("{name}-legacy")).expect("it was required");
+        std::os::unix::fs::symlink(older, folder.path().join(name))?;
+    }
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let start = || -> io::Result<Child> {
+        let mut command = wirestack(host_args(&wire, "http", &["--suppress", "iptables"]));
+        let mut child = wire.at_ours(|| Child::start(command.env("PATH", &path)))?;
+        child.wait_ready(LONG)?;
+        Ok(child)
+    };
+    let count = || -> io::Result<usize> {
+        let listing = shell(&wire, "iptables-legacy -t raw -S; ip6tables-legacy -t raw -S")?;
+        Ok(listing.matches("--comment \"wirestack:").count())
+    };
+    let watch = Watch::begin(&wire)?;
+    let child = start()?;
+    fetch_all(&wire, 80)?;
+    let wanted = count()?;
+    assert!(wanted > 0);
+    child.kill_hard()?;
+    assert_eq!(count()?, wanted);
+    let child = start()?;
+    fetch_all(&wire, 80)?;
+    watch.take(&wire)?.assert_silent();
+    assert_eq!(count()?, wanted);
+    end(child)?;
+    assert_eq!(count()?, 0);
     Ok(())
 }
 
