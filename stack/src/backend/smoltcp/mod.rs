@@ -177,10 +177,14 @@ impl<'a, N: Nic> Host<'a, N> {
         })
     }
 
-    /// Ends every connection at once; the next turn sends a RST for each.
+    /// Ends every connection at once; the next turn sends a RST for each. One in TIME-WAIT has ended
+    /// already, and its peer need not hear of it (RFC 9293 section 3.10.5).
     pub fn abort(&mut self) {
         for connection in &self.connections {
-            self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).abort();
+            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket);
+            if socket.state() != tcp::State::TimeWait {
+                socket.abort();
+            }
         }
     }
 
