@@ -9,7 +9,7 @@ use wirestack_apps::testbed::{OURS_IPV4, Wire, WireOptions};
 use wirestack_tests::programs::{Child, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, veth_test, veth_test_with};
 
-use crate::support::{LONG, fetch_all, host_args, ours, rules, serve, shell, through};
+use crate::talk::{LONG, fetch_all, host_args, ours, rules, serve, shell, through};
 use crate::testbed::address_ours;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {

@@ -5,7 +5,7 @@
 
 mod bad_input;
 mod demo;
-mod support;
+mod talk;
 mod suppress;
 mod testbed;
 mod watch;

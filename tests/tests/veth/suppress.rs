@@ -21,7 +21,7 @@ use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
 use wirestack_tests::programs::{self, Child, Ended, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, veth_test, veth_test_with};
 
-use crate::support::{
+use crate::talk::{
     LONG, connect_error, echo_tcp, echo_udp, fetch, fetch_all, host_args, ours, rules, serve, shell,
 };
 use crate::testbed::address_ours;
