@@ -3,6 +3,11 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
+mod device;
+mod echo;
+mod http;
+mod link;
+mod support;
 mod testbed;
 
 use std::process::ExitCode;
@@ -19,5 +24,6 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    runner::run([testbed::cases()].into_iter().flatten())
+    let modules = [testbed::cases(), device::cases(), http::cases(), echo::cases(), link::cases()];
+    runner::run(modules.into_iter().flatten())
 }
