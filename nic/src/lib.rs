@@ -32,6 +32,9 @@ use smoltcp::time::Instant;
 
 pub mod counters;
 pub mod error;
+pub mod impair;
+pub mod loopback;
+pub mod slot;
 pub mod wait;
 
 pub use counters::Counters;
