@@ -30,6 +30,7 @@
 use smoltcp::phy::Device;
 use smoltcp::time::Instant;
 
+pub mod capture;
 pub mod counters;
 pub mod error;
 pub mod impair;
