@@ -54,6 +54,17 @@ fn a_perfect_wire_is_not_there() {
 }
 
 #[test]
+fn a_frame_that_need_not_wait_is_with_the_inner_device_at_once() {
+    let (mut a, mut b) = impaired("loss=0%", "loss=0%", 10);
+    send(&mut a, at(0), 1);
+    assert_eq!((receive(&mut b, at(0)), a.tx_line().len()), (Some(1), 0));
+    send(&mut b, at(0), 2);
+    let (rx, tx) = a.receive(at(0)).expect("a frame");
+    rx.consume(|frame| tx.consume(frame.len(), |room| room.copy_from_slice(frame)));
+    assert_eq!(receive(&mut b, at(0)), Some(2), "an answer as well");
+}
+
+#[test]
 fn each_direction_has_its_own_delay() {
     let (mut a, mut b) = impaired("delay=5ms", "delay=2ms", 10);
     send(&mut a, at(0), 1);
