@@ -9,6 +9,7 @@ mod http;
 mod link;
 mod support;
 mod testbed;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    let modules = [testbed::cases(), device::cases(), http::cases(), echo::cases(), link::cases()];
+    let modules =
+        [testbed::cases(), device::cases(), http::cases(), echo::cases(), link::cases(), wire::cases()];
     runner::run(modules.into_iter().flatten())
 }
