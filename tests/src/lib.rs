@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`runner`] | what a test case needs (a wire, root, a program), and running all of them |
 //! | [`programs`] | child processes: the program under test, and those of others |
+//! | [`targets`] | bodies of the fuzz targets |
 //! | [`tidy`] | rules on the source text |
 
 pub mod programs;
 pub mod runner;
+pub mod targets;
 pub mod tidy;

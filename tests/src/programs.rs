@@ -111,24 +111,33 @@ impl Child {
         Ok(Self { process, name, stdout, seen: Vec::new(), stderr, stderr_end })
     }
 
-    /// Sleeps until a line of standard output starts with `prefix`, and returns that line.
+    /// Sleeps until a line of standard output, or of standard error, starts with `prefix`, and returns
+    /// that line.
     ///
     /// # Errors
     /// No such line within `timeout`, or the program has ended; the message has all of its output.
     pub fn wait_for_line(&mut self, prefix: &str, timeout: Duration) -> io::Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.stdout.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            // Whole lines only: the last one may still be on its way.
+            let stderr = self.stderr();
+            let complete = stderr.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(line) = complete.into_iter().find(|line| line.starts_with(prefix)) {
+                return Ok(line.to_owned());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stdout.recv_timeout(left.min(PAUSE)) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.starts_with(prefix) {
                         return Ok(line);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
                     let what = format!("printed no line {prefix:?} within {timeout:?}");
                     return Err(io::Error::new(io::ErrorKind::TimedOut, self.tell(&what)));
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let what = format!("ended before it printed a line {prefix:?}");
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, self.tell(&what)));

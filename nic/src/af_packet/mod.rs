@@ -54,6 +54,9 @@ struct Link {
     waker: Waker,
     /// A token was refused because no TX slot was free; `wait` ends when one is.
     starved: bool,
+    /// The interface was down when it was last looked at. The kernel tells a socket once that it goes
+    /// down, and neither that it is up again nor that it was removed afterwards: we look.
+    down: bool,
 }
 
 impl AfPacket<'_> {
@@ -81,7 +84,6 @@ impl AfPacket<'_> {
     /// Sleeps until the link may be back. No deadline ends it: nothing could be sent, and a loop whose
     /// next segment is due would spin.
     fn wait_for_link(&mut self) -> Result<Wake, LinkError> {
-        // The kernel tells a socket that its interface went down, but not that it is up again.
         let look_again = wait::now() + LINK_CHECK_INTERVAL;
         let (_, wake) = wait::sleep(None, &self.link.waker, Some(look_again));
         self.link.check(&self.interface).map(|()| wake)
@@ -91,12 +93,14 @@ impl AfPacket<'_> {
 impl Link {
     /// Whether the interface exists and is not taken down. Carrier does not matter here: without it
     /// the kernel drops what is sent, and the socket works as ever.
-    fn check(&self, interface: &Interface) -> Result<(), LinkError> {
-        match interface::flags(self.socket.as_fd(), interface.index) {
+    fn check(&mut self, interface: &Interface) -> Result<(), LinkError> {
+        let result = match interface::flags(self.socket.as_fd(), interface.index) {
             Ok(flags) if flags & libc::IFF_UP != 0 => Ok(()),
             Ok(_) => Err(LinkError::Down),
             Err(_) => Err(LinkError::Gone),
-        }
+        };
+        self.down = result == Err(LinkError::Down);
+        result
     }
 }
 
@@ -160,8 +164,8 @@ impl TxToken for FrameOut<'_> {
 impl Nic for AfPacket<'_> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError> {
         match self.flush() {
-            Ok(()) => {}
-            Err(LinkError::Down) => return self.wait_for_link(),
+            Ok(()) if !self.link.down => {}
+            Ok(()) | Err(LinkError::Down) => return self.wait_for_link(),
             Err(LinkError::Gone) => return Err(LinkError::Gone),
         }
         if self.rx.has_filled_slot() && !self.link.starved {

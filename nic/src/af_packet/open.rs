@@ -53,7 +53,7 @@ impl<'a> AfPacket<'a> {
         Ok(Self {
             rx: RxFrames::new(rx, oversize),
             tx: TxRing::new(tx),
-            link: Link { socket, waker, starved: false },
+            link: Link { socket, waker, starved: false, down: false },
             rx_counters: Counters::default(),
             tx_counters: Counters::default(),
             interface,

@@ -125,6 +125,12 @@ impl Disk {
         self.0.lock().expect("not poisoned")
     }
 
+    /// Writes and flushes so far.
+    fn calls(&self) -> (u32, u32) {
+        let state = self.state();
+        (state.writes, state.flushes)
+    }
+
     fn read(&self) -> File {
         read(&self.state().file)
     }
@@ -238,11 +244,11 @@ fn a_full_disk_ends_the_capture_and_not_the_traffic() {
     assert_eq!(a.counters().capture_lost, 11);
     // Room again changes nothing: the next block would follow half of one.
     disk.state().size_max = usize::MAX;
-    let (writes, flushes) = (disk.state().writes, disk.state().flushes);
+    let calls = disk.calls();
     send(&mut a, 0, b"late");
     a.wait(Some(wait::now() + Duration::from_millis(1))).expect("up");
     drop(a);
-    assert_eq!((disk.state().writes, disk.state().flushes), (writes, flushes));
+    assert_eq!(disk.calls(), calls);
     let file = disk.read();
     assert_eq!((file.packets.len(), file.rest), (1, 20), "what was whole is still readable");
 }

@@ -1,7 +1,7 @@
 //! A lossy wire around any device: loss, duplication, corruption, reordering, delay, rate.
 //!
 //! Each direction is a [`Line`], with an [`ImpairSpec`] of its own. What the stages are and in which
-//! order a frame meets them is told in [`line`]; how they are written as text, in [`spec`].
+//! order a frame meets them is told in [`mod@line`]; how they are written as text, in [`spec`].
 //!
 //! ```text
 //!  inner device ── receive ──▶ RX line ── due ──▶ RxToken ─▶ the stack

@@ -3,7 +3,7 @@
 //! A packet socket gets copies: the kernel sees every frame as well, and answers for an address that
 //! it takes for its own (a RST, an ICMP unreachable), or forwards what we use. An address that the
 //! kernel does not own, with forwarding off or with a MAC address of our own, needs nothing of this;
-//! [`assess`] tells. Otherwise [`install`] makes rules that drop frames for exactly our claims behind
+//! [`assess()`] tells. Otherwise [`install`] makes rules that drop frames for exactly our claims behind
 //! the packet socket and before the kernel's IP:
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! | method | rules | after SIGKILL |
 //! |---|---|---|
 //! | [`Nft`](Method::Nft) | a table of family `netdev` with the flag `owner` | the kernel removes them with our socket |
-//! | [`Iptables`](Method::Iptables) | table `raw`, chain PREROUTING, with a comment | the next guard sweeps them; or [`sweep`] |
+//! | [`Iptables`](Method::Iptables) | table `raw`, chain PREROUTING, with a comment | the next guard sweeps them; or [`sweep()`] |
 //!
 //! Rules are per claim, not per connection: outgoing connections on an address that the kernel owns
 //! take their ports from one guarded range, which [`source_port_range_check`] checks.
@@ -97,7 +97,7 @@ pub struct MethodError {
 ///
 /// Install before the first frame is answered. The rules are made in the network namespace of the
 /// calling thread. With no claims, or with [`Method::None`], nothing is done and no privilege is
-/// needed. [`Method::Iptables`] first removes what dead processes left, as [`sweep`] does.
+/// needed. [`Method::Iptables`] first removes what dead processes left, as [`sweep()`] does.
 ///
 /// Our own programs must have their packet socket bound to all protocols (ETH_P_ALL): a socket bound
 /// to ETH_P_IP is behind the nftables rules and would starve.

@@ -9,7 +9,8 @@ use wirestack_apps::testbed::{OURS_IPV4, Wire, WireOptions};
 use wirestack_tests::programs::{Child, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, veth_test, veth_test_with};
 
-use crate::talk::{LONG, fetch_all, host_args, ours, rules, serve, shell, through};
+use crate::support::{ADDRESSES, LONG, serve};
+use crate::talk::{fetch_all, host_args, rules, shell, through};
 use crate::testbed::address_ours;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
@@ -95,7 +96,7 @@ fn flags(wire: &Wire) -> Outcome {
     refused(&["--port", "0"], &["--port", "0", "1..=65535"])?;
     refused(&["--ring-slots", "1,1"], &["--ring-slots", "1,1", "16 to 1048576"])?;
     // As it is, the machine is fit to serve.
-    serve(wire, "http", &[])?;
+    serve(wire, &["http"])?;
     Ok(())
 }
 
@@ -104,25 +105,25 @@ fn interface_down(wire: &Wire) -> Outcome {
     let name = format!("packet:{}", wire.ours().name());
     assert_refused(wire, &mut http(wire, &[]), &["--nic", &name, "is down", "ip link set dev"])?;
     wire.ours().set_up()?;
-    serve(wire, "http", &[])?;
+    serve(wire, &["http"])?;
     Ok(())
 }
 
 /// An address that the kernel does not know is for one process.
 fn address_served(wire: &Wire) -> Outcome {
-    let child = serve(wire, "http", &[])?;
+    let child = serve(wire, &["http"])?;
     let words = ["--address", "10.77.0.2/24", "another wirestack process", wire.ours().name()];
     assert_refused(wire, &mut http(wire, &["--port", "81"]), &words)?;
     fetch_all(wire, 80)?;
     child.kill_hard()?;
-    serve(wire, "http", &["--port", "81"])?;
+    serve(wire, &["http", "--port", "81"])?;
     Ok(())
 }
 
 /// On an address that the kernel has as well, a service of the kernel has the port.
 fn port_of_the_kernel(wire: &Wire) -> Outcome {
     address_ours(wire)?;
-    for address in ours() {
+    for address in ADDRESSES {
         let at = SocketAddr::new(address, 700);
         let tcp = wire.at_ours(|| TcpListener::bind(at))?;
         let words = ["--port 700", &at.to_string(), "in use"];
@@ -133,7 +134,7 @@ fn port_of_the_kernel(wire: &Wire) -> Outcome {
         let _udp = wire.at_ours(|| UdpSocket::bind(at))?;
         assert_refused(wire, &mut echo(), &words)?;
         // HTTP does not need it.
-        serve(wire, "http", &["--port", "700"])?;
+        serve(wire, &["http", "--port", "700"])?;
     }
     Ok(())
 }
@@ -141,7 +142,7 @@ fn port_of_the_kernel(wire: &Wire) -> Outcome {
 /// Two of our own share an address of the kernel as long as their ports differ.
 fn port_served(wire: &Wire) -> Outcome {
     address_ours(wire)?;
-    let _child = serve(wire, "http", &[])?;
+    let _child = serve(wire, &["http"])?;
     let words = ["--port 80", "10.77.0.2:80", "in use"];
     assert_refused(wire, &mut http(wire, &[]), &words)?;
     // The other way round: the kernel's programs do not get it either.

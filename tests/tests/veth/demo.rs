@@ -14,7 +14,8 @@ use wirestack_apps::testbed::{NAME_PREFIX, Namespace};
 use wirestack_tests::programs::{Child, Ended, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, test};
 
-use crate::talk::{LONG, wait_until};
+use crate::support::LONG;
+use crate::talk::wait_until;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
     let curl = |cases| require_program("curl", cases);

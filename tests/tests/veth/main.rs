@@ -5,10 +5,16 @@
 
 mod bad_input;
 mod demo;
-mod talk;
+mod device;
+mod echo;
+mod http;
+mod link;
+mod support;
 mod suppress;
+mod talk;
 mod testbed;
 mod watch;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -24,7 +30,16 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    runner::run(
-        [testbed::cases(), suppress::cases(), bad_input::cases(), demo::cases()].into_iter().flatten(),
-    )
+    let modules = [
+        testbed::cases(),
+        device::cases(),
+        http::cases(),
+        echo::cases(),
+        link::cases(),
+        wire::cases(),
+        suppress::cases(),
+        bad_input::cases(),
+        demo::cases(),
+    ];
+    runner::run(modules.into_iter().flatten())
 }

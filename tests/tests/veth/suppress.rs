@@ -18,12 +18,11 @@ use wirestack_apps::testbed::{
 use wirestack_nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack_nic::suppress::{self, Method};
 use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
-use wirestack_tests::programs::{self, Child, Ended, wirestack};
+use wirestack_tests::programs::{self, Child, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, veth_test, veth_test_with};
 
-use crate::talk::{
-    LONG, connect_error, echo_tcp, echo_udp, fetch, fetch_all, host_args, ours, rules, serve, shell,
-};
+use crate::support::{ADDRESSES, LONG, end, serve};
+use crate::talk::{connect_error, echo_tcp, echo_udp, fetch, fetch_all, host_args, rules, shell};
 use crate::testbed::address_ours;
 use crate::watch::Watch;
 
@@ -63,7 +62,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 fn keeps_silent(wire: &Wire, method: &str) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, "http", &["--suppress", method])?;
+    let child = serve(wire, &["http", "--suppress", method])?;
     fetch_all(wire, 80)?;
     watch.take(wire)?.assert_silent();
     // All connections are closed on both sides, so the end of the program is nothing to them.
@@ -71,30 +70,23 @@ fn keeps_silent(wire: &Wire, method: &str) -> Outcome {
     assert_eq!(watch.take(wire)?.resets, 0);
     // The kernel is itself again.
     assert_refused(wire, 80);
-    assert!(watch.take(wire)?.resets >= ours().len());
+    assert!(watch.take(wire)?.resets >= ADDRESSES.len());
     Ok(())
 }
 
 fn without_rules_the_kernel_resets(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, "http", &["--suppress", "none"])?;
+    let child = serve(wire, &["http", "--suppress", "none"])?;
     assert!(child.stderr().contains("iptables -w 5 -t raw -I PREROUTING"), "{}", child.stderr());
     assert_refused(wire, 80);
-    assert!(watch.take(wire)?.resets >= ours().len());
+    assert!(watch.take(wire)?.resets >= ADDRESSES.len());
     Ok(())
-}
-
-/// Asks a program to end, and expects that it does so in good order.
-fn end(child: Child) -> Result<Ended, libtest_mimic::Failed> {
-    child.terminate()?;
-    let ended = child.wait(LONG)?;
-    if ended.status.success() { Ok(ended) } else { Err(ended.to_string().into()) }
 }
 
 /// The kernel at our end answers for this port: with a reset.
 fn assert_refused(wire: &Wire, port: u16) {
-    for address in ours() {
+    for address in ADDRESSES {
         let refused = connect_error(wire.peer().namespace(), SocketAddr::new(address, port));
         assert_eq!(refused, Some(ErrorKind::ConnectionRefused), "{address}");
     }
@@ -124,9 +116,9 @@ fn greet(
 fn services_of_the_kernel_go_on(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let _child = serve(wire, "echo", &["--port", "700"])?;
+    let _child = serve(wire, &["echo", "--port", "700"])?;
     let peer = wire.peer().namespace();
-    for address in ours() {
+    for address in ADDRESSES {
         let (kernel, thread) = greet(wire.ours().namespace(), SocketAddr::new(address, 0), 2)?;
         for _ in 0..2 {
             assert_eq!(echo_tcp(peer, kernel, b"x")?, b"greeting");
@@ -139,7 +131,7 @@ fn services_of_the_kernel_go_on(wire: &Wire) -> Outcome {
     watch.take(wire)?.assert_silent();
     // A port that nobody serves is the kernel's to refuse, and nobody else does it a second time.
     assert_refused(wire, 9);
-    assert_eq!(watch.take(wire)?.resets, ours().len());
+    assert_eq!(watch.take(wire)?.resets, ADDRESSES.len());
     Ok(())
 }
 
@@ -151,7 +143,7 @@ fn with_link_local() -> WireOptions {
 fn link_local_goes_on(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let _child = serve(wire, "http", &[])?;
+    let _child = serve(wire, &["http"])?;
     let mut octets = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).octets();
     octets[8..].copy_from_slice(&wire.ours().mac().as_eui_64().expect("an Ethernet address"));
     let at = |index, port| SocketAddr::from(SocketAddrV6::new(octets.into(), port, 0, index));
@@ -167,15 +159,15 @@ fn link_local_goes_on(wire: &Wire) -> Outcome {
 fn a_ping_is_answered_once(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let _child = serve(wire, "http", &[])?;
-    for address in ours() {
+    let _child = serve(wire, &["http"])?;
+    for address in ADDRESSES {
         let mut ping = Command::new("ping");
         ping.args(["-c", "5", "-i", "0.01", "-W", "5", &address.to_string()]);
         let ended = wire.at_peer(|| programs::output(&mut ping, LONG))?;
         assert!(ended.stdout.contains("5 packets transmitted, 5 received, 0% packet loss"), "{ended}");
         assert!(!ended.stdout.contains("DUP!"), "{ended}");
     }
-    assert_eq!(watch.take(wire)?.echo_replies, 5 * ours().len());
+    assert_eq!(watch.take(wire)?.echo_replies, 5 * ADDRESSES.len());
     Ok(())
 }
 
@@ -197,7 +189,7 @@ fn forward(wire: &Wire) -> Outcome {
 fn nothing_is_forwarded(wire: &Wire) -> Outcome {
     forward(wire)?;
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, "http", &[])?;
+    let child = serve(wire, &["http"])?;
     fetch_all(wire, 80)?;
     let tally = watch.take(wire)?;
     tally.assert_silent();
@@ -209,7 +201,7 @@ fn nothing_is_forwarded(wire: &Wire) -> Outcome {
 fn without_rules_the_kernel_forwards(wire: &Wire) -> Outcome {
     forward(wire)?;
     let watch = Watch::begin(wire)?;
-    let _child = serve(wire, "http", &["--suppress", "none"])?;
+    let _child = serve(wire, &["http", "--suppress", "none"])?;
     // The stack answers nevertheless; what the kernel adds is noise, and costs.
     fetch(wire.peer().namespace(), (OURS_IPV4, 80).into(), "/")?;
     let tally = watch.take(wire)?;
@@ -220,7 +212,7 @@ fn without_rules_the_kernel_forwards(wire: &Wire) -> Outcome {
 fn nft_leaves_nothing(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let before = rules(wire)?;
-    let child = serve(wire, "http", &["--suppress", "nft"])?;
+    let child = serve(wire, &["http", "--suppress", "nft"])?;
     let during = rules(wire)?;
     assert!(during.contains("table netdev wirestack_") && during.contains("flags owner"), "{during}");
     fetch_all(wire, 80)?;
@@ -233,18 +225,18 @@ fn nft_leaves_nothing(wire: &Wire) -> Outcome {
 fn iptables_are_swept(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let count = |text: &str| text.matches("--comment \"wirestack:").count();
-    let child = serve(wire, "http", &["--suppress", "iptables"])?;
+    let child = serve(wire, &["http", "--suppress", "iptables"])?;
     let wanted = count(&rules(wire)?);
     assert!(wanted > 0, "{}", rules(wire)?);
     child.kill_hard()?;
     assert_eq!(count(&rules(wire)?), wanted, "iptables does not know that the process is dead");
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, "http", &["--suppress", "iptables"])?;
+    let child = serve(wire, &["http", "--suppress", "iptables"])?;
     assert_eq!(count(&rules(wire)?), wanted, "{}", rules(wire)?);
     fetch_all(wire, 80)?;
     watch.take(wire)?.assert_silent();
     // A second guard beside a living one: both are needed, and neither sweeps the other.
-    let second = serve(wire, "http", &["--suppress", "iptables", "--port", "81"])?;
+    let second = serve(wire, &["http", "--suppress", "iptables", "--port", "81"])?;
     assert_eq!(count(&rules(wire)?), 2 * wanted, "{}", rules(wire)?);
     end(second)?;
     assert_eq!(count(&rules(wire)?), wanted, "{}", rules(wire)?);
@@ -301,7 +293,7 @@ fn nothing_is_left(wire: &Wire) -> Outcome {
     }
     let before = rules(wire)?;
     for method in ["nft", "iptables"] {
-        let child = serve(wire, "http", &["--suppress", method])?;
+        let child = serve(wire, &["http", "--suppress", method])?;
         assert_ne!(rules(wire)?, before, "{method}");
         end(child)?;
         assert_eq!(rules(wire)?, before, "{method}");
@@ -313,7 +305,7 @@ fn nothing_is_left(wire: &Wire) -> Outcome {
 /// received, and from which ports.
 fn greeted(wire: &Wire, method: Method) -> Result<Vec<(String, u16)>, libtest_mimic::Failed> {
     let peers =
-        ours().into_iter().map(|ours| if ours.is_ipv4() { PEER_IPV4.into() } else { PEER_IPV6.into() });
+        ADDRESSES.into_iter().map(|ours| if ours.is_ipv4() { PEER_IPV4.into() } else { PEER_IPV6.into() });
     let mut services = Vec::new();
     for peer in peers.collect::<Vec<IpAddr>>() {
         services.push(greet(wire.peer().namespace(), (peer, 0).into(), 1)?);
@@ -331,11 +323,11 @@ fn greeted(wire: &Wire, method: Method) -> Result<Vec<(String, u16)>, libtest_mi
 
 fn connect_all(wire: &Wire, remotes: &[SocketAddr], method: Method) -> Result<Vec<(String, u16)>, String> {
     let claims: Vec<_> =
-        ours().into_iter().map(|address| Claim::ports(address, Protocol::Tcp, SOURCE_PORTS)).collect();
+        ADDRESSES.into_iter().map(|address| Claim::ports(address, Protocol::Tcp, SOURCE_PORTS)).collect();
     let guard = suppress::install(method, wire.ours().name(), &claims).map_err(|e| e.to_string())?;
     let nic = AfPacket::open(wire.ours().name(), AfPacketConfig::default()).map_err(|e| e.to_string())?;
     let mut config = HostConfig::new(wire.ours().mac());
-    for address in ours() {
+    for address in ADDRESSES {
         config =
             config.address(wirestack::IpCidr::new(address.into(), if address.is_ipv4() { 24 } else { 64 }));
     }
@@ -380,7 +372,7 @@ fn connects(wire: &Wire, method: Method) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
     let greeted = greeted(wire, method)?;
-    assert_eq!(greeted.len(), ours().len());
+    assert_eq!(greeted.len(), ADDRESSES.len());
     for (text, port) in greeted {
         assert_eq!(text, "greeting");
         assert!(SOURCE_PORTS.contains(&port), "{port}");
@@ -394,7 +386,7 @@ fn without_rules_connections_are_reset(wire: &Wire) -> Outcome {
     let watch = Watch::begin(wire)?;
     let greeted = greeted(wire, Method::None)?;
     assert!(greeted.iter().all(|(text, _)| text != "greeting"), "{greeted:?}");
-    assert!(watch.take(wire)?.resets >= ours().len());
+    assert!(watch.take(wire)?.resets >= ADDRESSES.len());
     Ok(())
 }
 
@@ -413,7 +405,7 @@ fn refuses_source_ports(wire: &Wire) -> Outcome {
         assert_eq!(ended.stdout, "");
     }
     assert_eq!(rules(wire)?, before);
-    serve(wire, "http", &["--source-ports", "62001-65535"])?;
+    serve(wire, &["http", "--source-ports", "62001-65535"])?;
     Ok(())
 }
 
@@ -427,12 +419,12 @@ fn the_recipe_works(wire: &Wire) -> Outcome {
     let made: Vec<_> = ended.stdout.lines().take_while(|line| !is_removal(line)).collect();
     let removed: Vec<_> = ended.stdout.lines().skip_while(|line| !is_removal(line)).collect();
     // One port and one range of source ports for each address, and a comment before the removals.
-    assert_eq!((made.len(), removed.len()), (2 * ours().len(), 2 * ours().len() + 1), "{ended}");
+    assert_eq!((made.len(), removed.len()), (2 * ADDRESSES.len(), 2 * ADDRESSES.len() + 1), "{ended}");
     for line in &made {
         shell(wire, line)?;
     }
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, "http", &["--suppress", "none"])?;
+    let child = serve(wire, &["http", "--suppress", "none"])?;
     fetch_all(wire, 80)?;
     watch.take(wire)?.assert_silent();
     for line in &removed {

@@ -1,45 +1,28 @@
-//! What several modules of tests do: start the program under test, and talk to it as the peer's kernel.
+//! The peer's kernel talks to our end, and our end is looked at with the programs of an administrator.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use wirestack_apps::testbed::{
-    IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Namespace, OURS_IPV4, OURS_IPV6, Wire, has_ipv6,
-};
-use wirestack_tests::programs::{self, Child, wirestack};
+use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Namespace, Wire};
+use wirestack_tests::programs;
 
-/// How long anything may take that should take no time.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+use crate::support::{ADDRESSES, LONG};
 
 /// Bytes that are moved where many frames are wanted; a ring has room for all of them.
 pub(crate) const BULK: usize = 2 << 20;
 
-/// Our addresses, as far as the kernel knows their IP version.
-pub(crate) fn ours() -> Vec<IpAddr> {
-    let all = [IpAddr::from(OURS_IPV4), OURS_IPV6.into()];
-    all.into_iter().filter(|address| address.is_ipv4() || has_ipv6()).collect()
-}
-
 /// `--nic` and `--address` for both addresses, and then `more`.
 pub(crate) fn host_args(wire: &Wire, program: &str, more: &[&str]) -> Vec<String> {
     let mut args = vec![program.to_owned(), "--nic".to_owned(), format!("packet:{}", wire.ours().name())];
-    for address in ours() {
+    for address in ADDRESSES {
         let prefix_len = if address.is_ipv4() { IPV4_PREFIX_LEN } else { IPV6_PREFIX_LEN };
         args.extend(["--address".to_owned(), format!("{address}/{prefix_len}")]);
     }
     args.extend(more.iter().map(|&word| word.to_owned()));
     args
-}
-
-/// Starts a program at our end on both addresses, and waits until it serves.
-pub(crate) fn serve(wire: &Wire, program: &str, more: &[&str]) -> io::Result<Child> {
-    let args = host_args(wire, program, more);
-    let mut child = wire.at_ours(|| Child::start(&mut wirestack(args)))?;
-    child.wait_ready(LONG)?;
-    Ok(child)
 }
 
 /// The same program, started by another one that takes a program and its arguments: `setpriv`, `sh`.
@@ -65,7 +48,7 @@ pub(crate) fn fetch(namespace: &Namespace, server: SocketAddr, path: &str) -> io
 
 /// Fetches the page and [`BULK`] bytes from each of our addresses.
 pub(crate) fn fetch_all(wire: &Wire, port: u16) -> io::Result<()> {
-    for address in ours() {
+    for address in ADDRESSES {
         let server = SocketAddr::new(address, port);
         let page = fetch(wire.peer().namespace(), server, "/")?;
         assert!(String::from_utf8_lossy(&page).contains("wirestack"), "{server} serves another page");
@@ -114,7 +97,7 @@ pub(crate) fn wait_until(
         if Instant::now() >= deadline {
             return Err(format!("{what}: not so after {LONG:?}").into());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
     Ok(())
 }

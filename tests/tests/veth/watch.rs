@@ -16,7 +16,7 @@ use smoltcp::wire::{
 use wirestack_apps::testbed::{PEER_IPV4, PEER_IPV6, Wire};
 use wirestack_nic::{AfPacket, AfPacketConfig, Nic, RingGeometry, Waker, wait};
 
-use crate::talk::LONG;
+use crate::support::LONG;
 
 /// What was seen of our end since the watch began, or since it was last asked.
 #[derive(Debug, Default)]

@@ -248,6 +248,19 @@ fn a_frame_that_nobody_overtakes_is_released_in_time_and_not_counted() {
 }
 
 #[test]
+fn an_overtaker_that_takes_too_long_does_not_hold_a_frame_back() {
+    // The second frame needs half a second on the wire.
+    let mut line = line("reorder=100%,rate=1mbit", 1);
+    send(&mut line, at(0), 0, 60);
+    line.spec.reorder = Probability::NEVER;
+    (1..=3).for_each(|number| send(&mut line, at(0), number, 65_000));
+    let released = drain(&mut line);
+    assert_eq!(released.iter().map(|&(_, number)| number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(released[0].0 < 50_000 && released[1].0 > 500_000, "{released:?}");
+    assert_eq!(line.counters().reordered, 0);
+}
+
+#[test]
 fn a_slow_rate_leaves_time_to_be_overtaken() {
     // A frame takes 87 ms: more than the bound that holds without a rate.
     let mut line = line("reorder=100%,rate=115200", 1);

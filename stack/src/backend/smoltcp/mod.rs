@@ -34,6 +34,9 @@ use conn::Connection;
 use listen::Listener;
 use udp::UdpPort;
 
+#[cfg(test)]
+mod tests;
+
 /// A TCP/IP host on one device. `'a` is the life of borrowed storage and of the applications.
 pub struct Host<'a, N> {
     nic: N,

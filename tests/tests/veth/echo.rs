@@ -1,0 +1,137 @@
+//! `wirestack echo` with the kernel's TCP and UDP as peers.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+
+use wirestack_apps::testbed::Wire;
+use wirestack_nic::ethtool::Offload;
+use wirestack_tests::runner::{Case, Outcome, veth_test};
+
+use crate::support::{ADDRESSES, LONG, counter, end, noise, serve};
+
+pub(crate) fn cases() -> Vec<Vec<Case>> {
+    vec![
+        veth_test("echo::ten_megabytes_come_back", ten_megabytes_come_back),
+        veth_test("echo::small_messages_come_back_at_once", small_messages),
+        veth_test("echo::a_slow_reader_loses_nothing", a_slow_reader),
+        veth_test("echo::datagrams_come_back", datagrams_come_back),
+        veth_test("echo::closed_ports_refuse", closed_ports_refuse),
+    ]
+}
+
+fn connect(wire: &Wire, address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = wire.at_peer(|| TcpStream::connect_timeout(&address, LONG))?;
+    stream.set_read_timeout(Some(LONG))?;
+    stream.set_write_timeout(Some(LONG))?;
+    Ok(stream)
+}
+
+/// Sends all bytes, closes, and reads until the other side has closed as well.
+fn round_trip(mut stream: TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut reader = stream.try_clone()?;
+    let received = thread::spawn(move || {
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).map(|_| received)
+    });
+    stream.write_all(bytes)?;
+    stream.shutdown(Shutdown::Write)?;
+    received.join().expect("the reader does not panic")
+}
+
+fn ten_megabytes_come_back(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo", "--json"])?;
+    let bytes = noise(10, 10 << 20);
+    for address in ADDRESSES {
+        let back = round_trip(connect(wire, SocketAddr::new(address, 7))?, &bytes)?;
+        assert_eq!(back.len(), bytes.len(), "{address}");
+        assert!(back == bytes, "{address}: what came back is not what was sent");
+    }
+    let ended = end(server)?;
+    // With offloads on, the kernel hands over frames of up to 64 KB without a checksum; this is what
+    // the test is about, so it must have happened. With offloads off, it must not.
+    let offloads_on = wire.peer().offloads()?.has(Offload::Tso);
+    assert_eq!(counter(&ended, "rx_oversize") > 0, offloads_on, "{}", ended.stdout);
+    assert_eq!(counter(&ended, "rx_checksum_filled") > 0, offloads_on, "{}", ended.stdout);
+    assert_eq!(counter(&ended, "rx_truncated") + counter(&ended, "rx_malformed"), 0, "{}", ended.stdout);
+    Ok(())
+}
+
+fn small_messages(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo"])?;
+    let mut stream = connect(wire, SocketAddr::new(ADDRESSES[0], 7))?;
+    stream.set_nodelay(true)?;
+    for len in (1..200).chain([1447, 1448, 1449, 65_535]) {
+        let sent = noise(len as u64, len);
+        stream.write_all(&sent)?;
+        let mut back = vec![0; len];
+        stream.read_exact(&mut back)?;
+        assert_eq!(back, sent);
+    }
+    end(server)?;
+    Ok(())
+}
+
+/// The peer does not read until everything that fits anywhere is sent: windows close in both
+/// directions, and open again.
+fn a_slow_reader(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo"])?;
+    let mut stream = connect(wire, SocketAddr::new(ADDRESSES[0], 7))?;
+    stream.set_nonblocking(true)?;
+    let chunk = noise(1, 64 << 10);
+    let mut sent = Vec::new();
+    // The peer's buffers are full when nothing more is taken for a while.
+    let mut idle = 0;
+    while idle < 20 {
+        match stream.write(&chunk) {
+            Ok(len) => {
+                sent.extend_from_slice(&chunk[..len]);
+                idle = 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(std::time::Duration::from_millis(10));
+                idle += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    stream.set_nonblocking(false)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back)?;
+    assert_eq!(back.len(), sent.len());
+    assert!(back == sent, "what came back is not what was sent");
+    end(server)?;
+    Ok(())
+}
+
+fn datagrams_come_back(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo", "--json"])?;
+    for address in ADDRESSES {
+        let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = wire.at_peer(|| UdpSocket::bind(local))?;
+        socket.set_read_timeout(Some(LONG))?;
+        socket.connect((address, 7))?;
+        // Larger ones are fragmented; the engine does that for IPv4 only.
+        let lens: &[usize] = if address.is_ipv4() { &[0, 1, 1472, 1473, 8000] } else { &[0, 1, 1452] };
+        for &len in lens {
+            let sent = noise(len as u64 + 1, len);
+            let mut back = vec![0; 65_535];
+            socket.send(&sent)?;
+            let received = socket.recv(&mut back)?;
+            assert_eq!(back[..received], sent[..], "{address}, {len} bytes");
+        }
+    }
+    end(server)?;
+    Ok(())
+}
+
+fn closed_ports_refuse(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo"])?;
+    for address in ADDRESSES {
+        let error = connect(wire, SocketAddr::new(address, 8)).expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+    }
+    end(server)?;
+    Ok(())
+}
