@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
 use wirestack::nic::impair::ImpairSpec;
@@ -140,6 +141,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         if error.exit_code() == 0 {
             return AppError { message: text, status: 0 };
         }
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return AppError::usage("no program given; demo, echo or http (see --help)");
+        }
         AppError::usage(one_line(&text))
     })
 }
@@ -151,9 +155,7 @@ fn one_line(report: &str) -> String {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
-    // Without arguments clap answers with the help text, which is more than a line.
-    if line.len() > 400 { "no program given; demo, echo or http (see --help)".to_owned() } else { line }
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 fn parse_nic(text: &str) -> Result<NicName, String> {
