@@ -4,7 +4,7 @@
 //! sockets are per network namespace, as interfaces are (unix(7)).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
@@ -57,7 +57,7 @@ impl Reservation {
             if ports.start() != ports.end() {
                 continue;
             }
-            let address = SocketAddr::new(claim.address, *ports.start());
+            let address = socket_address(interface, claim.address, *ports.start());
             let socket = reserve_port(address, *protocol).map_err(|error| {
                 AppError::flag("--port", ports.start(), format_args!("{address}: {error}"))
             })?;
@@ -70,6 +70,16 @@ impl Reservation {
 fn reserve_address(interface: &Interface, address: IpAddr) -> io::Result<UnixListener> {
     let name = format!("wirestack/address/{}/{address}", interface.index);
     UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)
+}
+
+/// A link-local address means something on one interface only.
+fn socket_address(interface: &Interface, address: IpAddr, port: u16) -> SocketAddr {
+    match address {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            SocketAddrV6::new(v6, port, 0, interface.index.unsigned_abs()).into()
+        }
+        _ => SocketAddr::new(address, port),
+    }
 }
 
 /// A kernel socket that is bound and does nothing: no program of this host gets the port.

@@ -8,8 +8,10 @@ use std::io::BufWriter;
 use std::net::IpAddr;
 
 use wirestack::config::HostConfig;
+use wirestack::error::ConfigError;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
+use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, RingGeometry, wait};
@@ -90,11 +92,13 @@ pub struct Ports {
 /// The first thing that is wrong, in one line; nothing was changed on the system.
 pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
     let NicName::Packet(name) = &args.nic;
-    let interface = Interface::by_name(name)
-        .map_err(|error| AppError::flag("--nic", format_args!("packet:{name}"), error))?;
+    let interface = Interface::by_name(name).map_err(|error| {
+        let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
+        AppError::flag("--nic", format_args!("packet:{name}"), problem)
+    })?;
     let config = host_config(args, &interface);
-    config.check().map_err(|error| AppError::flag("--address", list(&args.addresses), error))?;
-    let claims = claims(args, &interface, ports)?;
+    config.check().map_err(|error| config_error(args, error))?;
+    let claims = claims(args, &config, &interface, ports)?;
     if args.show_recipe {
         print_recipe(name, &claims);
         return Ok(());
@@ -159,15 +163,36 @@ fn host_config<'a>(args: &HostArgs, interface: &Interface) -> HostConfig<'a> {
     config
 }
 
+/// Names the flag that a field of the configuration comes from.
+fn config_error(args: &HostArgs, error: ConfigError) -> AppError {
+    match error {
+        ConfigError::NoAddress | ConfigError::TooManyAddresses { .. } => {
+            AppError::flag("--address", list(&args.addresses), error)
+        }
+        ConfigError::NotAHostAddress { address } => AppError::flag("--address", address, error),
+        ConfigError::TwoGateways { gateway } | ConfigError::GatewayOffLink { gateway } => {
+            AppError::flag("--gateway", gateway, error)
+        }
+        // Everything else is ours, and good; the parser has seen to the source ports.
+        _ => AppError::usage(error),
+    }
+}
+
 /// 64 bits of the system's randomness: the standard library seeds its hashers with it.
 pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(wait::now().total_micros())
 }
 
-/// What is ours on addresses for which the kernel would answer as well.
-fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Claim>, AppError> {
+/// What is ours on addresses for which the kernel would answer as well. The link-local address is one
+/// of them in most cases: kernel and stack make it from the same hardware address.
+fn claims(
+    args: &HostArgs,
+    config: &HostConfig<'_>,
+    interface: &Interface,
+    ports: Ports,
+) -> Result<Vec<Claim>, AppError> {
     let mut claims = Vec::new();
-    for cidr in &args.addresses {
+    for cidr in args.addresses.iter().chain(&config.link_local()) {
         let address = IpAddr::from(cidr.address());
         let need = suppress::assess(&interface.name, address, args.mac.is_some())
             .map_err(|error| AppError::flag("--address", cidr, error))?;
@@ -219,8 +244,13 @@ fn open(args: &HostArgs, interface: &Interface) -> Result<AfPacket<'static>, App
         ..AfPacketConfig::default()
     };
     let name = &interface.name;
-    AfPacket::open(name, config)
-        .map_err(|error| AppError::flag("--nic", format_args!("packet:{name}"), error))
+    AfPacket::open(name, config).map_err(|error| match error.step {
+        Step::Geometry | Step::Rings | Step::Map => {
+            let problem = format_args!("{error}; give fewer slots (the default is 4096,1024)");
+            AppError::flag("--ring-slots", format_args!("{rx},{tx}"), problem)
+        }
+        _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
+    })
 }
 
 /// The values of a repeatable flag, as they could be written.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use managed::ManagedSlice;
 use smoltcp::iface::SocketStorage;
 use smoltcp::time::Duration;
-use smoltcp::wire::{EthernetAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address};
 
 use crate::error::{CidrError, ConfigError};
 
@@ -63,6 +63,22 @@ impl HostConfig<'_> {
     pub fn address(mut self, address: IpCidr) -> Self {
         self.addresses.push(address);
         self
+    }
+
+    /// The link-local address that every IPv6 node has (RFC 4291 section 2.1), from the MAC address
+    /// (appendix A), if the host has IPv6 at all and was not given one. The host answers for it as for
+    /// those in `addresses`.
+    pub fn link_local(&self) -> Option<IpCidr> {
+        let is_v6 = |cidr: &&IpCidr| matches!(cidr, IpCidr::Ipv6(_));
+        let is_link_local =
+            |cidr: &IpCidr| matches!(cidr.address(), IpAddress::Ipv6(v6) if v6.is_unicast_link_local());
+        if self.addresses.iter().find(is_v6).is_none() || self.addresses.iter().any(is_link_local) {
+            return None;
+        }
+        let identifier = self.mac.as_eui_64()?;
+        let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        octets[8..].copy_from_slice(&identifier);
+        Some(IpCidr::new(Ipv6Address::from(octets).into(), 64))
     }
 
     /// Checks everything that would otherwise be found out later.

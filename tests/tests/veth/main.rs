@@ -3,12 +3,17 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
+mod bad_input;
+mod demo;
 mod device;
 mod echo;
 mod http;
 mod link;
 mod support;
+mod suppress;
+mod talk;
 mod testbed;
+mod watch;
 mod wire;
 
 use std::process::ExitCode;
@@ -25,7 +30,16 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // One line for each module of tests.
-    let modules =
-        [testbed::cases(), device::cases(), http::cases(), echo::cases(), link::cases(), wire::cases()];
+    let modules = [
+        testbed::cases(),
+        device::cases(),
+        http::cases(),
+        echo::cases(),
+        link::cases(),
+        wire::cases(),
+        suppress::cases(),
+        bad_input::cases(),
+        demo::cases(),
+    ];
     runner::run(modules.into_iter().flatten())
 }

@@ -40,7 +40,7 @@ const LEN: usize = 1 << 20;
 const LONG: Duration = Duration::from_secs(20);
 
 /// Gives the kernel at our end the addresses that tests usually leave to the user stack.
-fn address_ours(wire: &Wire) -> Result<(), TestbedError> {
+pub(crate) fn address_ours(wire: &Wire) -> Result<(), TestbedError> {
     let namespace = wire.ours().namespace();
     for setting in ["all", wire.ours().name()] {
         let path = format!("/proc/sys/net/ipv6/conf/{setting}/disable_ipv6");

@@ -20,7 +20,7 @@ use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::Medium;
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv6Address};
+use smoltcp::wire::HardwareAddress;
 use wirestack_nic::wait;
 use wirestack_nic::{LinkError, Nic};
 
@@ -111,7 +111,7 @@ impl<'a, N: Nic> Host<'a, N> {
         let mut iface = Interface::new(iface_config, &mut nic, Instant::ZERO);
         iface.update_ip_addrs(|addresses| {
             // The table has room for one more than ADDRESSES_MAX, which `check` has seen to.
-            for &address in config.addresses.iter().chain(&link_local(&config)) {
+            for &address in config.addresses.iter().chain(&config.link_local()) {
                 let _ = addresses.push(address);
             }
         });
@@ -180,10 +180,14 @@ impl<'a, N: Nic> Host<'a, N> {
         })
     }
 
-    /// Ends every connection at once; the next turn sends a RST for each.
+    /// Ends every connection at once; the next turn sends a RST for each. One in TIME-WAIT has ended
+    /// already, and its peer need not hear of it (RFC 9293 section 3.10.5).
     pub fn abort(&mut self) {
         for connection in &self.connections {
-            self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).abort();
+            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket);
+            if socket.state() != tcp::State::TimeWait {
+                socket.abort();
+            }
         }
     }
 
@@ -201,19 +205,4 @@ impl<'a, N: Nic> Host<'a, N> {
     pub fn connections_len(&self) -> usize {
         self.connections.len()
     }
-}
-
-/// The link-local address that every IPv6 node has (RFC 4291 section 2.1), from the MAC address
-/// (appendix A), if the host has IPv6 at all and was not given one.
-fn link_local(config: &HostConfig<'_>) -> Option<IpCidr> {
-    let is_v6 = |cidr: &&IpCidr| matches!(cidr, IpCidr::Ipv6(_));
-    let is_link_local =
-        |cidr: &IpCidr| matches!(cidr.address(), IpAddress::Ipv6(v6) if v6.is_unicast_link_local());
-    if config.addresses.iter().find(is_v6).is_none() || config.addresses.iter().any(is_link_local) {
-        return None;
-    }
-    let identifier = config.mac.as_eui_64()?;
-    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    octets[8..].copy_from_slice(&identifier);
-    Some(IpCidr::new(Ipv6Address::from(octets).into(), 64))
 }
