@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
 use wirestack::nic::impair::ImpairSpec;
@@ -15,7 +16,7 @@ use crate::error::AppError;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
-#[command(name = "wirestack", version, about, max_term_width = 100)]
+#[command(name = "wirestack", version, max_term_width = 100)]
 pub struct Cli {
     /// The program to run.
     #[command(subcommand)]
@@ -137,10 +138,13 @@ pub enum NicName {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> {
     Cli::try_parse_from(args).map_err(|error| {
         let text = error.render().to_string();
-        if error.exit_code() == 0 {
-            return AppError { message: text, status: 0 };
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                AppError::usage("no program given; demo, echo or http (see --help)")
+            }
+            _ => AppError::usage(one_line(&text)),
         }
-        AppError::usage(one_line(&text))
     })
 }
 
@@ -151,9 +155,7 @@ fn one_line(report: &str) -> String {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
-    // Without arguments clap answers with the help text, which is more than a line.
-    if line.len() > 400 { "no program given; demo, echo or http (see --help)".to_owned() } else { line }
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 fn parse_nic(text: &str) -> Result<NicName, String> {
