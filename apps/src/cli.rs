@@ -16,7 +16,7 @@ use crate::error::AppError;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
-#[command(name = "wirestack", version, about, max_term_width = 100)]
+#[command(name = "wirestack", version, max_term_width = 100)]
 pub struct Cli {
     /// The program to run.
     #[command(subcommand)]
@@ -138,13 +138,13 @@ pub enum NicName {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> {
     Cli::try_parse_from(args).map_err(|error| {
         let text = error.render().to_string();
-        if error.exit_code() == 0 {
-            return AppError { message: text, status: 0 };
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                AppError::usage("no program given; demo, echo or http (see --help)")
+            }
+            _ => AppError::usage(one_line(&text)),
         }
-        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return AppError::usage("no program given; demo, echo or http (see --help)");
-        }
-        AppError::usage(one_line(&text))
     })
 }
 

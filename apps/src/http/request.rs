@@ -105,8 +105,10 @@ mod tests {
 
     #[test]
     fn a_pipelined_request_stays() {
-        let text = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\n";
-        assert!(matches!(parse(text.as_bytes()), Parsed::Request(request, 28) if request.path == b"/1"));
+        let first = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n";
+        let both = format!("{first}GET /2 HTTP/1.1\r\n");
+        let Parsed::Request(request, len) = parse(both.as_bytes()) else { panic!("a whole request") };
+        assert_eq!((request.path.as_slice(), len), (&b"/1"[..], first.len()));
     }
 
     #[test]
