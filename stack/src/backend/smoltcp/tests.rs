@@ -54,6 +54,7 @@ impl<'a> Pair<'a> {
     fn drive(&mut self, seconds: u64, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.now + Duration::from_secs(seconds);
         for _ in 0..1_000_000 {
+            let next = [self.server.turn(self.now), self.client.turn(self.now)].into_iter().flatten().min();
             if done(self) {
                 return;
             }
@@ -63,7 +64,6 @@ impl<'a> Pair<'a> {
                 states(&self.server),
                 states(&self.client)
             );
-            let next = [self.server.turn(self.now), self.client.turn(self.now)].into_iter().flatten().min();
             // A frame on the wire arrives a microsecond later.
             let soon = self.now + Duration::from_micros(1);
             let on_the_wire = |host: &mut Host<'a, Loopback<'static>>| host.nic().receive(self.now).is_some();
@@ -222,6 +222,30 @@ fn borrowed_storage_is_the_limit_and_sockets_are_used_again() {
     assert_eq!(pair.server.connections_len(), 3);
     let nowhere = pair.server.listen(8, |_| echo);
     assert_eq!(nowhere, Err(ListenError::NoSocket { sockets_max: 3 }));
+}
+
+/// The server closes first, so it is the one in TIME-WAIT, for ten seconds; there are ten connections
+/// in much less, and three sockets.
+#[test]
+fn connections_in_time_wait_make_room() {
+    let mut pair = Pair::new(HostConfig { sockets_max: 3, ..config(SERVER, 1) }, config(CLIENT, 2));
+    pair.server.listen(7, |_| |conn: &mut Conn<'_, '_>| conn.close()).expect("free");
+    let begun = pair.now;
+    for _ in 0..10 {
+        let ended = Rc::new(RefCell::new(false));
+        let note = Rc::clone(&ended);
+        let handler = move |conn: &mut Conn<'_, '_>| {
+            *note.borrow_mut() |= !conn.is_open();
+            if conn.peer_finished() {
+                conn.close();
+            }
+        };
+        pair.client.connect(remote(7), pair.now, handler).expect("reachable");
+        pair.drive(5, |_| *ended.borrow());
+    }
+    let taken = pair.now - begun;
+    assert!(taken < Duration::from_secs(5), "{taken}: {:?}", pair.server.stats());
+    assert_eq!((pair.server.stats().accepted, pair.server.stats().recycled), (10, 8));
 }
 
 /// The other end of a host's wire, with frames made by hand.
