@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{self, State};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 use wirestack_nic::Nic;
 
@@ -40,6 +40,14 @@ pub(super) struct Connection<'a> {
     pub(super) handler: Option<Box<dyn Handler + 'a>>,
     pub(super) established: bool,
     pub(super) origin: Origin,
+    /// When it was first seen closed with its RST not sent yet.
+    pub(super) aborted: Option<Instant>,
+}
+
+impl Connection<'_> {
+    pub(super) fn new(socket: SocketHandle, begun: Instant, origin: Origin) -> Self {
+        Self { socket, begun, handler: None, established: false, origin, aborted: None }
+    }
 }
 
 /// Who opened a connection.
@@ -87,6 +95,11 @@ impl Conn<'_, '_> {
     /// Bytes that can be written now.
     pub fn room(&self) -> usize {
         if self.socket.may_send() { self.socket.send_capacity() - self.socket.send_queue() } else { 0 }
+    }
+
+    /// Bytes that were written and that the peer has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.socket.send_queue()
     }
 
     /// Reads in place: `f` sees what has come, up to where the buffer wraps, and returns how much of it
@@ -162,7 +175,6 @@ impl<N: Nic> Host<'_, N> {
                     }
                 }
                 socket.set_timeout(Some(self.limits.user_timeout));
-                socket.set_keep_alive(Some(self.limits.user_timeout / 4));
             }
             let ended = matches!(socket.state(), State::Closed | State::TimeWait);
             // A connection that failed before it was established is told to its handler as well: it
@@ -176,19 +188,20 @@ impl<N: Nic> Host<'_, N> {
                 connection.handler = None;
             }
         }
-        self.serve_udp();
+        self.serve_udp(now);
     }
 
     /// Takes connections out of the list that have ended, and ends handshakes that take too long.
     pub(super) fn reap(&mut self, now: Instant) {
         let mut position = 0;
-        while let Some(connection) = self.connections.get(position) {
+        while let Some(connection) = self.connections.get_mut(position) {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket);
-            if !connection.established && connection.begun + self.limits.handshake_timeout <= now {
-                if socket.is_open() {
-                    self.stats.handshakes_timed_out += 1;
-                    log::debug!("handshake with {:?} timed out", socket.remote_endpoint());
-                }
+            if !connection.established
+                && socket.is_open()
+                && connection.begun + self.limits.handshake_timeout <= now
+            {
+                self.stats.handshakes_timed_out += 1;
+                log::debug!("handshake with {:?} timed out", socket.remote_endpoint());
                 socket.abort();
             }
             // A half-open connection that the peer has reset listens again (RFC 9293 section 3.10.7.4);
@@ -196,27 +209,37 @@ impl<N: Nic> Host<'_, N> {
             if socket.is_listening() {
                 socket.close();
             }
-            // An aborted socket keeps its peer until the RST is out.
-            let gone = socket.state() == State::Closed && socket.remote_endpoint().is_none();
-            if gone && connection.handler.is_none() {
+            if socket.state() != State::Closed || connection.handler.is_some() {
+                position += 1;
+            } else if socket.remote_endpoint().is_none() {
                 let connection = self.connections.swap_remove(position);
                 self.retire(connection.socket);
+            } else if *connection.aborted.get_or_insert(now) + RST_TIMEOUT <= now {
+                // smoltcp keeps the peer until the RST is out. There may be no way to the peer any more.
+                self.stats.resets_unsent += 1;
+                let connection = self.connections.swap_remove(position);
+                self.discard(connection.socket);
             } else {
                 position += 1;
             }
         }
     }
 
-    /// The next time that a handshake will have taken too long, or a handler wants to be called.
+    /// The next time that a handshake will have taken too long, a RST will be given up, or a handler
+    /// wants to be called.
     pub(super) fn next_connection_deadline(&self) -> Option<Instant> {
         let timeout = self.limits.handshake_timeout;
-        let deadline = |connection: &Connection<'_>| match &connection.handler {
-            Some(handler) if connection.established => handler.deadline(),
-            _ => (!connection.established).then(|| connection.begun + timeout),
+        let deadline = |connection: &Connection<'_>| match (connection.aborted, &connection.handler) {
+            (Some(aborted), _) => Some(aborted + RST_TIMEOUT),
+            (None, Some(handler)) if connection.established => handler.deadline(),
+            (None, _) => (!connection.established).then(|| connection.begun + timeout),
         };
         self.connections.iter().filter_map(deadline).min()
     }
 }
+
+/// How long a RST may wait for the peer's hardware address: one ARP request and its answer.
+const RST_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn has_been_established(state: State) -> bool {
     !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived)

@@ -75,13 +75,9 @@ impl<'a, N: Nic> Host<'a, N> {
             self.retire(socket);
             return Err(unaddressable);
         }
-        self.connections.push(Connection {
-            socket,
-            begun: now,
-            handler: Some(Box::new(handler)),
-            established: false,
-            origin: Origin::Connect,
-        });
+        let mut connection = Connection::new(socket, now, Origin::Connect);
+        connection.handler = Some(Box::new(handler));
+        self.connections.push(connection);
         Ok(SocketAddr::new(local.into(), port))
     }
 }

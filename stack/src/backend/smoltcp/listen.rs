@@ -65,13 +65,7 @@ impl<'a, N: Nic> Host<'a, N> {
                 if self.sockets.get::<tcp::Socket<'_>>(socket).state() == State::Listen {
                     continue;
                 }
-                self.connections.push(Connection {
-                    socket,
-                    begun: now,
-                    handler: None,
-                    established: false,
-                    origin: Origin::Listener(port),
-                });
+                self.connections.push(Connection::new(socket, now, Origin::Listener(port)));
             }
             self.listeners[position].spare = self.spare_socket(port);
         }
@@ -99,10 +93,8 @@ impl<'a, N: Nic> Host<'a, N> {
         let handle = match self.idle.pop() {
             Some(handle) => handle,
             None if self.sockets_made < self.limits.sockets_max => {
-                let recv_buffer = tcp::SocketBuffer::new(vec![0; self.limits.recv_buffer_bytes]);
-                let send_buffer = tcp::SocketBuffer::new(vec![0; self.limits.send_buffer_bytes]);
                 self.sockets_made += 1;
-                self.sockets.add(tcp::Socket::new(recv_buffer, send_buffer))
+                self.sockets.add(self.limits.tcp_socket())
             }
             None => return None,
         };
@@ -111,8 +103,9 @@ impl<'a, N: Nic> Host<'a, N> {
         socket.set_nagle_enabled(false);
         // No timer for ACKs: a turn sends one ACK for all the frames that it took in.
         socket.set_ack_delay(None);
+        // Of a handshake, `reap` takes care; of an established connection, this and `serve`.
         socket.set_timeout(None);
-        socket.set_keep_alive(None);
+        socket.set_keep_alive(Some(self.limits.user_timeout / 4));
         Some(handle)
     }
 
@@ -123,24 +116,28 @@ impl<'a, N: Nic> Host<'a, N> {
         self.idle.push(handle);
     }
 
-    /// Frees one socket, if there is one whose loss hurts least: the oldest in TIME-WAIT.
+    /// Throws a socket away without a word to its peer, and puts a new one aside to be used.
+    pub(super) fn discard(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+        let handle = self.sockets.add(self.limits.tcp_socket());
+        self.idle.push(handle);
+    }
+
+    /// Frees one socket, if there is one whose loss hurts least: of those that have nothing more to say
+    /// (in TIME-WAIT, or with a RST that cannot be sent), the one that began first.
     fn recycle(&mut self) {
         let sockets = &self.sockets;
-        let in_time_wait = |connection: &Connection<'_>| {
-            sockets.get::<tcp::Socket<'_>>(connection.socket).state() == State::TimeWait
+        let is_over = |connection: &Connection<'_>| {
+            let state = sockets.get::<tcp::Socket<'_>>(connection.socket).state();
+            matches!(state, State::TimeWait | State::Closed) && connection.handler.is_none()
         };
         let connections = self.connections.iter().enumerate();
         let oldest = connections
-            .filter(|(_, connection)| in_time_wait(connection))
+            .filter(|(_, connection)| is_over(connection))
             .min_by_key(|(_, connection)| connection.begun);
         if let Some((position, _)) = oldest {
             let connection = self.connections.swap_remove(position);
-            // A new buffer for the old handle: aborting would send a RST to a peer that did nothing.
-            let recv_buffer = tcp::SocketBuffer::new(vec![0; self.limits.recv_buffer_bytes]);
-            let send_buffer = tcp::SocketBuffer::new(vec![0; self.limits.send_buffer_bytes]);
-            self.sockets.remove(connection.socket);
-            let handle = self.sockets.add(tcp::Socket::new(recv_buffer, send_buffer));
-            self.idle.push(handle);
+            self.discard(connection.socket);
             self.stats.recycled += 1;
         }
     }

@@ -50,6 +50,10 @@ pub struct Host<'a, N> {
     /// Sockets in `sockets`, in whatever list.
     sockets_made: usize,
     ports: connect::PortChooser,
+    /// Frames that the last datagram beyond the MTU takes, until they are sent.
+    fragments: usize,
+    /// Datagrams were left where they were because of such a one.
+    udp_interrupted: bool,
     limits: Limits,
     stats: HostStats,
 }
@@ -64,6 +68,15 @@ struct Limits {
     user_timeout: smoltcp::time::Duration,
 }
 
+impl Limits {
+    /// A new socket with buffers of the configured lengths.
+    fn tcp_socket<'s>(&self) -> tcp::Socket<'s> {
+        let recv_buffer = tcp::SocketBuffer::new(vec![0; self.recv_buffer_bytes]);
+        let send_buffer = tcp::SocketBuffer::new(vec![0; self.send_buffer_bytes]);
+        tcp::Socket::new(recv_buffer, send_buffer)
+    }
+}
+
 /// What a host has counted since it was made. All are monotonic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,8 +87,13 @@ pub struct HostStats {
     pub connected: u64,
     /// Handshakes that took longer than `handshake_timeout`.
     pub handshakes_timed_out: u64,
-    /// Connections in TIME-WAIT, or half-open ones, that were ended early for want of sockets.
+    /// Connections in TIME-WAIT, or with a RST that could not be sent yet, that were forgotten early for
+    /// want of sockets.
     pub recycled: u64,
+    /// Ends of connections of which the peer was not told: there was no way to it any more.
+    pub resets_unsent: u64,
+    /// Datagrams that were thrown away because one before them could not be sent.
+    pub datagrams_unsent: u64,
     /// Turns of the loop.
     pub turns: u64,
 }
@@ -83,12 +101,22 @@ pub struct HostStats {
 impl HostStats {
     /// Name and value of every count, in the order of the fields.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        let Self { accepted, connected, handshakes_timed_out, recycled, turns } = *self;
+        let Self {
+            accepted,
+            connected,
+            handshakes_timed_out,
+            recycled,
+            resets_unsent,
+            datagrams_unsent,
+            turns,
+        } = *self;
         [
             ("accepted", accepted),
             ("connected", connected),
             ("handshakes_timed_out", handshakes_timed_out),
             ("recycled", recycled),
+            ("resets_unsent", resets_unsent),
+            ("datagrams_unsent", datagrams_unsent),
             ("turns", turns),
         ]
         .into_iter()
@@ -132,6 +160,8 @@ impl<'a, N: Nic> Host<'a, N> {
             udp_ports: Vec::new(),
             idle: Vec::new(),
             sockets_made: 0,
+            fragments: 0,
+            udp_interrupted: false,
             limits: Limits {
                 sockets_max: config.sockets_max,
                 recv_buffer_bytes: config.recv_buffer_bytes,

@@ -10,12 +10,13 @@ use smoltcp::socket::tcp::{self, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
+    UdpRepr,
 };
 use wirestack_nic::Nic;
 use wirestack_nic::loopback::{Loopback, LoopbackConfig};
 
-use super::{Conn, Host};
+use super::{Conn, Datagrams, Host};
 use crate::config::{HostConfig, parse_cidr};
 use crate::error::{ConnectError, ListenError};
 
@@ -168,6 +169,8 @@ fn a_closed_port_and_a_silent_address_end_the_handler() {
     pair.drive(30, |_| *silent.borrow());
     assert_eq!((pair.now - begun).secs(), 10, "the handshake timeout");
     assert_eq!(pair.client.stats().handshakes_timed_out, 1);
+    pair.drive(5, |pair| pair.client.connections_len() == 0);
+    assert_eq!(pair.client.stats().resets_unsent, 1, "nobody has told the hardware address");
 }
 
 #[test]
@@ -270,6 +273,7 @@ impl Stranger {
 }
 
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 0xee]);
+const STRANGER: Ipv4Address = Ipv4Address::new(10, 0, 0, 99);
 
 fn frame(ethertype: EthernetProtocol, payload: &[u8]) -> Vec<u8> {
     let repr = EthernetRepr { src_addr: MAC, dst_addr: EthernetAddress([2, 0, 0, 0, 0, 1]), ethertype };
@@ -284,7 +288,7 @@ fn arp() -> Vec<u8> {
     let repr = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: MAC,
-        source_protocol_addr: Ipv4Address::new(10, 0, 0, 99),
+        source_protocol_addr: STRANGER,
         target_hardware_addr: EthernetAddress([0; 6]),
         target_protocol_addr: Ipv4Address::new(10, 0, 0, 1),
     };
@@ -294,7 +298,11 @@ fn arp() -> Vec<u8> {
 }
 
 fn segment(src_port: u16, control: TcpControl, seq: i32) -> Vec<u8> {
-    let (src, dst) = (Ipv4Address::new(10, 0, 0, 99), Ipv4Address::new(10, 0, 0, 1));
+    segment_from(STRANGER, src_port, control, seq)
+}
+
+fn segment_from(src: Ipv4Address, src_port: u16, control: TcpControl, seq: i32) -> Vec<u8> {
+    let dst = Ipv4Address::new(10, 0, 0, 1);
     let tcp = TcpRepr {
         src_port,
         dst_port: 7,
@@ -371,6 +379,80 @@ fn a_handshake_that_the_peer_resets_leaves_nothing() {
     assert_eq!((host.connections_len(), host.stats().accepted), (0, 0));
     // Their sockets are used again: the listener's, and one that was taken while it was replaced.
     assert!(host.sockets_made <= 2, "{} sockets", host.sockets_made);
+}
+
+/// A SYN whose sender cannot be answered: on no prefix of ours without a gateway, on our prefix but
+/// silent, our own address.
+#[test]
+fn peers_that_cannot_be_answered_are_forgotten_and_keep_nobody_busy() {
+    for sender in
+        [Ipv4Address::new(192, 0, 2, 1), Ipv4Address::new(10, 0, 0, 50), Ipv4Address::new(10, 0, 0, 1)]
+    {
+        let (mut host, mut stranger) = host_and_stranger(config(SERVER, 1));
+        host.listen(7, |_| echo).expect("free");
+        let mut now = Instant::from_secs(1);
+        stranger.send(&segment_from(sender, 1000, TcpControl::Syn, 5));
+        let mut turns = 0;
+        while now < Instant::from_secs(20) {
+            let deadline = host.turn(now).unwrap_or(Instant::from_secs(20));
+            stranger.discard();
+            turns += 1;
+            assert!(deadline > now, "{sender}: a turn that comes again at once, at {now}");
+            now = deadline;
+        }
+        assert_eq!(host.connections_len(), 0, "{sender}");
+        assert!(turns < 15_000, "{sender}: {turns} turns in 19 seconds");
+    }
+}
+
+fn datagram_from(src: Ipv4Address, payload: &[u8]) -> Vec<u8> {
+    let dst = Ipv4Address::new(10, 0, 0, 1);
+    let udp = UdpRepr { src_port: 9, dst_port: 7 };
+    let len = udp.header_len() + payload.len();
+    let ip = Ipv4Repr {
+        src_addr: src,
+        dst_addr: dst,
+        next_header: IpProtocol::Udp,
+        payload_len: len,
+        hop_limit: 64,
+    };
+    let mut packet = vec![0; ip.buffer_len() + len];
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &Default::default());
+    udp.emit(
+        &mut UdpPacket::new_unchecked(&mut packet[20..]),
+        &src.into(),
+        &dst.into(),
+        payload.len(),
+        |buffer| buffer.copy_from_slice(payload),
+        &Default::default(),
+    );
+    frame(EthernetProtocol::Ipv4, &packet)
+}
+
+#[test]
+fn a_datagram_that_cannot_be_answered_does_not_stop_the_others() {
+    for sender in [Ipv4Address::new(192, 0, 2, 1), Ipv4Address::new(10, 0, 0, 50)] {
+        let (mut host, mut stranger) = host_and_stranger(config(SERVER, 1));
+        let serve = |datagrams: &mut Datagrams<'_, '_>| {
+            let mut buffer = [0; 100];
+            while let Some((len, peer)) = datagrams.recv(&mut buffer) {
+                datagrams.send(peer, &buffer[..len]);
+            }
+        };
+        host.bind_udp(7, serve).expect("free");
+        let mut now = Instant::from_secs(1);
+        for _ in 0..300 {
+            stranger.send(&datagram_from(sender, b"answer me"));
+        }
+        while now < Instant::from_secs(10) {
+            now = host.turn(now).unwrap_or(Instant::from_secs(10)).max(now + Duration::from_micros(1));
+            stranger.discard();
+        }
+        assert!(host.stats().datagrams_unsent > 0, "{sender}");
+        assert!(stranger.send(&datagram_from(STRANGER, b"and me")));
+        host.turn(now);
+        assert_eq!(stranger.discard(), 1, "{sender}: the answer");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One turn: the whole way of a frame, on one page.
 
 use smoltcp::iface::{PollIngressSingleResult, PollResult};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use wirestack_nic::Nic;
 
 use super::Host;
@@ -27,8 +27,10 @@ impl<N: Nic> Host<'_, N> {
         if more_in || more_out {
             return Some(now);
         }
-        let sooner = |a: Option<Instant>, b| [a, b].into_iter().flatten().min();
-        sooner(self.iface.poll_at(now, &self.sockets), self.next_connection_deadline())
+        // What is due now could not be done: there is no route, no hardware address or no room. smoltcp
+        // would say "now" until there is, for ever if need be.
+        let engine = self.iface.poll_at(now, &self.sockets).map(|due| due.max(now + RETRY_INTERVAL));
+        [engine, self.next_connection_deadline(), self.next_udp_deadline(now)].into_iter().flatten().min()
     }
 
     /// Frames from the device into sockets. True: the budget was spent before the frames were.
@@ -44,12 +46,16 @@ impl<N: Nic> Host<'_, N> {
         true
     }
 
-    /// Segments from sockets to the device. smoltcp sends one segment of each socket a round.
+    /// Segments from sockets to the device. smoltcp sends one segment of each socket a round, and one
+    /// fragment of a datagram beyond the MTU, of which it does not tell.
     fn send_burst(&mut self, now: Instant) -> bool {
+        let mut fragments = std::mem::take(&mut self.fragments);
         for _ in 0..EGRESS_ROUNDS_MAX {
-            if self.iface.poll_egress(now, &mut self.nic, &mut self.sockets) == PollResult::None {
+            let result = self.iface.poll_egress(now, &mut self.nic, &mut self.sockets);
+            if result == PollResult::None && fragments == 0 {
                 return false;
             }
+            fragments = fragments.saturating_sub(1);
         }
         true
     }
@@ -57,5 +63,7 @@ impl<N: Nic> Host<'_, N> {
 
 /// Frames taken from the device in one turn: about a millisecond's work.
 const INGRESS_FRAMES_MAX: usize = 256;
+/// How soon what could not be sent is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Rounds of egress in one turn: a window of 64 KB in segments of 1 448 bytes has 46.
 const EGRESS_ROUNDS_MAX: usize = 256;
