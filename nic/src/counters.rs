@@ -23,6 +23,8 @@ pub struct Counters {
     pub rx_malformed: u64,
     /// Frames of a VLAN; the kernel took the tag out, and untagged they would be somebody else's.
     pub rx_tagged: u64,
+    /// Datagrams of UDP that the sender left to a device to be split; where, is not told, so they are lost.
+    pub rx_unsegmented: u64,
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
     /// Frames that were not for us on an address shared with the kernel.
@@ -62,6 +64,7 @@ impl Counters {
             rx_truncated,
             rx_malformed,
             rx_tagged,
+            rx_unsegmented,
             rx_checksum_filled,
             rx_not_ours,
             tx_frames,
@@ -84,6 +87,7 @@ impl Counters {
             ("rx_truncated", rx_truncated),
             ("rx_malformed", rx_malformed),
             ("rx_tagged", rx_tagged),
+            ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
@@ -115,6 +119,7 @@ impl std::ops::Add for Counters {
             rx_truncated: self.rx_truncated + other.rx_truncated,
             rx_malformed: self.rx_malformed + other.rx_malformed,
             rx_tagged: self.rx_tagged + other.rx_tagged,
+            rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,

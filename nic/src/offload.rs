@@ -24,6 +24,22 @@ pub fn fill_checksum(frame: &mut [u8]) -> bool {
     }
 }
 
+/// Whether an Ethernet frame carries UDP right behind its IP header. (With extension headers nobody has a
+/// device split it.)
+pub(crate) fn is_udp(frame: &[u8]) -> bool {
+    let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return false };
+    let protocol = match ethernet.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            Ipv4Packet::new_checked(ethernet.payload()).map(|packet| packet.next_header())
+        }
+        EthernetProtocol::Ipv6 => {
+            Ipv6Packet::new_checked(ethernet.payload()).map(|packet| packet.next_header())
+        }
+        _ => return false,
+    };
+    protocol == Ok(IpProtocol::Udp)
+}
+
 fn fill_ipv4(packet: &mut [u8]) -> Option<()> {
     let mut packet = Ipv4Packet::new_checked(packet).ok()?;
     if packet.more_frags() || packet.frag_offset() != 0 {

@@ -17,11 +17,13 @@ mod open;
 mod rx_frames;
 mod tx_ring;
 
+use std::io;
 use std::os::fd::AsFd;
 
 use nix::poll::PollFlags;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::EthernetAddress;
 
 use crate::link::{self, Interface};
 use crate::sys::interface;
@@ -52,7 +54,8 @@ pub struct AfPacket<'a> {
 struct Link {
     socket: PacketSocket,
     waker: Waker,
-    /// A token was refused because no TX slot was free; `wait` ends when one is.
+    /// A token was refused because no TX slot was free. There is no event for one that becomes free
+    /// (POLLOUT tells of the socket's memory, not of the ring), so `wait` sleeps a moment.
     starved: bool,
     /// The interface was down when it was last looked at. The kernel tells a socket once that it goes
     /// down, and neither that it is up again nor that it was removed afterwards: we look.
@@ -63,6 +66,16 @@ impl AfPacket<'_> {
     /// The interface as it was when the device was opened.
     pub fn interface(&self) -> &Interface {
         &self.interface
+    }
+
+    /// Asks the interface to let frames to this address pass, until the device is dropped: one of our own
+    /// beside the interface's, or a group (RFC 1112 section 6.4, RFC 2464 section 7). Without it a network
+    /// card drops them; a veth pair does not.
+    ///
+    /// # Errors
+    /// The interface was removed, or cannot filter (EINVAL).
+    pub fn join(&self, address: EthernetAddress) -> io::Result<()> {
+        self.link.socket.join(self.interface.index, address.0, address.is_multicast())
     }
 
     /// Whether a frame can be written; tries to make room first.
@@ -81,12 +94,16 @@ impl AfPacket<'_> {
         has_room
     }
 
-    /// Sleeps until the link may be back. No deadline ends it: nothing could be sent, and a loop whose
-    /// next segment is due would spin.
-    fn wait_for_link(&mut self) -> Result<Wake, LinkError> {
-        let look_again = wait::now() + LINK_CHECK_INTERVAL;
-        let (_, wake) = wait::sleep(None, &self.link.waker, Some(look_again));
-        self.link.check(&self.interface).map(|()| wake)
+    /// Looks whether the link is back, and if not, sleeps a while and looks again. No deadline ends that
+    /// sleep: nothing could be sent, and a loop whose next segment is due would spin.
+    fn wait_for_link(&mut self) -> Result<(), LinkError> {
+        match self.link.check(&self.interface) {
+            Err(LinkError::Down) => {
+                wait::sleep(None, &self.link.waker, Some(wait::now() + LINK_CHECK_INTERVAL));
+                self.link.check(&self.interface)
+            }
+            result => result,
+        }
     }
 }
 
@@ -115,8 +132,14 @@ impl<'a> Device for AfPacket<'a> {
         Self: 't;
 
     fn receive(&mut self, _now: Instant) -> Option<(FrameIn<'_, 'a>, FrameOut<'_>)> {
-        let socket = &self.link.socket;
-        if !self.rx.find(&mut self.rx_counters, |buffer| socket.receive(buffer)) || !self.make_room() {
+        let Link { socket, down, .. } = &mut self.link;
+        let recv = |buffer: &mut [u8]| {
+            let result = socket.receive(buffer);
+            // The one notice that the interface goes down, which `wait` will not see any more.
+            *down |= result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENETDOWN));
+            result
+        };
+        if !self.rx.find(&mut self.rx_counters, recv) || !self.make_room() {
             return None;
         }
         let Self { rx, tx, rx_counters, tx_counters, .. } = self;
@@ -165,21 +188,20 @@ impl Nic for AfPacket<'_> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError> {
         match self.flush() {
             Ok(()) if !self.link.down => {}
-            Ok(()) | Err(LinkError::Down) => return self.wait_for_link(),
+            Ok(()) | Err(LinkError::Down) => self.wait_for_link()?,
             Err(LinkError::Gone) => return Err(LinkError::Gone),
         }
         if self.rx.has_filled_slot() && !self.link.starved {
             return Ok(Wake::Ready);
         }
-        let retry = Some(wait::now() + KICK_RETRY_INTERVAL);
         let (interest, until) = if self.link.starved {
-            // What the loop wants to do now needs a free slot, and so does receiving: its deadline says
-            // nothing. A bound, because not every device tells when it is done with a frame.
-            (PollFlags::POLLOUT, retry)
+            // What the loop wants to do now needs a free slot, and so does receiving: neither its
+            // deadline nor a frame matters before there is one.
+            (PollFlags::empty(), Some(wait::now() + ROOM_CHECK_INTERVAL))
         } else {
             // Frames that the kernel did not take (no memory, a full queue) are offered again soon;
             // there is no event for it.
-            let retry = retry.filter(|_| self.tx.queued() > 0);
+            let retry = (self.tx.queued() > 0).then(|| wait::now() + KICK_RETRY_INTERVAL);
             (PollFlags::POLLIN, [deadline, retry].into_iter().flatten().min())
         };
         let (events, wake) = wait::sleep(Some((self.link.socket.as_fd(), interest)), &self.link.waker, until);
@@ -240,6 +262,8 @@ impl Drop for AfPacket<'_> {
 
 /// How often an interface that is down is looked at.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// How soon a full ring is looked at again: 1 024 frames of the MTU take a millisecond at 10 Gbit/s.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_micros(200);
 /// How soon frames that the kernel did not take are offered again.
 const KICK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// How long closing waits for the kernel to take what is queued.

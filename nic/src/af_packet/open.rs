@@ -51,7 +51,7 @@ impl<'a> AfPacket<'a> {
             tx_ring.slot_count,
         );
         Ok(Self {
-            rx: RxFrames::new(rx, oversize),
+            rx: RxFrames::new(rx, oversize, interface.mtu + abi::ETHERNET_HEADER_LEN),
             tx: TxRing::new(tx),
             link: Link { socket, waker, starved: false, down: false },
             rx_counters: Counters::default(),

@@ -26,6 +26,8 @@ pub(crate) struct RxFrames<'a> {
     current: Option<Frame>,
     /// Room for one frame that is larger than a slot.
     oversize: ManagedSlice<'a, u8>,
+    /// Bytes of the longest frame that the wire carries: the MTU and the Ethernet header.
+    frame_len_max: usize,
 }
 
 /// Where a frame that can be lent is.
@@ -60,8 +62,8 @@ enum Found {
 }
 
 impl<'a> RxFrames<'a> {
-    pub(crate) fn new(ring: SlotRing, oversize: ManagedSlice<'a, u8>) -> Self {
-        Self { ring, next: 0, current: None, oversize }
+    pub(crate) fn new(ring: SlotRing, oversize: ManagedSlice<'a, u8>, frame_len_max: usize) -> Self {
+        Self { ring, next: 0, current: None, oversize, frame_len_max }
     }
 
     /// Whether the kernel has filled a slot that was not looked at yet.
@@ -83,37 +85,36 @@ impl<'a> RxFrames<'a> {
             }
             let Some(slot) = self.ring.claim(self.next) else { return false };
             let status = slot.status();
-            let found = inspect(&slot);
             // Whatever the slot says, its copy leaves the queue now, or the next slot would get it.
-            let copied = (status & libc::TP_STATUS_COPY != 0).then(|| recv(&mut self.oversize).unwrap_or(0));
-            let place = match found {
-                Found::Whole(range) => Some(Place::Slot(range)),
-                Found::Cut(len) if copied == Some(len) && len <= self.oversize.len() => {
-                    counters.rx_oversize += 1;
-                    Some(Place::Oversize(len))
-                }
-                Found::Cut(_) => {
-                    counters.rx_truncated += 1;
-                    None
-                }
-                Found::Tagged => {
-                    counters.rx_tagged += 1;
-                    None
-                }
-                Found::Outgoing => None,
-                Found::Malformed => {
-                    counters.rx_malformed += 1;
-                    None
-                }
-            };
+            let is_copied =
+                status & libc::TP_STATUS_COPY != 0 && fetch(&mut self.oversize, frame_len(&slot), &mut recv);
             let checksum_absent = status & libc::TP_STATUS_CSUMNOTREADY != 0;
-            match place {
-                Some(place) => self.current = Some(Frame { place, checksum_absent }),
-                None => {
-                    slot.release(libc::TP_STATUS_KERNEL);
-                    self.step();
-                }
+            let (place, reason) = match inspect(&slot) {
+                Found::Whole(range) => (Some(Place::Slot(range)), None),
+                Found::Cut(len) if is_copied => (Some(Place::Oversize(len)), None),
+                Found::Cut(_) => (None, Some(&mut counters.rx_truncated)),
+                Found::Tagged => (None, Some(&mut counters.rx_tagged)),
+                Found::Malformed => (None, Some(&mut counters.rx_malformed)),
+                Found::Outgoing => (None, None),
+            };
+            let bytes = match &place {
+                Some(Place::Slot(range)) => slot.get(range.clone()),
+                Some(Place::Oversize(len)) => self.oversize.get(..*len),
+                None => None,
+            };
+            let is_merged = checksum_absent
+                && bytes.is_some_and(|bytes| bytes.len() > self.frame_len_max && offload::is_udp(bytes));
+            if is_merged {
+                counters.rx_unsegmented += 1;
+            } else if let Some(place) = place {
+                counters.rx_oversize += u64::from(matches!(place, Place::Oversize(_)));
+                self.current = Some(Frame { place, checksum_absent });
+                return true;
+            } else if let Some(reason) = reason {
+                *reason += 1;
             }
+            slot.release(libc::TP_STATUS_KERNEL);
+            self.step();
         }
         self.current.is_some()
     }
@@ -146,6 +147,33 @@ impl<'a> RxFrames<'a> {
     }
 }
 
+/// Takes the copy of a frame of this length out of the socket's queue. False: there is none, or no room
+/// for it.
+///
+/// An error that waits on the socket (the interface went down) is told instead of a frame once, and
+/// leaves the frame where it is. Frames of another length belong to slots that are gone: they are thrown
+/// away until the queue and the ring go together again.
+fn fetch(room: &mut [u8], frame_len: usize, recv: &mut impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {
+    for _ in 0..STRAY_COPIES_MAX {
+        match recv(room) {
+            Ok(len) if len == frame_len => return len <= room.len(),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => {}
+        }
+    }
+    false
+}
+
+/// `tp_len` of a filled slot: bytes of the whole frame. It may be anything.
+fn frame_len(slot: &Slot<'_>) -> usize {
+    let field = slot.get(abi::LEN..abi::LEN + 4).unwrap_or_default();
+    field.try_into().map_or(0, u32::from_ne_bytes) as usize
+}
+
+/// Bound of the search for a copy: more than a queue of 16 MB holds of large frames.
+const STRAY_COPIES_MAX: usize = 4096;
+
 /// Reads the header of a filled slot. Total: nothing that the kernel can have written makes it panic
 /// or gives a range outside the slot.
 fn inspect(slot: &Slot<'_>) -> Found {
@@ -161,7 +189,7 @@ fn inspect(slot: &Slot<'_>) -> Found {
     if slot.status() & libc::TP_STATUS_VLAN_VALID != 0 && vlan != 0 {
         return Found::Tagged;
     }
-    let (len, snaplen, mac) = (word(abi::LEN), word(abi::SNAPLEN), usize::from(half(abi::MAC)));
+    let (len, snaplen, mac) = (frame_len(slot), word(abi::SNAPLEN), usize::from(half(abi::MAC)));
     let range = mac..mac + snaplen;
     let header_end = abi::HEADER_LEN + size_of::<libc::sockaddr_ll>();
     if mac < header_end || snaplen > len || slot.get(range.clone()).is_none() {

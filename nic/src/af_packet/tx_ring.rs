@@ -40,7 +40,7 @@ impl TxRing {
 
     /// Whether a frame can be written now.
     pub(crate) fn has_room(&self) -> bool {
-        self.ring.status(self.head) == libc::TP_STATUS_AVAILABLE
+        self.ring.status(self.head) & BUSY == 0
     }
 
     /// Frames that the kernel has not taken.
@@ -109,7 +109,7 @@ impl TxRing {
     fn settle(&mut self, counters: &mut Counters) -> bool {
         while self.queued > 0 {
             let oldest = self.queued_slot(0);
-            match self.ring.status(oldest) {
+            match self.ring.status(oldest) & BUSY {
                 libc::TP_STATUS_SEND_REQUEST => return false,
                 libc::TP_STATUS_WRONG_FORMAT => {
                     counters.tx_rejected += 1;
@@ -160,6 +160,10 @@ impl TxRing {
         (self.head + self.ring.len() - self.queued + position) % self.ring.len()
     }
 }
+
+/// The bits that keep a slot from being free. Some kernels before 5.13 leave others in it, which tell of
+/// a timestamp that nobody has asked for.
+const BUSY: u32 = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING | libc::TP_STATUS_WRONG_FORMAT;
 
 fn set_len(slot: &mut Slot<'_>, len: usize) {
     // A slot is smaller than 4 GiB, so the length fits.

@@ -39,7 +39,7 @@ pub(crate) fn flags(socket: BorrowedFd<'_>, index: i32) -> io::Result<i32> {
     // SAFETY: SIOCGIFFLAGS succeeded, so the kernel has written this field of the union.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     // The kernel's flags are 16 bits without a sign.
-    Ok(i32::from(flags.cast_unsigned()))
+    Ok(i32::from(flags as u16))
 }
 
 /// MTU of the interface of this index, in bytes of a packet (no Ethernet header).
@@ -66,7 +66,8 @@ pub(crate) fn hardware(socket: BorrowedFd<'_>, index: i32) -> io::Result<(u16, [
     let address = unsafe { request.ifr_ifru.ifru_hwaddr };
     let mut mac = [0; 6];
     for (byte, &source) in mac.iter_mut().zip(&address.sa_data) {
-        *byte = source.cast_unsigned();
+        // The same eight bits: `c_char` has a sign on some machines.
+        *byte = source as u8;
     }
     Ok((address.sa_family, mac))
 }
@@ -85,7 +86,7 @@ fn named(name: &str) -> io::Result<libc::ifreq> {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     for (target, &byte) in request.ifr_name.iter_mut().zip(bytes) {
-        *target = byte.cast_signed();
+        *target = byte as libc::c_char;
     }
     Ok(request)
 }

@@ -40,11 +40,26 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, option, ring)
     }
 
+    /// Lets frames to a hardware address pass the filter of an interface as long as the socket lives.
+    pub(crate) fn join(&self, interface_index: i32, address: [u8; 6], is_group: bool) -> io::Result<()> {
+        let kind = if is_group { libc::PACKET_MR_MULTICAST } else { libc::PACKET_MR_UNICAST };
+        let mut request = libc::packet_mreq {
+            mr_ifindex: interface_index,
+            mr_type: kind as libc::c_ushort,
+            mr_alen: address.len() as libc::c_ushort,
+            mr_address: [0; 8],
+        };
+        for (target, byte) in request.mr_address.iter_mut().zip(address) {
+            *target = byte;
+        }
+        self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    }
+
     fn set<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
         let len = size_of::<T>() as libc::socklen_t;
         let value = std::ptr::from_ref(value).cast();
-        // SAFETY: `value` points to `len` initialised bytes (an `int` or a `tpacket_req`, neither of
-        // which has padding), borrowed for the call.
+        // SAFETY: `value` points to `len` initialised bytes (an `int`, a `tpacket_req` or a `packet_mreq`,
+        // none of which has padding), borrowed for the call.
         checked(unsafe { libc::setsockopt(self.0.as_raw_fd(), level, option, value, len) })?;
         Ok(())
     }

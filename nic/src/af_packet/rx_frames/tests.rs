@@ -25,7 +25,7 @@ fn pair(oversize_len: usize) -> (Kernel, RxFrames<'static>) {
     // Side::Tx counts every slot that is not SENDING as its own, so the test can write any slot.
     let ring = SlotRing::new(region, 0, GEOMETRY, Side::Tx);
     let oversize = ManagedSlice::Owned(vec![0; oversize_len]);
-    (Kernel { ring, next: 0, queue: VecDeque::new() }, RxFrames::new(rx, oversize))
+    (Kernel { ring, next: 0, queue: VecDeque::new() }, RxFrames::new(rx, oversize, 1514))
 }
 
 impl Kernel {
@@ -126,6 +126,79 @@ fn a_frame_of_a_vlan_is_not_taken_for_an_untagged_one() {
     kernel.deliver(&[2; 600], 0);
     assert_eq!(take(&mut rx, &mut kernel, &mut counters), Some(vec![2; 600]));
     assert_eq!(counters.rx_tagged, 2);
+}
+
+/// An error of the socket comes instead of a copy, and leaves the copy in the queue.
+#[test]
+fn an_error_of_the_socket_costs_no_frame() {
+    let (mut kernel, mut rx) = pair(2000);
+    let mut counters = Counters::default();
+    for number in 1..=3 {
+        kernel.deliver(&[number; 1000], 0);
+    }
+    let mut errors = vec![libc::ENETDOWN];
+    for number in 1..=3 {
+        let found = rx.find(&mut counters, |buffer| {
+            if let Some(error) = errors.pop() {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            let frame = kernel.queue.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+            buffer[..frame.len()].copy_from_slice(&frame);
+            Ok(frame.len())
+        });
+        assert!(found);
+        assert_eq!(rx.lend(&mut counters, <[u8]>::to_vec), vec![number; 1000]);
+    }
+    assert_eq!(counters.rx_truncated, 0);
+}
+
+/// Copies whose slots are gone do not go to other slots for ever.
+#[test]
+fn stray_copies_are_thrown_away() {
+    let (mut kernel, mut rx) = pair(2000);
+    let mut counters = Counters::default();
+    kernel.queue.extend([vec![9; 700], vec![9; 800]]);
+    kernel.deliver(&[1; 900], 0);
+    kernel.deliver(&[2; 1000], 0);
+    assert_eq!(take(&mut rx, &mut kernel, &mut counters), Some(vec![1; 900]));
+    assert_eq!(take(&mut rx, &mut kernel, &mut counters), Some(vec![2; 1000]));
+    assert!(kernel.queue.is_empty());
+}
+
+/// A datagram of a sender that leaves segmentation to the device (UDP_SEGMENT) is several in one; where
+/// they end is not told. One of TCP is as good as its segments.
+#[test]
+fn merged_datagrams_are_not_taken_for_one() {
+    let (mut kernel, mut rx) = pair(10_000);
+    let mut counters = Counters::default();
+    let frame = |protocol: u8, len: usize| {
+        let mut frame = vec![0; len];
+        frame[12..14].copy_from_slice(&[8, 0]);
+        let total = (len - 14) as u16;
+        frame[14..24].copy_from_slice(&[
+            0x45,
+            0,
+            (total >> 8) as u8,
+            total as u8,
+            0,
+            0,
+            0x40,
+            0,
+            64,
+            protocol,
+        ]);
+        frame
+    };
+    kernel.deliver(&frame(17, 5042), libc::TP_STATUS_CSUMNOTREADY);
+    kernel.deliver(&frame(17, 5042), 0); // complete: a datagram of a large MTU, perhaps
+    kernel.deliver(&frame(17, 1514), libc::TP_STATUS_CSUMNOTREADY);
+    kernel.deliver(&frame(6, 5042), libc::TP_STATUS_CSUMNOTREADY);
+    let mut lens = Vec::new();
+    while let Some(frame) = take(&mut rx, &mut kernel, &mut counters) {
+        lens.push((frame[23], frame.len()));
+    }
+    assert_eq!(lens, [(17, 5042), (17, 1514), (6, 5042)]);
+    assert_eq!(counters.rx_unsegmented, 1);
 }
 
 #[test]

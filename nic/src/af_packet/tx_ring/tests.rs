@@ -55,7 +55,8 @@ impl Kernel {
     fn complete(&mut self, region: &TxRing) {
         if let Some(index) = self.sending.pop_front() {
             assert!(region.ring.status(index) == libc::TP_STATUS_SENDING);
-            self.ring.force_status(index, libc::TP_STATUS_AVAILABLE);
+            // As some kernels do: TP_STATUS_TS_SOFTWARE beside AVAILABLE.
+            self.ring.force_status(index, libc::TP_STATUS_AVAILABLE | 1 << 29);
         }
     }
 }
