@@ -106,9 +106,10 @@ pub struct HostArgs {
     /// kernel has too
     #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65535", value_parser = parse_ports)]
     pub source_ports: RangeInclusive<u16>,
-    /// Slots of the rings as RX,TX; each holds one frame of the MTU
-    #[arg(long, value_name = "RX,TX", default_value = "4096,1024", value_parser = parse_ring_slots)]
-    pub ring_slots: (usize, usize),
+    /// Slots of the rings as RX,TX; each holds one frame of the MTU [default: 4096,1024, or fewer if the
+    /// kernel is short of memory]
+    #[arg(long, value_name = "RX,TX", value_parser = parse_ring_slots)]
+    pub ring_slots: Option<(usize, usize)>,
     /// Record the frames that the stack sees, as pcapng
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

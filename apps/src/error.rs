@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::serve::{print, print_error};
+
 /// What a program says before it ends, and the status with which it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppError {
@@ -30,9 +32,9 @@ impl AppError {
     /// Prints the line: errors on stderr, help on stdout.
     pub fn print(&self) {
         if self.status == 0 {
-            println!("{}", self.message.trim_end());
+            print(self.message.trim_end());
         } else {
-            eprintln!("wirestack: {}", self.message.trim_end());
+            print_error(format_args!("wirestack: {}", self.message.trim_end()));
         }
     }
 }

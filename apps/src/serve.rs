@@ -53,21 +53,16 @@ pub struct Program<S> {
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { config, guard, json } = prepared;
+        let Prepared { config, stop, json } = prepared;
         let addresses: Vec<_> = config.addresses.iter().map(|cidr| cidr.address()).collect();
         let mut host = new_host(nic, config)?;
         self.service.attach(&mut host)?;
-        // The last step that can fail is the first that changes something on the system.
-        let guard = guard.install()?;
-        let stop = Stop::on_signals(host.nic().waker())?;
-
         let ready: Vec<_> = addresses
             .iter()
             .map(|&address| SocketAddr::new(address.into(), self.service.port()).to_string())
             .collect();
         say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
         let result = serve(&mut host, &self.service, &stop);
-        drop(guard);
         report(&figures(&mut host), json);
         result
     }
@@ -126,7 +121,8 @@ impl Stop {
         Self { flag: Arc::new(AtomicBool::new(false)), waker }
     }
 
-    /// A stop that SIGINT or SIGTERM sets. The second signal ends the process at once.
+    /// A stop that SIGINT or SIGTERM sets. Ending takes a second at most; whoever cannot wait sends a
+    /// third signal, which ends the process at once.
     ///
     /// # Errors
     /// The signals cannot be watched: no thread or file descriptor left.
@@ -137,11 +133,11 @@ impl Stop {
         // A thread, because a signal that comes right before the loop sleeps would not end the sleep:
         // the waker does.
         let watch = move || {
-            for signal in signals.forever() {
-                if on_signal.is_set() {
+            for (count, signal) in signals.forever().enumerate() {
+                on_signal.set();
+                if count == 2 {
                     std::process::exit(128 + signal);
                 }
-                on_signal.set();
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(AppError::running)?;
@@ -162,16 +158,25 @@ impl Stop {
 
 /// Prints a line that scripts wait for: on stdout, or on stderr where stdout has the JSON object.
 pub(crate) fn say(line: &str, json: bool) {
-    // A closed pipe is no reason to stop serving.
-    let _ = if json { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
+    if json { print_error(line) } else { print(line) }
+}
+
+/// Prints a line on stdout. A reader that has gone (`| head`) is no reason to fail.
+pub(crate) fn print(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line on stderr, likewise.
+pub(crate) fn print_error(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints the final figures: a line for people on stderr, or a JSON object on stdout.
 fn report(figures: &Figures, json: bool) {
     if json {
-        println!("{}", figures.to_json());
+        print(figures.to_json());
     } else {
-        eprintln!("{figures}");
+        print_error(figures);
     }
 }
 

@@ -1,24 +1,28 @@
 //! From flags to a device, in an order in which everything that can be wrong is found before anything
 //! is changed on the system: flags → interface → addresses → who else answers for them → reservation →
-//! rings → capture file → listeners → and only then the rules that keep the kernel silent.
+//! rings → capture file → signals → and only then the rules that keep the kernel silent.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::BufWriter;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
+use smoltcp::wire::IpAddress;
+use wirestack::EthernetAddress;
 use wirestack::config::HostConfig;
 use wirestack::error::ConfigError;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack::nic::error::Step;
-use wirestack::nic::impair::{Impair, ImpairConfig};
+use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, RingGeometry, wait};
 
 use crate::cli::{HostArgs, NicName};
 use crate::error::AppError;
 use crate::reserve::Reservation;
+use crate::serve::{Stop, print, print_error};
 
 /// A program that can run on any device.
 pub trait NicProgram {
@@ -34,47 +38,10 @@ pub trait NicProgram {
 pub struct Prepared<'a> {
     /// Addresses and limits, checked.
     pub config: HostConfig<'a>,
-    /// The rules against the kernel's answers, not installed yet.
-    pub guard: PendingGuard,
+    /// Tells the loop to end.
+    pub stop: Stop,
     /// Whether results go to stdout as JSON.
     pub json: bool,
-}
-
-/// What is to be installed when nothing else can fail any more.
-#[derive(Debug)]
-pub struct PendingGuard {
-    method: Method,
-    interface: String,
-    claims: Vec<Claim>,
-}
-
-impl PendingGuard {
-    /// No rules: the kernel does not know the addresses.
-    pub fn none() -> Self {
-        Self { method: Method::None, interface: String::new(), claims: Vec::new() }
-    }
-
-    /// Installs the rules. The first step that changes something on the system.
-    ///
-    /// # Errors
-    /// The method does not work here; the line says why, and what does.
-    pub fn install(self) -> Result<Option<Guard>, AppError> {
-        let Self { method, interface, claims } = self;
-        if claims.is_empty() {
-            return Ok(None);
-        }
-        if method == Method::None {
-            eprintln!("wirestack: the kernel answers for our addresses too; these commands silence it:");
-            for line in suppress::recipe(&interface, &claims) {
-                eprintln!("  {line}");
-            }
-            return Ok(None);
-        }
-        let guard = suppress::install(method, &interface, &claims)
-            .map_err(|error| AppError::flag("--suppress", method, error))?;
-        log::info!("{guard}");
-        Ok(Some(guard))
-    }
 }
 
 /// Ports that a program serves: what it claims on an address that the kernel has too.
@@ -96,28 +63,58 @@ pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
     })?;
-    let config = host_config(args, &interface);
+    let mut config = host_config(args, &interface);
     config.check().map_err(|error| config_error(args, error))?;
-    let claims = claims(args, &config, &interface, ports)?;
+    leave_link_local_to_the_kernel(args, &mut config, &interface)?;
+    let claims = claims(args, &interface, ports)?;
     if args.show_recipe {
         print_recipe(name, &claims);
         return Ok(());
     }
     let _reservation = Reservation::take(&interface, &args.addresses, &claims)?;
     let nic = open(args, &interface)?;
+    join_groups(args, &config, &nic)?;
+    let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let stop = Stop::on_signals(nic.waker())?;
+    // Everything that a person can have got wrong is known by now. This changes something on the system,
+    // and undoes it when dropped.
+    let _guard = silence_kernel(args.suppress, name, &claims)?;
     let nic = Claimed::new(nic, ClaimSet::new(&claims));
-    let guard = PendingGuard { method: args.suppress, interface: name.clone(), claims };
     let seed = config.seed;
-    let prepared = Prepared { config, guard, json: args.json };
-    let wrap = Wrap { impair: args.impair, pcap: args.pcap.as_deref(), name, seed };
-    wrap.run(nic, prepared, program)
+    let prepared = Prepared { config, stop, json: args.json };
+    Wrap { impair: args.impair, pcap, name, seed }.run(nic, prepared, program)
+}
+
+/// Installs the rules that keep the kernel from answering for what is ours, or tells which they are.
+fn silence_kernel(method: Method, interface: &str, claims: &[Claim]) -> Result<Option<Guard>, AppError> {
+    if claims.is_empty() {
+        return Ok(None);
+    }
+    if method == Method::None {
+        print_error("wirestack: the kernel answers for our addresses too; these commands silence it:");
+        for line in suppress::recipe(interface, claims) {
+            print_error(format_args!("  {line}"));
+        }
+        return Ok(None);
+    }
+    let guard = suppress::install(method, interface, claims)
+        .map_err(|error| AppError::flag("--suppress", method, error))?;
+    log::info!("{guard}");
+    Ok(Some(guard))
+}
+
+/// A file to be captured to. What is in it stays until [`Wrap::run`].
+pub(crate) fn open_pcap(path: &Path) -> Result<(PathBuf, File), AppError> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(|error| AppError::flag("--pcap", path.display(), error))?;
+    Ok((path.to_owned(), file))
 }
 
 /// Devices around the device, as asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Wrap<'a> {
-    pub(crate) impair: Option<wirestack::nic::impair::ImpairSpec>,
-    pub(crate) pcap: Option<&'a std::path::Path>,
+    pub(crate) impair: Option<ImpairSpec>,
+    pub(crate) pcap: Option<(PathBuf, File)>,
     pub(crate) name: &'a str,
     pub(crate) seed: u64,
 }
@@ -146,9 +143,13 @@ impl Wrap<'_> {
         prepared: Prepared<'_>,
         program: impl NicProgram,
     ) -> Result<(), AppError> {
-        let Some(path) = self.pcap else { return program.run(nic, prepared) };
+        let Some((path, file)) = self.pcap else { return program.run(nic, prepared) };
         let failed = |error| AppError::flag("--pcap", path.display(), error);
-        let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+        // A pipe has no length, and nothing to be thrown away.
+        if file.metadata().map_err(failed)?.is_file() {
+            file.set_len(0).map_err(failed)?;
+        }
+        let file = BufWriter::with_capacity(1 << 20, file);
         let config = CaptureConfig { name: self.name, epoch_offset: wait::epoch_offset(), snap_len: 0 };
         program.run(Capture::new(nic, file, config).map_err(failed)?, prepared)
     }
@@ -183,16 +184,45 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(wait::now().total_micros())
 }
 
-/// What is ours on addresses for which the kernel would answer as well. The link-local address is one
-/// of them in most cases: kernel and stack make it from the same hardware address.
-fn claims(
+/// Kernel and stack make the same link-local address from the same hardware address. It stays the
+/// kernel's: nobody has asked for it, and sharing it would need rules against the kernel.
+fn leave_link_local_to_the_kernel(
     args: &HostArgs,
-    config: &HostConfig<'_>,
+    config: &mut HostConfig<'_>,
     interface: &Interface,
-    ports: Ports,
-) -> Result<Vec<Claim>, AppError> {
+) -> Result<(), AppError> {
+    let Some(link_local) = config.link_local() else { return Ok(()) };
+    let need = suppress::assess(&interface.name, link_local.address().into(), args.mac.is_some())
+        .map_err(|error| AppError::flag("--address", link_local, error))?;
+    config.takes_link_local = need == Need::None;
+    Ok(())
+}
+
+/// Lets what is for us pass the filter of a network card: our hardware address, the groups of all nodes,
+/// and those in which neighbours ask for our IPv6 addresses (RFC 4291 section 2.7.1).
+fn join_groups(args: &HostArgs, config: &HostConfig<'_>, nic: &AfPacket<'_>) -> Result<(), AppError> {
+    let mut groups = vec![EthernetAddress([0x01, 0x00, 0x5e, 0, 0, 1])];
+    groups.extend(args.mac);
+    for cidr in config.addresses.iter().chain(&config.link_local()) {
+        if let IpAddress::Ipv6(address) = cidr.address() {
+            let [.., a, b, c] = address.octets();
+            groups.push(EthernetAddress([0x33, 0x33, 0xff, a, b, c]));
+            groups.push(EthernetAddress([0x33, 0x33, 0, 0, 0, 1]));
+        }
+    }
+    for group in groups {
+        nic.join(group).map_err(|error| {
+            let name = &nic.interface().name;
+            AppError::flag("--nic", format_args!("packet:{name}"), format_args!("joining {group}: {error}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// What is ours on addresses for which the kernel would answer as well.
+fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Claim>, AppError> {
     let mut claims = Vec::new();
-    for cidr in args.addresses.iter().chain(&config.link_local()) {
+    for cidr in &args.addresses {
         let address = IpAddr::from(cidr.address());
         let need = suppress::assess(&interface.name, address, args.mac.is_some())
             .map_err(|error| AppError::flag("--address", cidr, error))?;
@@ -222,30 +252,24 @@ fn claims(
 
 fn print_recipe(interface: &str, claims: &[Claim]) {
     if claims.is_empty() {
-        println!("# the kernel does not answer for these addresses: no rule is needed");
+        print("# the kernel does not answer for these addresses: no rule is needed");
+        return;
     }
-    for line in suppress::recipe(interface, claims) {
-        println!("{line}");
-    }
-    if !claims.is_empty() {
-        println!("# and afterwards:");
-    }
-    for line in suppress::recipe_removal(interface, claims) {
-        println!("{line}");
-    }
+    suppress::recipe(interface, claims).iter().for_each(print);
+    print("# and afterwards:");
+    suppress::recipe_removal(interface, claims).iter().for_each(print);
 }
 
 fn open(args: &HostArgs, interface: &Interface) -> Result<AfPacket<'static>, AppError> {
-    let frame_len = interface.mtu + ETHERNET_HEADER_LEN;
-    let (rx, tx) = args.ring_slots;
-    let config = AfPacketConfig {
-        rx_rings: vec![RingGeometry::for_frames(frame_len, rx)].into(),
-        tx_rings: vec![RingGeometry::for_frames(frame_len, tx)].into(),
-        ..AfPacketConfig::default()
-    };
+    let mut config = AfPacketConfig::default();
+    if let Some((rx, tx)) = args.ring_slots {
+        let frame_len = interface.mtu + ETHERNET_HEADER_LEN;
+        config.rx_rings = vec![RingGeometry::for_frames(frame_len, rx)].into();
+        config.tx_rings = vec![RingGeometry::for_frames(frame_len, tx)].into();
+    }
     let name = &interface.name;
-    AfPacket::open(name, config).map_err(|error| match error.step {
-        Step::Geometry | Step::Rings | Step::Map => {
+    AfPacket::open(name, config).map_err(|error| match (error.step, args.ring_slots) {
+        (Step::Geometry | Step::Rings | Step::Map, Some((rx, tx))) => {
             let problem = format_args!("{error}; give fewer slots (the default is 4096,1024)");
             AppError::flag("--ring-slots", format_args!("{rx},{tx}"), problem)
         }

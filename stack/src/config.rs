@@ -34,6 +34,10 @@ pub struct HostConfig<'a> {
     /// Source ports of outgoing connections. On an address that the kernel owns too, the range is
     /// guarded as a whole.
     pub source_ports: RangeInclusive<u16>,
+    /// Whether a host with IPv6 addresses takes the link-local one that its hardware address makes, as
+    /// every node does (RFC 4291 section 2.1). Not beside a kernel that has made the same address from
+    /// the same hardware address.
+    pub takes_link_local: bool,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
     /// How long a peer may leave data or keepalives without an answer.
@@ -53,6 +57,7 @@ impl HostConfig<'_> {
             recv_buffer_bytes: RECV_BUFFER_BYTES_MAX,
             send_buffer_bytes: 256 << 10,
             source_ports: SOURCE_PORTS,
+            takes_link_local: true,
             handshake_timeout: Duration::from_secs(10),
             user_timeout: Duration::from_secs(300),
         }
@@ -72,7 +77,8 @@ impl HostConfig<'_> {
         let is_v6 = |cidr: &&IpCidr| matches!(cidr, IpCidr::Ipv6(_));
         let is_link_local =
             |cidr: &IpCidr| matches!(cidr.address(), IpAddress::Ipv6(v6) if v6.is_unicast_link_local());
-        if self.addresses.iter().find(is_v6).is_none() || self.addresses.iter().any(is_link_local) {
+        let has_v6 = self.addresses.iter().find(is_v6).is_some();
+        if !self.takes_link_local || !has_v6 || self.addresses.iter().any(is_link_local) {
             return None;
         }
         let identifier = self.mac.as_eui_64()?;

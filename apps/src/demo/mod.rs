@@ -27,8 +27,8 @@ use crate::cli::DemoArgs;
 use crate::echo::Echo;
 use crate::error::AppError;
 use crate::http::{Http, Site};
-use crate::serve::{self, Figures, Service, Stop};
-use crate::setup::{NicProgram, PendingGuard, Prepared, Wrap, random_seed};
+use crate::serve::{self, Figures, Service, Stop, print};
+use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
 use crate::testbed::{
     self, IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, PeerKernel, Wire, WireOptions, has_ipv6,
 };
@@ -63,7 +63,7 @@ pub fn run(args: &DemoArgs) -> Result<(), AppError> {
     // The other end of the channel is dropped when the server could not start.
     let Ok(stop) = is_ready.recv() else { return joined(thread).map(drop) };
     if args.host {
-        return joined(thread).map(|figures| eprintln!("{figures}"));
+        return joined(thread).map(serve::print_error);
     }
     let outcome = wire.at_peer(|| match &args.exec {
         Some(command) => execute(command).map(|()| None),
@@ -72,7 +72,7 @@ pub fn run(args: &DemoArgs) -> Result<(), AppError> {
     stop.set();
     let figures = joined(thread)?;
     if let Some(measured) = outcome? {
-        print(&measured, &figures, args.json)?;
+        report(&measured, &figures, args.json)?;
     }
     Ok(())
 }
@@ -96,15 +96,15 @@ impl Server {
             config = config.address(IpCidr::new(OURS_IPV6.into(), IPV6_PREFIX_LEN));
         }
         config.seed = random_seed();
-        let wrap = Wrap {
-            impair: self.impair,
-            pcap: self.pcap.as_deref(),
-            name: &self.interface,
-            seed: config.seed,
+        let pcap = self.pcap.as_deref().map(open_pcap).transpose()?;
+        let wrap = Wrap { impair: self.impair, pcap, name: &self.interface, seed: config.seed };
+        let stop = match self.until_signal {
+            true => Stop::on_signals(nic.waker())?,
+            false => Stop::new(nic.waker()),
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal };
-        wrap.run(nic, Prepared { config, guard: PendingGuard::none(), json: false }, program)?;
+        wrap.run(nic, Prepared { config, stop, json: false }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -120,11 +120,10 @@ impl NicProgram for DemoProgram {
         let mut host = serve::new_host(nic, prepared.config)?;
         let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
         service.attach(&mut host)?;
-        let waker = host.nic().waker();
-        let stop = if self.until_signal { Stop::on_signals(waker)? } else { Stop::new(waker) };
+        let stop = prepared.stop;
         if self.until_signal {
-            println!("ready http {OURS_IPV4}:80");
-            println!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface");
+            print(format_args!("ready http {OURS_IPV4}:80"));
+            print(format_args!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface"));
         }
         // Nobody listens any more only if the program is about to end.
         let _ = self.ready.send(stop.clone());
@@ -187,23 +186,23 @@ struct Report<'a> {
     counters: serde_json::Value,
 }
 
-fn print(measured: &Measured, figures: &Figures, json: bool) -> Result<(), AppError> {
+fn report(measured: &Measured, figures: &Figures, json: bool) -> Result<(), AppError> {
     if json {
         let report = Report { measured, counters: figures.to_json() };
-        println!("{}", serde_json::to_string(&report).map_err(AppError::running)?);
+        print(serde_json::to_string(&report).map_err(AppError::running)?);
         return Ok(());
     }
-    println!("http://{OURS_IPV4}/ says, fetched by the kernel's TCP over a veth pair:\n");
+    print(format_args!("http://{OURS_IPV4}/ says, fetched by the kernel's TCP over a veth pair:\n"));
     for line in measured.page.lines() {
-        println!("  │ {line}");
+        print(format_args!("  │ {line}"));
     }
-    println!("\n{measured}\n");
-    println!("counted by the stack: {figures}\n");
-    println!("next:");
-    println!("  wirestack demo --exec 'curl -v $URL'       any program at the kernel's end");
-    println!("  wirestack demo --impair loss=1%,delay=5ms  the same on a worse wire");
-    println!("  wirestack demo --pcap demo.pcapng          and look at it in Wireshark");
-    println!("  sudo wirestack demo --host                 for your own curl or browser");
-    println!("  wirestack http --help                      on an interface of yours");
+    print(format_args!("\n{measured}\n"));
+    print(format_args!("counted by the stack: {figures}\n"));
+    print("next:");
+    print("  wirestack demo --exec 'curl -v $URL'       any program at the kernel's end");
+    print("  wirestack demo --impair loss=1%,delay=5ms  the same on a worse wire");
+    print("  wirestack demo --pcap demo.pcapng          and look at it in Wireshark");
+    print("  sudo wirestack demo --host                 for your own curl or browser");
+    print("  wirestack http --help                      on an interface of yours");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::{Conn, Handler};
 
-use super::request::{self, Parsed};
+use super::request::{self, HEAD_BYTES_MAX, Parsed};
 use super::response::Response;
 use super::site::Site;
 
@@ -16,6 +16,8 @@ pub(super) struct HttpConnection {
     state: State,
     /// When a peer that does nothing is given up.
     deadline: Option<Instant>,
+    /// Bytes that the peer had not taken when we last looked: fewer are progress.
+    unacknowledged: usize,
 }
 
 #[derive(Debug)]
@@ -42,46 +44,35 @@ struct Sending {
 
 impl HttpConnection {
     pub(super) fn new(site: Rc<Site>) -> Self {
-        Self { site, state: State::Reading(Vec::new()), deadline: None }
-    }
-
-    /// Bytes of the response at hand that were written.
-    fn bytes_sent(&self) -> u64 {
-        match &self.state {
-            State::Sending(sending) => sending.head_sent as u64 + sending.body_sent,
-            State::Reading(_) | State::Closing => 0,
-        }
+        Self { site, state: State::Reading(Vec::new()), deadline: None, unacknowledged: 0 }
     }
 
     /// One step. False: there is nothing more to do until the next call.
     fn step(&mut self, conn: &mut Conn<'_, '_>) -> bool {
         match &mut self.state {
             State::Reading(head) => {
+                if let Some(sending) = next_response(&self.site, head) {
+                    self.state = State::Sending(sending);
+                    return true;
+                }
+                // It is the beginning of a head, so there is room up to the bound of one: `parse` takes
+                // nothing longer for a beginning.
+                let room = HEAD_BYTES_MAX.saturating_sub(head.len());
                 let came = conn.recv_with(|bytes| {
-                    // A head has a bound, and so has what is kept of it.
-                    let len = bytes.len().min(READ_BYTES);
+                    let len = bytes.len().min(room);
                     head.extend_from_slice(&bytes[..len]);
                     (len, ())
                 });
-                if came.is_none() && head.is_empty() {
-                    if conn.peer_finished() {
+                if came.is_none() && conn.peer_finished() {
+                    // No more to come: the end, or half a request.
+                    if head.is_empty() {
                         conn.close();
-                        self.state = State::Closing;
+                    } else {
+                        conn.abort();
                     }
-                    return false;
+                    self.state = State::Closing;
                 }
-                match next_response(&self.site, head) {
-                    Some(sending) => self.state = State::Sending(sending),
-                    None if came.is_none() => {
-                        // Half a request, and no more to come.
-                        if conn.peer_finished() {
-                            conn.abort();
-                        }
-                        return false;
-                    }
-                    None => {}
-                }
-                true
+                came.is_some()
             }
             State::Sending(sending) => match sending.send(conn) {
                 Progress::Blocked => false,
@@ -112,12 +103,13 @@ impl Handler for HttpConnection {
             conn.abort();
             return;
         }
-        let before = self.bytes_sent();
-        let mut progress = self.deadline.is_none();
+        let before = conn.unacknowledged();
+        let mut progress = self.deadline.is_none() || before < self.unacknowledged;
         while self.step(conn) {
             progress = true;
         }
-        if progress || self.bytes_sent() != before {
+        self.unacknowledged = conn.unacknowledged();
+        if progress || self.unacknowledged != before {
             self.deadline = Some(conn.now() + IDLE_TIMEOUT);
         }
     }
@@ -177,7 +169,5 @@ impl Sending {
     }
 }
 
-/// Bytes of a request taken at once.
-const READ_BYTES: usize = 8 << 10;
 /// How long a peer may neither send nor take anything.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

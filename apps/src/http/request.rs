@@ -41,21 +41,22 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         Some("HEAD") => false,
         _ => return Parsed::Refused(405),
     };
-    let header = |name: &str| {
-        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
+    let values = |name: &'static str| {
+        let headers = request.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        headers.map(|header| String::from_utf8_lossy(header.value).trim().to_ascii_lowercase())
     };
     let is_1_1 = request.version == Some(1);
-    if is_1_1 && header("host").is_none() {
-        // RFC 9112 section 3.2.
+    // RFC 9112 section 3.2: one Host, and none only in HTTP/1.0.
+    if values("host").count() > 1 || (is_1_1 && values("host").count() == 0) {
         return Parsed::Refused(400);
     }
-    if header("transfer-encoding").is_some() || header("content-length").is_some_and(|len| len != "0") {
+    // Several lengths, or one beside a coding, are how requests are smuggled (section 11.2).
+    if values("transfer-encoding").next().is_some() || values("content-length").any(|len| len != "0") {
         return Parsed::Refused(413);
     }
-    let connection = header("connection").unwrap_or_default();
-    let has = |option: &str| connection.split(',').any(|word| word.trim() == option);
-    let keep_alive = if is_1_1 { !has("close") } else { has("keep-alive") };
+    let has =
+        |option: &str| values("connection").any(|line| line.split(',').any(|word| word.trim() == option));
+    let keep_alive = !has("close") && (is_1_1 || has("keep-alive"));
     match path(request.path.unwrap_or_default()) {
         Some(path) => Parsed::Request(Request { wants_body, path, keep_alive }, head_len),
         None => Parsed::Refused(400),
@@ -65,15 +66,16 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 /// The path of a request's target (RFC 9112 section 3.2): `/x?y` or `http://host/x?y`.
 fn path(target: &str) -> Option<Vec<u8>> {
     let target = match target.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
+        Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+        _ => target,
     };
     let path = target.split(['?', '#']).next()?;
+    let path = if path.is_empty() && !target.is_empty() { "/" } else { path };
     path.starts_with('/').then(|| percent_encoding::percent_decode_str(path).collect())
 }
 
-/// Bytes of a head, at most.
-const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a head, at most; a longer one is refused.
+pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Header lines of a head, at most.
 const HEADERS_MAX: usize = 64;
 
@@ -100,6 +102,10 @@ mod tests {
         assert!(!request("GET / HTTP/1.0\r\n\r\n").keep_alive);
         assert!(request("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").keep_alive);
         assert_eq!(request("GET http://h/x HTTP/1.1\r\nHost: h\r\n\r\n").path, b"/x");
+        assert_eq!(request("GET /a?u=http://h/x HTTP/1.1\r\nHost: h\r\n\r\n").path, b"/a");
+        assert_eq!(request("GET http://h?x HTTP/1.1\r\nHost: h\r\n\r\n").path, b"/");
+        let closing = request("GET / HTTP/1.1\r\nHost: h\r\nConnection: a\r\nConnection: close\r\n\r\n");
+        assert!(!closing.keep_alive);
         assert_eq!(request("GET http://h HTTP/1.1\r\nHost: h\r\n\r\n").path, b"/");
     }
 
@@ -127,6 +133,8 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", 405),
             ("GET / HTTP/1.1\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n", 413),
+            ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\n", 413),
+            ("GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", 413),
             ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
             ("GET / HTTP/2.0\r\n\r\n", 505),

@@ -23,6 +23,8 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         veth_test("device::link_states_are_told", link_states_are_told),
         veth_test("device::own_frames_are_not_heard", own_frames_are_not_heard),
         veth_test("device::a_waker_ends_a_wait", a_waker_ends_a_wait),
+        veth_test("device::large_frames_survive_down_and_up", large_frames_survive_down_and_up),
+        veth_test("device::groups_are_joined_while_it_lives", groups_are_joined),
         test("device::opening_fails_by_step", opening_fails_by_step),
     ]
 }
@@ -246,6 +248,47 @@ fn a_waker_ends_a_wait(wire: &Wire) -> Outcome {
         }
     }
     thread.join().expect("the thread does not panic");
+    Ok(())
+}
+
+/// Frames larger than a slot come from a queue beside the ring; an interface that goes down must not
+/// make them go to the wrong slots.
+fn large_frames_survive_down_and_up(wire: &Wire) -> Outcome {
+    // Slots for frames of 600 bytes, so that frames of the MTU do not fit.
+    let small = RingGeometry::for_frames(600, 64);
+    let config = AfPacketConfig { rx_rings: vec![small].into(), ..AfPacketConfig::default() };
+    let mut ours = open(wire.ours(), config);
+    let mut peer = open(wire.peer(), AfPacketConfig::default());
+    let mut number = 0;
+    for _ in 0..3 {
+        for _ in 0..10 {
+            assert!(write(&mut peer, number, 1400));
+            number += 1;
+        }
+        peer.flush()?;
+        wire.ours().set_down()?;
+        wire.ours().set_up()?;
+        wire.ours().wait_until_up(LONG)?;
+        wire.peer().wait_until_up(LONG)?;
+        for number in number - 10..number {
+            assert_eq!(read(&mut ours, patience()), Some((number, 1400)));
+        }
+    }
+    let counters = ours.counters();
+    assert_eq!((counters.rx_truncated, counters.rx_malformed), (0, 0));
+    assert!(counters.rx_oversize >= 30);
+    Ok(())
+}
+
+fn groups_are_joined(wire: &Wire) -> Outcome {
+    let list = || wire.at_ours(|| std::fs::read_to_string("/proc/thread-self/net/dev_mcast"));
+    let group = smoltcp::wire::EthernetAddress([0x33, 0x33, 0xff, 0xab, 0xcd, 0xef]);
+    let ours = open(wire.ours(), AfPacketConfig::default());
+    ours.join(group)?;
+    ours.join(smoltcp::wire::EthernetAddress([2, 0, 0, 0, 0xab, 0xcd]))?;
+    assert!(list()?.contains("3333ffabcdef"), "{}", list()?);
+    drop(ours);
+    assert!(!list()?.contains("3333ffabcdef"), "{}", list()?);
     Ok(())
 }
 

@@ -122,6 +122,19 @@ fn datagrams_come_back(wire: &Wire) -> Outcome {
             assert_eq!(back[..received], sent[..], "{address}, {len} bytes");
         }
     }
+    // A burst of datagrams that come and go in fragments: one after the other goes back whole.
+    let socket = wire.at_peer(|| UdpSocket::bind("0.0.0.0:0"))?;
+    socket.set_read_timeout(Some(LONG))?;
+    socket.connect((ADDRESSES[0], 7))?;
+    // Few enough for the receive buffer of the peer's kernel.
+    for number in 0..8 {
+        socket.send(&noise(number + 1, 7000))?;
+    }
+    for number in 0..8 {
+        let mut back = vec![0; 65_535];
+        let received = socket.recv(&mut back)?;
+        assert_eq!(back[..received], noise(number + 1, 7000), "number {number}");
+    }
     end(server)?;
     Ok(())
 }

@@ -136,9 +136,21 @@ fn requests_queue(wire: &Wire) -> Outcome {
     );
     assert!(text.contains("Content-Length: 5\r\nConnection: keep-alive\r\n\r\nHTTP"), "{text}");
     assert!(text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n\u{0}\u{1}"), "{text}");
+    // Many at once: they are read as they are answered, and no faster.
+    let mut stream = open(wire)?;
+    let mut writer = stream.try_clone()?;
+    let request = "GET /bytes/1 HTTP/1.1\r\nHost: h\r\n\r\n".repeat(PIPELINED - 1)
+        + "GET /bytes/1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let thread = std::thread::spawn(move || writer.write_all(request.as_bytes()));
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    thread.join().expect("the writer does not panic")?;
+    assert_eq!(String::from_utf8_lossy(&answer).matches("HTTP/1.1 200 OK\r\n").count(), PIPELINED);
     end(server)?;
     Ok(())
 }
+
+const PIPELINED: usize = 20_000;
 
 fn strangers(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http"])?;
