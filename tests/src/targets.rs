@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use smoltcp::phy::{ChecksumCapabilities, Device, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
-use wirestack::backend::smoltcp::{Conn, Host};
+use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
 use wirestack::nic::{Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
-use wirestack_apps::http;
+use wirestack_apps::{echo, http};
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -76,13 +76,8 @@ pub fn host(bytes: &[u8]) {
     config.recv_buffer_bytes = 4096;
     config.send_buffer_bytes = 4096;
     let Ok(mut host) = Host::new(ours, config) else { return };
-    let listened = host.listen(7, |_: SocketAddr| echo);
-    let bound = host.bind_udp(7, |datagrams| {
-        let mut buffer = [0; 2048];
-        while let Some((len, peer)) = datagrams.recv(&mut buffer) {
-            datagrams.send(peer, &buffer[..len]);
-        }
-    });
+    let listened = host.listen(7, |_: SocketAddr| echo::tcp());
+    let bound = host.bind_udp(7, echo::udp());
     assert!(listened.is_ok() && bound.is_ok());
 
     let mut now = Instant::from_secs(1);
@@ -109,21 +104,6 @@ pub fn host(bytes: &[u8]) {
         assert!(host.connections_len() <= SOCKETS_MAX);
         let counters = host.nic().counters();
         assert_eq!(counters.tx_oversize, 0);
-    }
-}
-
-fn echo(conn: &mut Conn<'_, '_>) {
-    let mut buffer = [0; 512];
-    loop {
-        let len = conn.readable().min(conn.room()).min(buffer.len());
-        if len == 0 {
-            break;
-        }
-        let len = conn.recv(&mut buffer[..len]);
-        conn.send(&buffer[..len]);
-    }
-    if conn.peer_finished() {
-        conn.close();
     }
 }
 

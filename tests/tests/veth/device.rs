@@ -1,6 +1,7 @@
 //! `AfPacket` itself, against another one at the peer's end: raw frames, no stack.
 
 use std::io;
+use std::process::Command;
 
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use wirestack_apps::testbed::{VethEnd, Wire};
 use wirestack_nic::config::RX_SLOTS;
 use wirestack_nic::error::Step;
 use wirestack_nic::{AfPacket, AfPacketConfig, LinkError, LinkState, Nic, RingGeometry, wait};
-use wirestack_tests::runner::{Case, Outcome, test, veth_test};
+use wirestack_tests::programs::output;
+use wirestack_tests::runner::{Case, Outcome, require_program, test, veth_test};
 
 use crate::support::LONG;
 
@@ -19,6 +21,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         veth_test("device::every_slot_is_used_again", every_slot_is_used_again),
         veth_test("device::refused_frames_do_not_stall_the_ring", refused_frames),
         veth_test("device::a_full_ring_is_back_pressure", a_full_ring_is_back_pressure),
+        require_program("tc", veth_test("device::a_slow_device_is_back_pressure", a_slow_device)),
         veth_test("device::queued_frames_are_drained_on_close", drained_on_close),
         veth_test("device::link_states_are_told", link_states_are_told),
         veth_test("device::own_frames_are_not_heard", own_frames_are_not_heard),
@@ -177,6 +180,30 @@ fn a_full_ring_is_back_pressure(wire: &Wire) -> Outcome {
     ours.flush()?;
     read_numbers(&mut peer, 0..=32);
     assert_eq!(ours.counters().tx_frames, 33);
+    Ok(())
+}
+
+/// The link is up, and the kernel keeps the frames for a while: slots stay SENDING.
+fn a_slow_device(wire: &Wire) -> Outcome {
+    let mut shape = Command::new("tc");
+    let (name, rate) = (wire.ours().name(), "rate 20mbit burst 4k limit 1mb");
+    shape.args(["qdisc", "add", "dev", name, "root", "tbf"]).args(rate.split(' '));
+    wire.at_ours(|| output(&mut shape, LONG))?;
+    let mut ours = open(wire.ours(), rings(64, 16));
+    let mut peer = open(wire.peer(), AfPacketConfig::default());
+    let mut written = 0;
+    while written < 200 {
+        while written < 200 && write(&mut ours, written, 1514) {
+            written += 1;
+        }
+        ours.flush()?;
+        // As a loop whose next segment is due already.
+        ours.wait(Some(Instant::ZERO))?;
+    }
+    read_numbers(&mut peer, 0..200);
+    let counters = ours.counters();
+    assert!(counters.tx_ring_full > 0, "the ring was never full: {counters}");
+    assert_eq!((counters.tx_frames, counters.tx_rejected), (200, 0));
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
 use wirestack_tests::programs::{self, Child, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, veth_test, veth_test_with};
 
-use crate::support::{ADDRESSES, LONG, end, serve};
+use crate::support::{ADDRESSES, LONG, counter, end, serve};
 use crate::talk::{connect_error, echo_tcp, echo_udp, fetch, fetch_all, host_args, rules, shell};
 use crate::testbed::address_ours;
 use crate::watch::Watch;
@@ -41,6 +41,10 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
             with_link_local,
             link_local_goes_on,
         ),
+        require_program(
+            "iperf3",
+            veth_test("suppress::bulk_of_the_kernel_goes_on", bulk_of_the_kernel_goes_on),
+        ),
         require_program("ping", veth_test("suppress::a_ping_is_answered_once", a_ping_is_answered_once)),
         veth_test("suppress::nothing_is_forwarded", nothing_is_forwarded),
         veth_test("suppress::without_rules_the_kernel_forwards", without_rules_the_kernel_forwards),
@@ -53,6 +57,9 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
             }),
         nft(iptables(veth_test("suppress::nothing_is_left_after_sigterm", nothing_is_left))),
         veth_test("suppress::connections_can_be_opened", |wire| connects(wire, Method::Nft)),
+        iptables(veth_test("suppress::connections_can_be_opened_behind_iptables", |wire| {
+            connects(wire, Method::Iptables)
+        })),
         veth_test("suppress::without_rules_connections_are_reset", without_rules_connections_are_reset),
         nft(iptables(veth_test("suppress::source_ports_of_the_kernel_are_refused", refuses_source_ports))),
         nft(iptables(veth_test("suppress::the_recipe_works_as_printed", the_recipe_works))),
@@ -153,6 +160,32 @@ fn link_local_goes_on(wire: &Wire) -> Outcome {
     thread.join().expect("no panic")?;
     fetch_all(wire, 80)?;
     watch.take(wire)?.assert_silent();
+    Ok(())
+}
+
+/// The kernel moves bytes as fast as it can, on the address on which the stack serves a page.
+fn bulk_of_the_kernel_goes_on(wire: &Wire) -> Outcome {
+    address_ours(wire)?;
+    let watch = Watch::begin(wire)?;
+    let stack = serve(wire, &["http", "--json"])?;
+    let address = ADDRESSES[0].to_string();
+    let mut server = Command::new("iperf3");
+    server.args(["--server", "--one-off", "--forceflush", "--bind", &address]);
+    let mut server = wire.at_ours(|| Child::start(&mut server))?;
+    server.wait_for_line("Server listening", LONG)?;
+    let mut client = Command::new("iperf3");
+    client.args(["--client", &address, "--bytes", "50M", "--json"]);
+    let client = wire.at_peer(|| Child::start(&mut client))?;
+    for _ in 0..10 {
+        fetch(wire.peer().namespace(), SocketAddr::new(ADDRESSES[0], 80), "/bytes/100000")?;
+    }
+    let ended = client.wait(LONG)?;
+    assert!(ended.status.success() && !ended.stdout.contains("\"error\""), "{ended}");
+    server.wait(LONG)?;
+    watch.take(wire)?.assert_silent();
+    let ended = end(stack)?;
+    assert!(counter(&ended, "rx_not_ours") > 100, "{}", ended.stdout);
+    assert_eq!(counter(&ended, "accepted"), 10);
     Ok(())
 }
 
