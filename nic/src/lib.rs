@@ -19,8 +19,27 @@
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
+//! | [`slot`] | a buffer for one frame, owned or borrowed |
 //! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
 //! | [`wait`], [`counters`], [`error`] | the loop's clock and wakers, what is counted, what can fail |
+//!
+//! With plain smoltcp:
+//!
+//! ```no_run
+//! use smoltcp::iface::{Config, Interface, SocketSet};
+//! use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut nic = AfPacket::open("eth0", AfPacketConfig::default())?;
+//! let mut iface = Interface::new(Config::new(nic.interface().mac.into()), &mut nic, wait::now());
+//! let mut sockets = SocketSet::new(Vec::new());
+//! loop {
+//!     iface.poll(wait::now(), &mut nic, &mut sockets);
+//!     nic.flush()?;
+//!     nic.wait(iface.poll_at(wait::now(), &sockets))?;
+//! }
+//! # }
+//! ```
 //!
 //! What this crate does not know: addresses of its user, sockets, retransmission. It does not start
 //! threads and keeps no global state. Unsafe code is in the private modules `shm` (mapped memory) and

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 
+use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
 use wirestack::IpCidr;
 use wirestack::backend::smoltcp::Host;
@@ -45,6 +46,7 @@ pub fn run(args: &DemoArgs) -> Result<(), AppError> {
         if !testbed::is_real_root() {
             return Err(AppError::usage("--host: adding an interface to this host needs root"));
         }
+        check_networks_are_free()?;
     } else {
         testbed::enter_user_namespace().map_err(AppError::usage)?;
     }
@@ -73,6 +75,24 @@ pub fn run(args: &DemoArgs) -> Result<(), AppError> {
     let figures = joined(thread)?;
     if let Some(measured) = outcome? {
         report(&measured, &figures, args.json)?;
+    }
+    Ok(())
+}
+
+/// Refuses to put a second interface into a network that the host is on already: the kernel would reach
+/// only one of them.
+fn check_networks_are_free() -> Result<(), AppError> {
+    let networks =
+        [IpCidr::new(OURS_IPV4.into(), IPV4_PREFIX_LEN), IpCidr::new(OURS_IPV6.into(), IPV6_PREFIX_LEN)];
+    for interface in getifaddrs().map_err(AppError::running)? {
+        let Some(storage) = &interface.address else { continue };
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let v6 = storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+        let Some(address) = v4.or(v6) else { continue };
+        if let Some(network) = networks.iter().find(|network| network.contains_addr(&address.into())) {
+            let name = interface.interface_name;
+            return Err(AppError::flag("--host", network, format_args!("{name} is in it, as {address}")));
+        }
     }
     Ok(())
 }

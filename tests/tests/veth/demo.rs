@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use wirestack_apps::testbed::{NAME_PREFIX, Namespace};
+use wirestack_apps::testbed::{NAME_PREFIX, Namespace, Wire};
 use wirestack_tests::programs::{Child, Ended, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, test};
 
@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         require_program("setpriv", root_test("demo::anybody_can_run_it", anybody_can_run_it)),
         require_program("setpriv", root_test("demo::host_is_for_root", host_is_for_root)),
         curl(root_test("demo::host_serves_until_sigint", host_serves_until_sigint)),
+        root_test("demo::host_needs_networks_that_are_free", host_needs_networks_that_are_free),
         curl(root_test("demo::host_leaves_nothing_after_sigkill", host_leaves_nothing_after_sigkill)),
     ]
 }
@@ -206,6 +207,18 @@ fn host_serves_until_sigint() -> Outcome {
     assert_eq!(ended.status.code(), Some(0), "{ended}");
     assert!(ended.stderr.contains("accepted=2"), "{ended}");
     assert_eq!(host.run(interfaces)?, ["lo"], "the interface is gone when the program is");
+    Ok(())
+}
+
+fn host_needs_networks_that_are_free() -> Outcome {
+    // The peer's end of a wire is in the networks that the demo uses.
+    let wire = Wire::new()?;
+    let ended = wire.at_peer(|| Child::start(&mut demo_command(&["--host"])))?.wait(LONG)?;
+    assert_eq!(ended.status.code(), Some(2), "{ended}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended}");
+    for word in ["--host", "10.77.0.", wire.peer().name()] {
+        assert!(ended.stderr.contains(word), "{word}: {ended}");
+    }
     Ok(())
 }
 

@@ -128,6 +128,19 @@ fn a_frame_of_a_vlan_is_not_taken_for_an_untagged_one() {
     assert_eq!(counters.rx_tagged, 2);
 }
 
+/// Where PACKET_IGNORE_OUTGOING does not exist, the ring shows what we send.
+#[test]
+fn own_frames_are_skipped() {
+    let (mut kernel, mut rx) = pair(2000);
+    let mut counters = Counters::default();
+    kernel.deliver(&[1; 60], 0);
+    let mut slot = kernel.ring.claim(0).expect("just filled");
+    slot.get_mut(abi::PACKET_TYPE..abi::PACKET_TYPE + 1).expect("in the slot")[0] = libc::PACKET_OUTGOING;
+    kernel.deliver(&[2; 60], 0);
+    assert_eq!(take(&mut rx, &mut kernel, &mut counters), Some(vec![2; 60]));
+    assert_eq!(take(&mut rx, &mut kernel, &mut counters), None);
+}
+
 /// An error of the socket comes instead of a copy, and leaves the copy in the queue.
 #[test]
 fn an_error_of_the_socket_costs_no_frame() {
