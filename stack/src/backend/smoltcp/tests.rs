@@ -429,6 +429,30 @@ fn datagram_from(src: Ipv4Address, payload: &[u8]) -> Vec<u8> {
     frame(EthernetProtocol::Ipv4, &packet)
 }
 
+/// The wire takes nothing more: what is due cannot be sent, and "now" would be the answer for ever.
+#[test]
+fn a_full_device_keeps_nobody_busy() {
+    let wire = LoopbackConfig { queue_len: 1, ..LoopbackConfig::default() };
+    let (ours, theirs) = Loopback::pair(&wire).expect("a good pair");
+    let mut host = Host::new(ours, config(SERVER, 1)).expect("a good host");
+    let mut stranger = Stranger(theirs);
+    host.listen(7, |_| echo).expect("free");
+    let now = Instant::from_secs(1);
+    assert!(stranger.send(&arp()));
+    host.turn(now);
+    stranger.discard();
+    for port in [1000, 1001] {
+        assert!(stranger.send(&segment(port, TcpControl::Syn, 5)));
+        // The first SYN-ACK fills the wire.
+        let deadline = host.turn(now).expect("a SYN-ACK waits, or its timer runs");
+        assert!(deadline > now, "{deadline}");
+    }
+    assert_eq!(stranger.discard(), 1);
+    host.turn(now);
+    host.turn(now);
+    assert_eq!(stranger.discard(), 1, "the second one");
+}
+
 #[test]
 fn a_datagram_that_cannot_be_answered_does_not_stop_the_others() {
     for sender in [Ipv4Address::new(192, 0, 2, 1), Ipv4Address::new(10, 0, 0, 50)] {

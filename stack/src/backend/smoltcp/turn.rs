@@ -27,8 +27,7 @@ impl<N: Nic> Host<'_, N> {
         if more_in || more_out {
             return Some(now);
         }
-        // What is due now could not be done: there is no route, no hardware address or no room. smoltcp
-        // would say "now" until there is, for ever if need be.
+        // What is due now could not be sent: the device has no room. smoltcp says "now" until it has.
         let engine = self.iface.poll_at(now, &self.sockets).map(|due| due.max(now + RETRY_INTERVAL));
         [engine, self.next_connection_deadline(), self.next_udp_deadline(now)].into_iter().flatten().min()
     }
