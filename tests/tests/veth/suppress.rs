@@ -84,9 +84,14 @@ fn keeps_silent(wire: &Wire, method: &str) -> Outcome {
 fn without_rules_the_kernel_resets(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let child = serve(wire, &["http", "--suppress", "none"])?;
-    assert!(child.stderr().contains("iptables -w 5 -t raw -I PREROUTING"), "{}", child.stderr());
-    assert_refused(wire, 80);
+    let mut child = serve(wire, &["http", "--suppress", "none"])?;
+    // The ready line came on another pipe, and may have been read first.
+    child.wait_for_line("  iptables -w 5 -t raw -I PREROUTING", LONG)?;
+    for address in ADDRESSES {
+        // The answers of kernel and stack race; whichever is first decides how the attempt fails, and
+        // when.
+        let _ = connect_error(wire.peer().namespace(), SocketAddr::new(address, 80));
+    }
     assert!(watch.take(wire)?.resets >= ADDRESSES.len());
     Ok(())
 }
@@ -344,8 +349,8 @@ fn greeted(wire: &Wire, method: Method) -> Result<Vec<(String, u16)>, libtest_mi
     }
     let remotes: Vec<_> = services.iter().map(|(address, _)| *address).collect();
     let greeted = wire.at_ours(|| connect_all(wire, &remotes, method))?;
-    // Those who were not greeted have not reached the service, which waits for them for ever.
-    if greeted.iter().all(|(text, _)| text == "greeting") {
+    // Without rules, the service may wait for ever for those who did not reach it.
+    if method != Method::None && greeted.iter().all(|(text, _)| text == "greeting") {
         for (_, thread) in services {
             thread.join().expect("no panic")?;
         }
@@ -416,8 +421,9 @@ fn connects(wire: &Wire, method: Method) -> Outcome {
 fn without_rules_connections_are_reset(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let watch = Watch::begin(wire)?;
-    let greeted = greeted(wire, Method::None)?;
-    assert!(greeted.iter().all(|(text, _)| text != "greeting"), "{greeted:?}");
+    // The reset may come late, when the kernel has to ask for the peer's hardware address first; so what
+    // was said before it does not matter.
+    greeted(wire, Method::None)?;
     assert!(watch.take(wire)?.resets >= ADDRESSES.len());
     Ok(())
 }
