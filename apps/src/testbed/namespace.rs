@@ -78,7 +78,7 @@ fn unshare_hint(errno: Errno) -> &'static str {
         Errno::EINVAL => "call this before any thread is started",
         Errno::ENOSPC | Errno::EUSERS => "the limit is reached: raise `sysctl user.max_user_namespaces`",
         _ => {
-            "this host forbids user namespaces: run as root, or look at `sysctl user.max_user_namespaces` \
+            "this host forbids user namespaces, as a chroot does: run as root, or look at `sysctl user.max_user_namespaces` \
              (above 0), `kernel.apparmor_restrict_unprivileged_userns` (0), and the container's seccomp"
         }
     }
