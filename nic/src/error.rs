@@ -18,12 +18,12 @@ pub enum LinkError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// The ring geometry, checked before the kernel sees it.
-    Geometry,
     /// `socket(AF_PACKET)`.
     Socket,
     /// Looking up the interface: does it exist, is it up, is it Ethernet.
     Interface,
+    /// The ring geometry, checked before the kernel sees it; its default follows the interface's MTU.
+    Geometry,
     /// PACKET_VERSION.
     Version,
     /// The other socket options.
@@ -39,9 +39,9 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Geometry => "check the ring geometry of",
             Self::Socket => "open a packet socket for",
             Self::Interface => "look up",
+            Self::Geometry => "check the ring geometry of",
             Self::Version => "choose TPACKET_V2 on",
             Self::Options => "set socket options for",
             Self::Rings => "allocate rings for",

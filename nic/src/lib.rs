@@ -85,7 +85,8 @@ pub trait Nic: Device {
     ///
     /// Frames that were written and not flushed are flushed first. May return early; a caller looks
     /// at the device again in any case. With a deadline that has passed it only looks and does not
-    /// sleep.
+    /// sleep, unless the device has just refused a frame for want of room: then it sleeps a moment, since
+    /// what is due could not be sent.
     ///
     /// # Errors
     /// [`LinkError::Down`]: the interface is down. The call has slept a short while, whatever the
