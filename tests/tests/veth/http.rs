@@ -163,13 +163,15 @@ fn strangers(wire: &Wire) -> Outcome {
         (b"", ""),
     ] {
         let mut stream = open(wire)?;
+        // Well before the server would give up a peer that does nothing.
+        stream.set_read_timeout(Some(LONG / 3))?;
         stream.write_all(request)?;
         stream.shutdown(Shutdown::Write)?;
         let mut got = Vec::new();
         // Half a request is answered with a RST; all others end in good order.
         match stream.read_to_end(&mut got) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset && answer.is_empty() => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && request == b"GET / HT" => {}
             Err(error) => return Err(format!("{request:?}: {error}").into()),
         }
         assert!(String::from_utf8_lossy(&got).starts_with(answer), "{request:?}: {got:?}");
