@@ -15,7 +15,8 @@
 //! |---|---|
 //! | [`af_packet`] | `AfPacket`: TPACKET_V2 rings, opened in named steps |
 //! | [`config`] | ring geometry, checked before the kernel sees it |
-//! | [`offload`] | what the kernel left undone in a frame: absent checksums |
+//! | [`meta`] | what is known of a frame beside its bytes |
+//! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
@@ -46,7 +47,7 @@
 //! `sys` (system calls), and nowhere else.
 #![deny(unsafe_code)]
 
-use smoltcp::phy::Device;
+use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
 
 pub mod af_packet;
@@ -59,6 +60,7 @@ pub mod ethtool;
 pub mod impair;
 pub mod link;
 pub mod loopback;
+pub mod meta;
 pub mod offload;
 pub mod slot;
 pub mod suppress;
@@ -72,6 +74,7 @@ pub use config::{AfPacketConfig, RingGeometry};
 pub use counters::Counters;
 pub use error::{LinkError, OpenError};
 pub use link::Interface;
+pub use meta::{FrameMeta, OffloadCapabilities};
 pub use wait::{Wake, Waker};
 
 /// A device that an event loop can drive: smoltcp's [`Device`], and how to sleep, flush and look.
@@ -106,6 +109,37 @@ pub trait Nic: Device {
 
     /// What this device has counted since it was opened.
     fn counters(&mut self) -> Counters;
+
+    /// Which work this device hands on. A device that says nothing hands on none.
+    fn offloads(&self) -> OffloadCapabilities {
+        OffloadCapabilities::default()
+    }
+
+    /// Lends the next received frame, and what is known of it, to `f`. `None`: there is none.
+    ///
+    /// Unlike [`Device::receive`] it does not ask for room to answer.
+    fn receive_with<R>(&mut self, now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        let (token, _) = self.receive(now)?;
+        Some(token.consume(|frame| f(frame, &FrameMeta::default())))
+    }
+
+    /// Lets `f` write a frame of `len` bytes, and queues it. `None`: there is no room now, and `f` was not
+    /// called; a later [`wait`](Nic::wait) ends when there may be.
+    ///
+    /// `meta` says what is left to be done to the frame: an absent checksum, and how it is to be split. A
+    /// device that cannot hand that on does it here.
+    fn transmit_with<R>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        meta: &FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
+        if meta.is_plain() {
+            return Some(self.transmit(now)?.consume(len, f));
+        }
+        offload::software::transmit(self, now, len, meta, f)
+    }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).
     fn waker(&self) -> Waker;

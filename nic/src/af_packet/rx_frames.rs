@@ -12,6 +12,7 @@ use managed::ManagedSlice;
 
 use crate::Counters;
 use crate::offload;
+use crate::offload::layout::{Layout, Transport};
 use crate::shm::{Slot, SlotRing};
 
 use super::abi;
@@ -103,7 +104,10 @@ impl<'a> RxFrames<'a> {
                 None => None,
             };
             let is_merged = checksum_absent
-                && bytes.is_some_and(|bytes| bytes.len() > self.frame_len_max && offload::is_udp(bytes));
+                && bytes.is_some_and(|bytes| {
+                    bytes.len() > self.frame_len_max
+                        && Layout::of_frame(bytes).is_some_and(|layout| layout.protocol == Transport::Udp)
+                });
             if is_merged {
                 counters.rx_unsegmented += 1;
             } else if let Some(place) = place {

@@ -1,105 +1,137 @@
-//! What the kernel left undone in a frame, done in software.
-//!
-//! A sender on the same host (a veth pair, a bridge, a container) leaves the TCP or UDP checksum to a
-//! device that is not there: the frame arrives with the sum of its pseudo header only, and the ring
-//! says TP_STATUS_CSUMNOTREADY. Such a checksum is absent, not wrong. Filled in here, the frame is as
-//! it would be on a real wire, for every device around this one: a capture shows it right, and a stack
-//! that verifies it finds damage that happened after this point.
+//! Checksums of TCP and UDP: filled in, verified, or left out for a device to fill in.
 
-use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6ExtHeader, Ipv6Packet, TcpPacket, UdpPacket,
-    checksum,
-};
+use smoltcp::wire::{IpProtocol, Ipv4Address, Ipv6Address, checksum};
+
+use super::layout::{IpVersion, Layout, Transport};
+use crate::meta::ChecksumState;
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The checksum is right, or a datagram of UDP over IPv4 has none (RFC 768).
+    Right,
+    /// It is not.
+    Wrong,
+    /// There is none to be looked at here: other protocols, fragments, malformed headers.
+    Unknown,
+}
 
 /// Computes the checksum of a TCP segment or UDP datagram in an Ethernet frame, and writes it.
 ///
 /// Says whether it did: other protocols, fragments, and frames that are cut short or malformed stay as
 /// they are, for the stack to judge. Extension headers of IPv6 are followed, eight at most.
 pub fn fill_checksum(frame: &mut [u8]) -> bool {
-    let Ok(mut ethernet) = EthernetFrame::new_checked(frame) else { return false };
-    match ethernet.ethertype() {
-        EthernetProtocol::Ipv4 => fill_ipv4(ethernet.payload_mut()).is_some(),
-        EthernetProtocol::Ipv6 => fill_ipv6(ethernet.payload_mut()).is_some(),
-        _ => false,
+    Layout::of_frame(frame).is_some_and(|layout| fill(frame, &layout))
+}
+
+/// The same for a frame of which the headers are known.
+pub fn fill(frame: &mut [u8], layout: &Layout) -> bool {
+    if !has_checksum(frame, layout) {
+        return false;
     }
+    let field = layout.transport + layout.protocol.checksum_offset();
+    frame[field..field + 2].fill(0);
+    let Some(sum) = transport_sum(frame, layout) else { return false };
+    frame[field..field + 2].copy_from_slice(&stored(!sum, layout.protocol).to_be_bytes());
+    true
 }
 
-/// Whether an Ethernet frame carries UDP right behind its IP header. (With extension headers nobody has a
-/// device split it.)
-pub(crate) fn is_udp(frame: &[u8]) -> bool {
-    let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return false };
-    let protocol = match ethernet.ethertype() {
-        EthernetProtocol::Ipv4 => {
-            Ipv4Packet::new_checked(ethernet.payload()).map(|packet| packet.next_header())
-        }
-        EthernetProtocol::Ipv6 => {
-            Ipv6Packet::new_checked(ethernet.payload()).map(|packet| packet.next_header())
-        }
-        _ => return false,
-    };
-    protocol == Ok(IpProtocol::Udp)
-}
-
-fn fill_ipv4(packet: &mut [u8]) -> Option<()> {
-    let mut packet = Ipv4Packet::new_checked(packet).ok()?;
-    if packet.more_frags() || packet.frag_offset() != 0 {
+/// Leaves the checksum to a device: writes the sum of the pseudo header in its place, and tells where it is.
+/// `None`: nothing that a device could fill in; the frame stays as it is.
+pub fn leave_out(frame: &mut [u8], layout: &Layout) -> Option<ChecksumState> {
+    if !has_checksum(frame, layout) {
         return None;
     }
-    let (src, dst, protocol) = (packet.src_addr(), packet.dst_addr(), packet.next_header());
-    let payload = packet.payload_mut();
-    let len = u32::try_from(payload.len()).ok()?;
-    fill_transport(payload, protocol, checksum::pseudo_header_v4(&src, &dst, protocol, len))
+    let start = u16::try_from(layout.transport).ok()?;
+    let sum = pseudo_header_sum(frame, layout)?;
+    let offset = layout.protocol.checksum_offset();
+    let field = layout.transport + offset;
+    frame.get_mut(field..field + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some(ChecksumState::Partial { start, offset: offset as u16 })
 }
 
-fn fill_ipv6(packet: &mut [u8]) -> Option<()> {
-    let mut packet = Ipv6Packet::new_checked(packet).ok()?;
-    let (src, dst, mut protocol) = (packet.src_addr(), packet.dst_addr(), packet.next_header());
-    let mut payload = packet.payload_mut();
-    for _ in 0..IPV6_EXTENSIONS_MAX {
-        let (IpProtocol::HopByHop | IpProtocol::Ipv6Route | IpProtocol::Ipv6Opts) = protocol else { break };
-        let header = Ipv6ExtHeader::new_checked(&payload[..]).ok()?;
-        protocol = header.next_header();
-        // Units of 8 octets, not counting the first 8: RFC 8200 section 4.
-        let len = 8 * (usize::from(header.header_len()) + 1);
-        payload = payload.get_mut(len..)?;
+/// Fills in a checksum that was left out, as a device does: from `start` to the end of the frame, with
+/// what is in the field. Says whether the field lies within the frame.
+pub fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
+    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
+    if field + 2 > frame.len() {
+        return false;
     }
-    let len = u32::try_from(payload.len()).ok()?;
-    fill_transport(payload, protocol, checksum::pseudo_header_v6(&src, &dst, protocol, len))
+    let sum = !checksum::data(&frame[start..]);
+    // 0 would say that there is none (RFC 768); for TCP, 0xffff is the same number.
+    let sum = if sum == 0 { 0xffff } else { sum };
+    frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    true
 }
 
-fn fill_transport(payload: &mut [u8], protocol: IpProtocol, pseudo_header: u16) -> Option<()> {
-    match protocol {
-        IpProtocol::Tcp => {
-            let mut segment = TcpPacket::new_checked(payload).ok()?;
-            segment.set_checksum(0);
-            let sum = checksum::combine(&[pseudo_header, checksum::data(segment.as_ref())]);
-            segment.set_checksum(!sum);
-        }
-        IpProtocol::Udp => {
-            let mut datagram = UdpPacket::new_checked(payload).ok()?;
-            if usize::from(datagram.len()) != datagram.as_ref().len() {
-                return None;
-            }
-            datagram.set_checksum(0);
-            let sum = checksum::combine(&[pseudo_header, checksum::data(datagram.as_ref())]);
-            // A sum of zero is sent as all ones, since zero says that there is none: RFC 768.
-            datagram.set_checksum(if sum == 0xffff { 0xffff } else { !sum });
-        }
-        _ => return None,
+/// Whether the checksum of a received frame is right.
+pub fn verify(frame: &[u8], layout: &Layout) -> Verdict {
+    if !has_checksum(frame, layout) {
+        return Verdict::Unknown;
     }
-    Some(())
+    let field = layout.transport + layout.protocol.checksum_offset();
+    let is_absent = frame.get(field..field + 2) == Some(&[0, 0]);
+    if is_absent && layout.protocol == Transport::Udp && layout.version == IpVersion::V4 {
+        return Verdict::Right;
+    }
+    match transport_sum(frame, layout) {
+        Some(0xffff) => Verdict::Right,
+        Some(_) => Verdict::Wrong,
+        None => Verdict::Unknown,
+    }
 }
 
-/// Bound of the walk through extension headers; real packets have one or two.
-const IPV6_EXTENSIONS_MAX: usize = 8;
+/// Whether the checksum covers exactly what the IP header says is there.
+fn has_checksum(frame: &[u8], layout: &Layout) -> bool {
+    match layout.protocol {
+        Transport::Tcp => true,
+        Transport::Udp => {
+            let len = super::layout::half(frame, layout.transport + 4).map_or(0, usize::from);
+            // 0 stands for a length that does not fit (RFC 2675), in a frame that is still to be split.
+            len == layout.end - layout.transport || len == 0
+        }
+    }
+}
+
+/// What a checksum field holds for a sum: 0 says of UDP that there is none (RFC 768).
+fn stored(sum: u16, protocol: Transport) -> u16 {
+    if sum == 0 && protocol == Transport::Udp { 0xffff } else { sum }
+}
+
+/// Sum of pseudo header, header and payload, as it is; all ones if the field in it is right.
+fn transport_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
+    let covered = frame.get(layout.transport..layout.end)?;
+    Some(checksum::combine(&[pseudo_header_sum(frame, layout)?, checksum::data(covered)]))
+}
+
+fn pseudo_header_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
+    let len = u32::try_from(layout.end - layout.transport).ok()?;
+    let protocol = IpProtocol::from(layout.protocol.number());
+    let addresses =
+        |first: usize, len: usize| frame.get(layout.network + first..layout.network + first + 2 * len);
+    Some(match layout.version {
+        IpVersion::V4 => {
+            let (src, dst) = addresses(12, 4)?.split_at(4);
+            let [src, dst] =
+                [src, dst].map(|bytes| Ipv4Address::from_octets(bytes.try_into().unwrap_or_default()));
+            checksum::pseudo_header_v4(&src, &dst, protocol, len)
+        }
+        IpVersion::V6 => {
+            let (src, dst) = addresses(8, 16)?.split_at(16);
+            let [src, dst] =
+                [src, dst].map(|bytes| Ipv6Address::from_octets(bytes.try_into().unwrap_or_default()));
+            checksum::pseudo_header_v6(&src, &dst, protocol, len)
+        }
+    })
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use smoltcp::phy::ChecksumCapabilities;
     use smoltcp::wire::{
-        EthernetAddress, EthernetRepr, Ipv4Address, Ipv4Repr, Ipv6Address, Ipv6Repr, TcpControl, TcpRepr,
-        TcpSeqNumber, UdpRepr,
+        EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet,
+        Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
     };
 
     const V4: [Ipv4Address; 2] = [Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2)];
