@@ -145,8 +145,10 @@ struct Split {
     jumbo_len: usize,
     only_first_has_cwr: bool,
     has_checksum: bool,
-    /// Of the pseudo header, but the length.
-    addresses_sum: u16,
+    /// Of the IPv4 header, but the fields that change.
+    network_sum: u16,
+    /// Of the pseudo header and the transport's, but the fields that change.
+    transport_sum: u16,
 }
 
 impl Split {
@@ -187,6 +189,7 @@ impl Split {
         }
         let field = layout.transport + layout.protocol.checksum_offset();
         let may_lack_checksum = layout.protocol == Transport::Udp && layout.version == IpVersion::V4;
+        let transport = frame.get(layout.transport..layout.payload)?;
         let is_partial = matches!(state, ChecksumState::Partial { .. });
         Some(Self {
             layout,
@@ -195,7 +198,14 @@ impl Split {
             jumbo_len,
             only_first_has_cwr,
             has_checksum: is_partial || !may_lack_checksum || half(frame, field)? != 0,
-            addresses_sum: addresses_sum(frame, &layout)?,
+            network_sum: sum_without(frame.get(layout.network..layout.transport)?, &[2, 4, 10]),
+            transport_sum: sum::combine(&[
+                addresses_sum(frame, &layout)?,
+                match layout.protocol {
+                    Transport::Tcp => sum_without(transport, &[4, 6, 12, 16]),
+                    Transport::Udp => sum_without(transport, &[4, 6]),
+                },
+            ]),
         })
     }
 
@@ -218,15 +228,17 @@ impl Split {
         let transport = self.layout.transport - self.jumbo_len;
         let segment_len = header.len() - transport + payload.len();
         let transport = &mut header[transport..];
-        match self.layout.protocol {
+        let changed_sum = match self.layout.protocol {
             Transport::Tcp => self.change_tcp(index, transport),
-            Transport::Udp => put(transport, 4, segment_len as u16),
-        }
-        let field = self.layout.protocol.checksum_offset();
-        put(transport, field, 0);
+            Transport::Udp => {
+                put(transport, 4, segment_len as u16);
+                segment_len as u16
+            }
+        };
         if self.has_checksum {
-            let sums = [self.addresses_sum, segment_len as u16, sum::data(transport), payload_sum];
-            put(transport, field, checksum::stored(!sum::combine(&sums), self.layout.protocol));
+            let sum = sum::combine(&[self.transport_sum, segment_len as u16, changed_sum, payload_sum]);
+            let field = self.layout.protocol.checksum_offset();
+            put(transport, field, checksum::stored(!sum, self.layout.protocol));
         }
     }
 
@@ -253,15 +265,14 @@ impl Split {
                 let ip = &mut header[network..self.layout.transport];
                 put(ip, 2, packet_len as u16);
                 put(ip, 4, id);
-                put(ip, 10, 0);
-                put(ip, 10, !sum::data(ip));
+                put(ip, 10, !sum::combine(&[self.network_sum, packet_len as u16, id]));
             }
             IpVersion::V6 => put(header, network + 4, (packet_len - IPV6_HEADER_LEN) as u16),
         }
     }
 
-    /// Sequence number and flags.
-    fn change_tcp(&self, index: usize, tcp: &mut [u8]) {
+    /// Sequence number and flags; returns the sum of the words in which they are.
+    fn change_tcp(&self, index: usize, tcp: &mut [u8]) -> u16 {
         let first = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         // Less than the payload of one frame, which is less than 2^32.
         let sequence = first.wrapping_add((index * self.size) as u32);
@@ -272,6 +283,8 @@ impl Split {
         if index > 0 && self.only_first_has_cwr {
             tcp[13] &= !TCP_CWR;
         }
+        let flags = u16::from_be_bytes([tcp[12], tcp[13]]);
+        sum::combine(&[(sequence >> 16) as u16, sequence as u16, flags])
     }
 }
 
@@ -284,6 +297,12 @@ fn jumbo_len(frame: &[u8], layout: &Layout) -> usize {
         && frame.get(network + 6) == Some(&HOP_BY_HOP)
         && frame.get(network + IPV6_HEADER_LEN + 1..network + IPV6_HEADER_LEN + 4) == Some(&JUMBO_OPTION);
     if is_jumbo { JUMBO_LEN } else { 0 }
+}
+
+/// Sum of a header without the words at these places: each is taken out by its complement.
+fn sum_without(header: &[u8], changing: &[usize]) -> u16 {
+    let rest = changing.iter().filter_map(|&offset| half(header, offset)).map(|word| !word);
+    rest.fold(sum::data(header), |sum, word| sum::combine(&[sum, word]))
 }
 
 fn put(bytes: &mut [u8], offset: usize, value: u16) {

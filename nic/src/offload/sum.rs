@@ -2,7 +2,8 @@
 //!
 //! The sum of 16-bit words does not depend on their width as long as carries return at the low end
 //! (section 2 of the RFC), nor on their byte order but for a swap of the result. So words of 32 bits are
-//! added in the machine's own order into lanes of 64 bits, which cannot overflow before 2^34 bytes.
+//! added in the machine's own order into lanes of 64 bits, which no frame can overflow (smoltcp's own sum
+//! has 32 bits: enough for 128 KiB).
 
 /// Sum of `bytes` as big-endian words of 16 bits, an odd last byte filled up with 0. Not complemented.
 ///
@@ -67,6 +68,11 @@ impl Lanes {
     /// The whole sum; `rest` is less than a block.
     fn finish(self, rest: &[u8]) -> u16 {
         let mut sum: u64 = self.low.iter().chain(&self.high).sum();
+        let (words, rest) = rest.as_chunks::<8>();
+        for word in words {
+            let word = u64::from_ne_bytes(*word);
+            sum += (word & 0xffff_ffff) + (word >> 32);
+        }
         let (words, last) = rest.as_chunks::<2>();
         for word in words {
             sum += u64::from(u16::from_ne_bytes(*word));
