@@ -27,6 +27,8 @@ pub struct Counters {
     pub rx_unsegmented: u64,
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
+    /// Frames dropped for a wrong checksum, where the device verifies them.
+    pub rx_checksum_wrong: u64,
     /// Frames that were not for us on an address shared with the kernel.
     pub rx_not_ours: u64,
     /// Frames handed to the kernel (or to the peer, or to the inner device's queue).
@@ -39,6 +41,8 @@ pub struct Counters {
     pub tx_oversize: u64,
     /// Times that a token was refused because all slots were in flight: back pressure, not loss.
     pub tx_ring_full: u64,
+    /// Pieces of a frame that the device split itself, for which it had no room.
+    pub tx_segments_lost: u64,
     /// System calls that handed frames to the kernel.
     pub tx_kicks: u64,
     /// Frames that an impairment dropped, either direction.
@@ -49,6 +53,8 @@ pub struct Counters {
     pub impaired_corrupted: u64,
     /// Frames that an impairment let others overtake, either direction.
     pub impaired_reordered: u64,
+    /// Frames that an impairment split into several, either direction, since it acts on what a wire carries.
+    pub impaired_segmented: u64,
     /// Frames that a capture could not write (disk full); they were delivered all the same.
     pub capture_lost: u64,
 }
@@ -66,17 +72,20 @@ impl Counters {
             rx_tagged,
             rx_unsegmented,
             rx_checksum_filled,
+            rx_checksum_wrong,
             rx_not_ours,
             tx_frames,
             tx_bytes,
             tx_rejected,
             tx_oversize,
             tx_ring_full,
+            tx_segments_lost,
             tx_kicks,
             impaired_dropped,
             impaired_duplicated,
             impaired_corrupted,
             impaired_reordered,
+            impaired_segmented,
             capture_lost,
         } = *self;
         [
@@ -89,17 +98,20 @@ impl Counters {
             ("rx_tagged", rx_tagged),
             ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
+            ("rx_checksum_wrong", rx_checksum_wrong),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
             ("tx_rejected", tx_rejected),
             ("tx_oversize", tx_oversize),
             ("tx_ring_full", tx_ring_full),
+            ("tx_segments_lost", tx_segments_lost),
             ("tx_kicks", tx_kicks),
             ("impaired_dropped", impaired_dropped),
             ("impaired_duplicated", impaired_duplicated),
             ("impaired_corrupted", impaired_corrupted),
             ("impaired_reordered", impaired_reordered),
+            ("impaired_segmented", impaired_segmented),
             ("capture_lost", capture_lost),
         ]
         .into_iter()
@@ -121,17 +133,20 @@ impl std::ops::Add for Counters {
             rx_tagged: self.rx_tagged + other.rx_tagged,
             rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
+            rx_checksum_wrong: self.rx_checksum_wrong + other.rx_checksum_wrong,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,
             tx_bytes: self.tx_bytes + other.tx_bytes,
             tx_rejected: self.tx_rejected + other.tx_rejected,
             tx_oversize: self.tx_oversize + other.tx_oversize,
             tx_ring_full: self.tx_ring_full + other.tx_ring_full,
+            tx_segments_lost: self.tx_segments_lost + other.tx_segments_lost,
             tx_kicks: self.tx_kicks + other.tx_kicks,
             impaired_dropped: self.impaired_dropped + other.impaired_dropped,
             impaired_duplicated: self.impaired_duplicated + other.impaired_duplicated,
             impaired_corrupted: self.impaired_corrupted + other.impaired_corrupted,
             impaired_reordered: self.impaired_reordered + other.impaired_reordered,
+            impaired_segmented: self.impaired_segmented + other.impaired_segmented,
             capture_lost: self.capture_lost + other.capture_lost,
         }
     }

@@ -76,12 +76,7 @@ impl<'a> Segments<'a> {
     /// there is one.
     pub fn of(medium: Medium, frame: &'a [u8], meta: &FrameMeta, mtu: Option<usize>) -> Self {
         let split = || {
-            let layout = match medium {
-                Medium::Ethernet => Layout::of_frame(frame)?,
-                Medium::Ip => Layout::of_packet(frame)?,
-                #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
-                _ => return None,
-            };
+            let layout = Layout::on(medium, frame)?;
             match (meta.gso, mtu) {
                 (Some(gso), _) => Split::by_size(frame, layout, gso, meta.checksum),
                 (None, Some(mtu)) => Split::by_mtu(frame, layout, mtu, meta.checksum),
