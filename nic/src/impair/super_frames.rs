@@ -104,7 +104,7 @@ fn flipped_bits_are_found_by_the_receiver() {
     }
     let tx = impaired.tx_line().counters();
     assert_eq!(passed, tx.released - tx.corrupted);
-    assert!(plain.counters().rx_checksum_wrong > 300, "{}", plain.counters());
+    assert!(plain.counters().rx_bad_checksum > 300, "{}", plain.counters());
 }
 
 #[test]

@@ -423,7 +423,7 @@ fn wrong_checksums_are_dropped_where_they_are_verified() {
     assert_eq!(next(), Some(ChecksumState::Verified));
     assert_eq!(next(), Some(ChecksumState::Complete));
     assert_eq!(next(), Some(meta.checksum));
-    assert_eq!((b.counters().rx_checksum_wrong, b.counters().rx_frames), (WRONG_MAX.into(), 3));
+    assert_eq!((b.counters().rx_bad_checksum, b.counters().rx_frames), (WRONG_MAX.into(), 3));
 }
 
 #[test]
