@@ -337,7 +337,7 @@ mod tests {
 
     /// TCP or UDP over either version of IP.
     fn segment_or_datagram(kind: usize, payload: &[u8]) -> Vec<u8> {
-        let (is_tcp, is_v6) = (kind % 2 == 0, kind >= 2);
+        let (is_tcp, is_v6) = (kind.is_multiple_of(2), kind >= 2);
         let mut transport = if is_tcp {
             [&[4, 1, 0, 80, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, 0x18, 2, 0, 0xbe, 0xef, 0, 0][..], payload].concat()
         } else {
