@@ -17,6 +17,7 @@
 //! | [`config`] | ring geometry, checked before the kernel sees it |
 //! | [`offload`] | what the kernel left undone in a frame: absent checksums |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
@@ -56,11 +57,13 @@ pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod filter;
 pub mod impair;
 pub mod link;
 pub mod loopback;
 pub mod offload;
 pub mod slot;
+pub mod steer;
 pub mod suppress;
 pub mod wait;
 

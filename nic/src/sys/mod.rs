@@ -3,7 +3,10 @@
 //! Each function is one call, turns -1 into an `io::Error`, and has no other logic.
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 pub(crate) mod ethtool;
+pub(crate) mod fanout;
+pub(crate) mod filter;
 pub(crate) mod interface;
 pub(crate) mod packet_socket;
 

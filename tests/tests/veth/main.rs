@@ -9,6 +9,7 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod steer;
 mod support;
 mod suppress;
 mod talk;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         echo::cases(),
         link::cases(),
         wire::cases(),
+        steer::cases(),
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
