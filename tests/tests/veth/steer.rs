@@ -22,6 +22,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         veth_test("steer::flows_land_where_the_function_says", |wire| flows_land(wire, "flow=77")),
         veth_test("steer::outgoing_frames_land_with_their_flow", outgoing_frames_land),
+        veth_test("steer::fragments_meet_their_flow_with_defrag", defragmented_flows_land),
         root_test("steer::ebpf_is_the_same", || flows_land(&Wire::new()?, "flow-ebpf=77")),
         root_test("steer::ebpf_takes_all_modes", || modes_are_joined(&Wire::new()?, true)),
         veth_test("steer::all_modes_are_joined", |wire| modes_are_joined(wire, false)),
@@ -133,6 +134,38 @@ fn outgoing_frames_land(wire: &Wire) -> Outcome {
         check_members(&peer, &members, &[packet(client, server, 6, 0)], |_| expected);
         check_members(&ours, &members, &[packet(server, client, 6, 0)], |_| expected);
     }
+    Ok(())
+}
+
+/// The kernel puts IPv4 packets together before the program sees them, so that they have ports.
+fn defragmented_flows_land(wire: &Wire) -> Outcome {
+    let fanout: Fanout = "flow+defrag".parse()?;
+    let members = members(wire.ours(), &fanout, 3).map_err(|error| error.to_string())?;
+    let peer = open(wire.peer(), None)?;
+    let mut elsewhere = false;
+    for port in 1000..1020_u16 {
+        let (client, server) = (end([192, 0, 2, 1], port), end([198, 51, 100, 2], 80));
+        let whole = packet(client, server, 17, 0);
+        let (head, body) = whole.split_at(34);
+        // Eight bytes and the rest, as two fragments with one number.
+        for (word, part) in [(0x2000_u16, &body[..8]), (0x0001, &body[8..])] {
+            let mut fragment = [head, part].concat();
+            fragment[16..18].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+            fragment[18..20].copy_from_slice(&port.to_be_bytes());
+            fragment[20..22].copy_from_slice(&word.to_be_bytes());
+            let by_addresses = shard_of(flow_hash(0, &fragment), 3);
+            elsewhere |= by_addresses != shard_of(flow_hash(0, &whole), 3);
+            peer.send(&fragment)?;
+        }
+        let expected = shard_of(flow_hash_of(0, client, server, 17), 3);
+        let arrived = read(&members, |number, frame| {
+            let found = frame.get(34..) == Some(body);
+            assert!(!found || number == expected, "port {port} at member {number}, not {expected}");
+            found
+        });
+        assert!(arrived, "the packet of port {port} was not put together");
+    }
+    assert!(elsewhere, "without defrag they would have met elsewhere");
     Ok(())
 }
 
