@@ -402,6 +402,35 @@ proptest! {
         prop_assert!(passes || !claims.is_ours(&frame), "{program}");
     }
 
+    /// The same for frames of which most are ours: segments to a claimed port, their fragments, and errors
+    /// about segments from it.
+    #[test]
+    fn what_is_ours_passes(made in flows(), kind in 0_usize..5, later in any::<bool>(), cut in 0_usize..40) {
+        let shared = if made.src.is_ipv4() { [10, 0, 0, 2].into() } else { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2]) };
+        let claims = ClaimSet::new(&[
+            Claim::ports(shared, Protocol::Tcp, 80..=80),
+            Claim::ports(shared, Protocol::Udp, 80..=80),
+        ]);
+        let program = claims.socket_filter().expect("something is shared");
+        let passes = |frame: &[u8]| program.run(&Context::link(frame)) != 0;
+        let with_port = |at: usize| {
+            let mut body = made.body.clone();
+            body[at..at + 2].copy_from_slice(&[0, 80]);
+            body
+        };
+        let segment = Made { dst: shared, body: with_port(2), ..made.clone() };
+        let fragment = Made { fragment: later.then_some((9, false)), ..segment.clone() };
+        let quoted = Made { src: shared, dst: made.src, body: with_port(0), ..made.clone() };
+        let (protocol, kinds) = if shared.is_ipv4() { (1, [3, 4, 5, 11, 12]) } else { (58, [1, 2, 3, 4, 127]) };
+        let body = [&[kinds[kind], 0, 0, 0, 0, 0, 0, 0][..], &quoted.packet()].concat();
+        let error = Made { dst: shared, protocol, body, extensions: vec![], ..made.clone() };
+        for whole in [segment, fragment, error] {
+            prop_assert!(claims.is_ours(&whole.frame()) && passes(&whole.frame()), "{whole:?}");
+            let short = Made { cut, ..whole }.frame();
+            prop_assert!(passes(&short) || !claims.is_ours(&short), "{short:02x?}");
+        }
+    }
+
     #[test]
     fn any_program_ends(
         list in prop::collection::vec((prop::sample::select(CODES.to_vec()), 0_u8..4, 0_u8..4, prop_oneof![0_u32..70, any::<u32>()]), 0..40),

@@ -9,7 +9,7 @@ use crate::filter::{Context, Origin};
 const SEED: u32 = 0x1234_5678;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     /// The function and the programs are one, whatever the bytes.
     #[test]
