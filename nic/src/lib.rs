@@ -18,6 +18,7 @@
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
@@ -57,6 +58,7 @@ pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod filter;
 pub mod geometry;
 pub mod impair;
 pub mod link;
@@ -64,6 +66,7 @@ pub mod loopback;
 pub mod meta;
 pub mod offload;
 pub mod slot;
+pub mod steer;
 pub mod suppress;
 pub mod wait;
 

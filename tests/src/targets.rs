@@ -8,12 +8,16 @@ use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
+use wirestack::nic::filter::tcpdump::parse_ddd;
+use wirestack::nic::filter::{Context, Instruction, ListKind, Origin, PrefixSet, Program};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
 use wirestack::nic::meta::ChecksumState;
 use wirestack::nic::offload::checksum::Verdict;
 use wirestack::nic::offload::virtio::{self, VIRTIO_NET_HDR_LEN};
 use wirestack::nic::offload::{Layout, Segments};
+use wirestack::nic::steer::ebpf::Extended;
+use wirestack::nic::steer::{flow_hash, flow_program};
 use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
@@ -22,15 +26,51 @@ use wirestack_apps::{echo, http};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; `fuzz/fuzz_targets` has a file for each.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: &[Target] = &[
+    ("bpf", bpf),
     ("checksum", checksum),
     ("claims", claims),
     ("host", host),
     ("http", http),
     ("segment", segment),
     ("spec", spec),
+    ("steer", steer),
     ("virtio", virtio),
 ];
+
+/// A program of classic BPF and a frame: a byte for the number of instructions, eight bytes for each, and
+/// the frame. As text, a list of prefixes and the output of tcpdump.
+pub fn bpf(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = PrefixSet::parse(ListKind::Deny, &text).map(|list| list.decide(bytes));
+    let _ = parse_ddd(&text);
+    let Some((len, rest)) = bytes.split_first() else { return };
+    let (chunks, _) = rest.as_chunks::<8>();
+    let list: Vec<_> = chunks.iter().take((*len).into()).map(instruction).collect();
+    let frame = &rest[list.len() * 8..];
+    let Ok(program) = Program::new(list) else { return };
+    for context in [Context::link(frame), Context::fanout(frame)] {
+        assert!(program.run_counted(&context).instructions <= program.len());
+    }
+    assert_eq!(program.to_string().lines().count(), program.len());
+    let _ = Extended::from_classic(&program);
+}
+
+fn instruction(&[a, b, jt, jf, ref k @ ..]: &[u8; 8]) -> Instruction {
+    Instruction { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(*k) }
+}
+
+/// A seed and a frame: the function and the programs are one.
+pub fn steer(bytes: &[u8]) {
+    let Some((seed, frame)) = bytes.split_first_chunk() else { return };
+    let seed = u32::from_be_bytes(*seed);
+    let expected = flow_hash(seed, frame);
+    for (origin, context) in [(Origin::Link, Context::link(frame)), (Origin::Network, Context::fanout(frame))]
+    {
+        let program = flow_program(origin, seed).expect("a program for every seed");
+        assert_eq!(program.run(&context), expected, "{origin:?}");
+    }
+}
 
 /// A frame whose checksum is to be filled in.
 pub fn checksum(bytes: &[u8]) {
@@ -204,6 +244,29 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2, 0, 0, 0, 0, 0, 0][..], &OURS_V4.octets()]
             .concat();
     match target {
+        "bpf" => vec![
+            [
+                &[4][..],
+                &[0, 0x28, 0, 0, 0, 0, 0, 12],
+                &[0, 0x15, 0, 1, 0, 0, 8, 0],
+                &[0, 0xb1, 0, 0, 0, 0, 0, 14],
+                &[0, 0x16, 0, 0, 0, 0, 0, 0],
+                &frame(b"data"),
+            ]
+            .concat(),
+            b"4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0\n".to_vec(),
+            b"10.0.0.0/8\n!10.1.0.0/16 # not\nfd00::/8\n".to_vec(),
+        ],
+        "steer" => {
+            let quoting = frame(b"data");
+            let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
+            error[23] = 1;
+            error.extend(&quoting[14..]);
+            let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
+            let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
+            let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
+            [quoting, error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
+        }
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
         "segment" => {
             let data: Vec<u8> = (0..200).collect();

@@ -10,6 +10,7 @@ mod echo;
 mod http;
 mod link;
 mod segment;
+mod steer;
 mod support;
 mod suppress;
 mod talk;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         link::cases(),
         segment::cases(),
         wire::cases(),
+        steer::cases(),
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
