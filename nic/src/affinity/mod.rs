@@ -21,6 +21,7 @@ mod plan;
 mod report;
 mod roots;
 mod setting;
+mod threads;
 
 pub use apply::{AppliedGuard, Outcome, recover};
 pub use cpu_set::{CPUS_MAX, CpuSet, CpuSetError};
@@ -30,3 +31,7 @@ pub use plan::{Change, Plan, Wishes, propose};
 pub use report::{Report, RxQueue, TxQueue};
 pub use roots::Roots;
 pub use setting::Setting;
+pub use threads::{Thread, pin_thread, pinned_threads, threads};
+
+#[cfg(test)]
+mod tests;

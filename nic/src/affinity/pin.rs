@@ -18,7 +18,7 @@ pub fn pin_current_thread(cpus: &CpuSet) -> io::Result<CpuSet> {
     let this = Pid::from_raw(0);
     let before = sched::sched_getaffinity(this)?;
     sched::sched_setaffinity(this, &to_system(cpus)?)?;
-    Ok((0..sched::CpuSet::count()).filter(|&cpu| before.is_set(cpu) == Ok(true)).collect())
+    Ok(from_system(&before))
 }
 
 /// The CPUs on which the calling thread may run.
@@ -26,8 +26,7 @@ pub fn pin_current_thread(cpus: &CpuSet) -> io::Result<CpuSet> {
 /// # Errors
 /// As the system call; none in practice.
 pub fn current_thread() -> io::Result<CpuSet> {
-    let set = sched::sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect())
+    Ok(from_system(&sched::sched_getaffinity(Pid::from_raw(0))?))
 }
 
 /// One CPU for each of `threads` threads: round the set, so that with more threads than CPUs some share
@@ -37,7 +36,11 @@ pub fn spread(cpus: &CpuSet, threads: usize) -> Vec<CpuSet> {
     (0..threads).map(|thread| cpus.get(thread % cpus.len().max(1)).copied().into_iter().collect()).collect()
 }
 
-fn to_system(cpus: &CpuSet) -> io::Result<sched::CpuSet> {
+pub(super) fn from_system(set: &sched::CpuSet) -> CpuSet {
+    (0..sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect()
+}
+
+pub(super) fn to_system(cpus: &CpuSet) -> io::Result<sched::CpuSet> {
     let mut set = sched::CpuSet::new();
     for cpu in cpus.iter() {
         set.set(cpu).map_err(|_| io::Error::from(Errno::EINVAL))?;

@@ -49,7 +49,7 @@ impl Setting {
     /// the set is online or free for this. ENOENT: not there (any more).
     pub(crate) fn write(self, roots: &Roots, interface: &str, value: &str) -> io::Result<()> {
         // Not `fs::write`: that would make a file where there is none.
-        let mut file = fs::File::options().write(true).open(self.path(roots, interface))?;
+        let mut file = fs::File::options().write(true).truncate(true).open(self.path(roots, interface))?;
         io::Write::write_all(&mut file, value.as_bytes())
     }
 
