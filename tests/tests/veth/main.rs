@@ -13,6 +13,7 @@ mod support;
 mod suppress;
 mod talk;
 mod testbed;
+mod tune;
 mod watch;
 mod wire;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }
