@@ -36,18 +36,20 @@ pub struct Irq {
 
 /// The interrupts of the device behind an interface, by number. Empty for one without hardware.
 pub(super) fn of_interface(roots: &Roots, interface: &str) -> Vec<Irq> {
-    let device = fs::canonicalize(roots.interface(interface).join("device")).ok();
+    let device = roots.interface(interface).join("device");
+    // The last word of the link is enough: an instance of sysfs that is attached nowhere has no path
+    // that `canonicalize` could find.
+    let link = fs::read_link(&device).ok();
     let bus_name =
-        device.as_ref().and_then(|device| device.file_name()).map(|name| name.to_string_lossy().into_owned());
+        link.as_ref().and_then(|link| link.file_name()).map(|name| name.to_string_lossy().into_owned());
     let mut numbers = BTreeSet::new();
-    if let Some(device) = &device {
-        // A virtio device has its interrupts at its parent, which is the PCI function.
-        let is_virtio = bus_name.as_ref().is_some_and(|name| name.starts_with("virtio"));
-        let parent = if is_virtio { device.parent() } else { None };
-        for folder in [Some(device.as_path()), parent].into_iter().flatten() {
-            let entries = fs::read_dir(folder.join("msi_irqs")).into_iter().flatten().flatten();
-            numbers.extend(entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()));
-        }
+    // A virtio device has its interrupts at its parent, which is the PCI function. The kernel takes `..`
+    // from where the link leads to.
+    let is_virtio = bus_name.as_ref().is_some_and(|name| name.starts_with("virtio"));
+    let folders = if is_virtio { &["msi_irqs", "../msi_irqs"][..] } else { &["msi_irqs"] };
+    for folder in folders {
+        let entries = fs::read_dir(device.join(folder)).into_iter().flatten().flatten();
+        numbers.extend(entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()));
     }
     let table = read_optional(&roots.proc.join("interrupts")).unwrap_or_default();
     let mut irqs = Vec::new();

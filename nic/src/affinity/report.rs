@@ -74,7 +74,7 @@ impl Report {
             let list = roots.sys.join(format!("devices/system/node/node{node}/cpulist"));
             read_optional(&list)?.parse::<CpuSet>().ok()
         });
-        let driver = fs::canonicalize(folder.join("device/driver")).ok();
+        let driver = fs::read_link(folder.join("device/driver")).ok();
         let number = |setting: Setting| setting.read(roots, interface).ok()?.parse::<u32>().ok();
         let mask = |setting: Setting| CpuSet::from_mask(&setting.read(roots, interface).ok()?).ok();
         let rx = queues(&folder, "rx-")?.into_iter().map(|index| RxQueue {

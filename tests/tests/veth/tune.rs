@@ -6,6 +6,7 @@ use std::io;
 use std::process::Command;
 
 use wirestack_apps::testbed::{Wire, WireOptions};
+use wirestack_nic::Interface;
 use wirestack_nic::affinity::{CpuSet, Report, Roots, threads};
 use wirestack_nic::ethtool::{self, Offload, OffloadGuard};
 use wirestack_tests::programs::{Child, Ended, wirestack};
@@ -23,6 +24,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         root_test("tune::what_a_killed_one_left_is_put_back", killed),
         root_test("tune::a_broken_record_is_moved_aside", broken_record),
         root_test("tune::switches_offloads_for_a_while", offloads_for_a_while),
+        root_test("tune::an_instance_of_sysfs_shows_the_same_devices", real_devices),
         root_test("tune::bad_input", bad_input),
         require_program("setpriv", root_test("tune::no_privilege", no_privilege)),
         test("tune::features_have_names", features_have_names),
@@ -244,6 +246,30 @@ fn offloads_for_a_while() -> Outcome {
     assert_eq!(wire.ours().offloads()?, before);
     // The masks of queues are left of that one.
     look(&wire, &[])?;
+    Ok(())
+}
+
+/// Interfaces of this host, with whatever hardware it has: read only.
+fn real_devices() -> Outcome {
+    let (mounted, own) = (Roots::default(), Roots::of_this_namespace());
+    assert_ne!(mounted.sys, own.sys, "root can have an instance of its own");
+    for entry in fs::read_dir(own.sys.join("class/net"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // Files may be there that are no interface; and `/sys` may be that of another namespace.
+        let Ok(interface) = Interface::by_name(&name) else { continue };
+        assert!(own.shows(&interface), "{name}");
+        if mounted.shows(&interface) {
+            let reports = [&mounted, &own].map(|roots| Report::read(roots, &name));
+            let [mut one, mut other] = reports.map(|report| report.expect("it is shown"));
+            // Those go on counting.
+            for irq in one.irqs.iter_mut().chain(&mut other.irqs) {
+                irq.served.clear();
+            }
+            assert_eq!(one, other);
+            let has_driver = mounted.sys.join("class/net").join(&name).join("device/driver").exists();
+            assert_eq!(one.driver.is_some(), has_driver, "{name}");
+        }
+    }
     Ok(())
 }
 
