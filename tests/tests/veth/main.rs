@@ -15,6 +15,7 @@ mod support;
 mod suppress;
 mod talk;
 mod testbed;
+mod tune;
 mod watch;
 mod wire;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }
