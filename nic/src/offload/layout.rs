@@ -59,7 +59,7 @@ impl Transport {
 
 impl Layout {
     /// Walks an Ethernet frame, past two VLAN tags at most. `None`: no TCP or UDP, a fragment, or cut
-    /// short within the headers.
+    /// short within the headers; or with a routing header of IPv6 that has not been followed to its end.
     pub fn of_frame(frame: &[u8]) -> Option<Self> {
         let mut network = ETHERNET_HEADER_LEN;
         let mut ethertype = half(frame, network - 2)?;
@@ -110,6 +110,10 @@ impl Layout {
         let mut next_header = *frame.get(network + 6)?;
         for _ in 0..IPV6_EXTENSIONS_MAX {
             let (HOP_BY_HOP | ROUTING | DESTINATION) = next_header else { break };
+            // With addresses still to be visited, the checksum is not over the destination that is there.
+            if next_header == ROUTING && *frame.get(transport + 3)? != 0 {
+                return None;
+            }
             next_header = *frame.get(transport)?;
             // Units of 8 octets, not counting the first 8: RFC 8200 section 4.
             transport += 8 * (usize::from(*frame.get(transport + 1)?) + 1);
