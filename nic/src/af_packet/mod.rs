@@ -28,6 +28,8 @@ mod rx_blocks;
 mod rx_frame;
 mod rx_frames;
 mod rx_recv;
+#[cfg(test)]
+mod test_frames;
 mod tokens;
 mod tx;
 mod tx_ring;

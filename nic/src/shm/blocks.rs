@@ -60,8 +60,9 @@ impl BlockRing {
 
     /// The block, if it is ours now.
     pub(crate) fn claim(&mut self, index: usize) -> Option<Block<'_>> {
-        let is_ours = self.status(index) & libc::TP_STATUS_USER != 0;
-        is_ours.then_some(Block { ring: self, index })
+        let status = self.status(index);
+        let is_ours = status & libc::TP_STATUS_USER != 0;
+        is_ours.then_some(Block { ring: self, index, status })
     }
 
     /// Sets a status word as the kernel does at any time: for the kernels of tests.
@@ -92,9 +93,15 @@ impl BlockRing {
 pub(crate) struct Block<'a> {
     ring: &'a mut BlockRing,
     index: usize,
+    status: u32,
 }
 
 impl Block<'_> {
+    /// The status with which it became ours.
+    pub(crate) fn status(&self) -> u32 {
+        self.status
+    }
+
     /// Bytes of the block, counted from its start; `None` if the range touches the status word or leaves
     /// the block. The range may come from the kernel.
     pub(crate) fn get(&self, range: Range<usize>) -> Option<&[u8]> {
