@@ -3,14 +3,18 @@
 
 use std::net::SocketAddr;
 
-use smoltcp::phy::{ChecksumCapabilities, Device, RxToken, TxToken};
+use smoltcp::phy::{ChecksumCapabilities, Device, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
-use wirestack::nic::{Nic, offload};
+use wirestack::nic::meta::ChecksumState;
+use wirestack::nic::offload::checksum::Verdict;
+use wirestack::nic::offload::virtio::{self, VIRTIO_NET_HDR_LEN};
+use wirestack::nic::offload::{Layout, Segments};
+use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
@@ -18,8 +22,15 @@ use wirestack_apps::{echo, http};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; `fuzz/fuzz_targets` has a file for each.
-pub const TARGETS: [Target; 5] =
-    [("checksum", checksum), ("claims", claims), ("host", host), ("http", http), ("spec", spec)];
+pub const TARGETS: [Target; 7] = [
+    ("checksum", checksum),
+    ("claims", claims),
+    ("host", host),
+    ("http", http),
+    ("segment", segment),
+    ("spec", spec),
+    ("virtio", virtio),
+];
 
 /// A frame whose checksum is to be filled in.
 pub fn checksum(bytes: &[u8]) {
@@ -30,6 +41,60 @@ pub fn checksum(bytes: &[u8]) {
     let once = frame.clone();
     offload::fill_checksum(&mut frame);
     assert_eq!(frame, once, "filling in twice changes nothing");
+}
+
+/// A frame to be split: a byte for the medium, a byte and a half-word for an MTU, a `virtio_net_hdr`, and
+/// the frame. Pieces of which there are several are the frame: the same payload, each right.
+pub fn segment(bytes: &[u8]) {
+    let Some(([medium, has_mtu, high, low], rest)) = bytes.split_first_chunk::<4>() else { return };
+    let Some((header, frame)) = rest.split_at_checked(VIRTIO_NET_HDR_LEN) else { return };
+    let Ok(meta) = virtio::decode(header, frame.len()) else { return };
+    let medium = if medium % 2 == 0 { Medium::Ethernet } else { Medium::Ip };
+    let mtu = (has_mtu % 2 == 1).then(|| usize::from(u16::from_be_bytes([*high, *low])));
+    let segments = Segments::of(medium, frame, &meta, mtu);
+    let count = segments.count();
+    assert!(count <= frame.len().max(1));
+    assert_eq!(segments.frame_len(count), 0);
+    let mut payload = Vec::new();
+    for index in 0..count {
+        let mut piece = vec![0; segments.frame_len(index)];
+        segments.write(index, &mut piece);
+        if count == 1 {
+            assert_eq!(piece.len(), frame.len());
+            return;
+        }
+        let layout = Layout::on(medium, &piece).expect("a piece is whole");
+        assert_ne!(offload::checksum::verify(&piece, &layout), Verdict::Wrong);
+        assert_eq!(layout.end, piece.len());
+        if let (None, Some(mtu)) = (meta.gso, mtu) {
+            assert!(layout.end - layout.network <= mtu);
+        }
+        payload.extend_from_slice(&piece[layout.payload..]);
+    }
+    let layout = Layout::on(medium, frame).expect("what was split is whole");
+    assert!(payload == frame[layout.payload..layout.end]);
+}
+
+/// A `virtio_net_hdr` and its frame: what is understood can be said again, and lies within the frame.
+pub fn virtio(bytes: &[u8]) {
+    let (header, frame) = bytes.split_at(bytes.len().min(VIRTIO_NET_HDR_LEN));
+    match virtio::decode(header, frame.len()) {
+        Ok(meta) => {
+            let layout = Layout::of_frame(frame);
+            let again = virtio::decode(&virtio::encode(&meta, layout.as_ref()), frame.len());
+            // That somebody has verified it, a sender does not say.
+            let said = match meta.checksum {
+                ChecksumState::Verified => ChecksumState::Complete,
+                other => other,
+            };
+            assert_eq!(again, Ok(FrameMeta { checksum: said, ..meta }));
+            let mut filled = frame.to_vec();
+            if let ChecksumState::Partial { start, offset } = meta.checksum {
+                assert!(offload::checksum::complete(&mut filled, start, offset), "it lies within the frame");
+            }
+        }
+        Err(error) => assert_eq!(error.to_string().lines().count(), 1),
+    }
 }
 
 /// A frame on an address that is shared with the kernel.
@@ -140,6 +205,24 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             .concat();
     match target {
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "segment" => {
+            let data: Vec<u8> = (0..200).collect();
+            let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
+            let of =
+                |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
+            let super_frame = frame(&data);
+            vec![
+                of([0, 0, 0, 0], header(1, 50), &super_frame),
+                of([0, 0, 0, 0], header(0x81, 99), &super_frame),
+                of([0, 1, 0, 90], header(0, 0), &super_frame),
+                of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
+            ]
+        }
+        "virtio" => vec![
+            [&[1, 1, 54, 0, 50, 0, 34, 0, 16, 0][..], &frame(b"data")].concat(),
+            [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
+            [&[1, 5, 42, 0, 9, 0, 34, 0, 6, 0][..], &frame(b"datagram")].concat(),
+        ],
         "host" => vec![
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(4, &[0; 100]), step(3, &tcp(4, 1, b""))].concat(),
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(3, &tcp(0x18, 1, b"data")), step(4, &[9; 255])]

@@ -1,5 +1,7 @@
 //! Where the headers of a frame are: the one walk from the link header to the transport's payload.
 
+use smoltcp::phy::Medium;
+
 use super::{ETHERNET_HEADER_LEN, VLAN_TAG_LEN};
 
 /// Offsets, in bytes from the start of the frame, of a TCP segment or UDP datagram that is whole as far
@@ -80,6 +82,16 @@ impl Layout {
         match packet.first()? >> 4 {
             4 => Self::of_ipv4(packet, 0),
             6 => Self::of_ipv6(packet, 0),
+            _ => None,
+        }
+    }
+
+    /// Walks a frame of a device of this medium. Other media than Ethernet and IP: `None`.
+    pub fn on(medium: Medium, frame: &[u8]) -> Option<Self> {
+        match medium {
+            Medium::Ethernet => Self::of_frame(frame),
+            Medium::Ip => Self::of_packet(frame),
+            #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
             _ => None,
         }
     }

@@ -76,12 +76,7 @@ impl<'a> Segments<'a> {
     /// there is one.
     pub fn of(medium: Medium, frame: &'a [u8], meta: &FrameMeta, mtu: Option<usize>) -> Self {
         let split = || {
-            let layout = match medium {
-                Medium::Ethernet => Layout::of_frame(frame)?,
-                Medium::Ip => Layout::of_packet(frame)?,
-                #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
-                _ => return None,
-            };
+            let layout = Layout::on(medium, frame)?;
             match (meta.gso, mtu) {
                 (Some(gso), _) => Split::by_size(frame, layout, gso, meta.checksum),
                 (None, Some(mtu)) => Split::by_mtu(frame, layout, mtu, meta.checksum),
@@ -320,4 +315,4 @@ const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 const JUMBO_LEN: usize = 8;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod segment;
 mod support;
 mod suppress;
 mod talk;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         http::cases(),
         echo::cases(),
         link::cases(),
+        segment::cases(),
         wire::cases(),
         suppress::cases(),
         bad_input::cases(),
