@@ -23,6 +23,8 @@
 //! | `abi` | the kernel's layout |
 
 pub(crate) mod abi;
+#[doc(hidden)]
+pub mod fuzzing;
 mod open;
 mod rx_blocks;
 mod rx_frame;

@@ -17,7 +17,7 @@ const GEOMETRY: RingGeometry =
 const FIRST: usize = abi::BLOCK_HEADER_LEN;
 
 /// The kernel's half, in the manner of `prb_fill_curr_block`, `prb_close_block` and `prb_open_block`. It
-/// writes through a ring of its own, whose blocks it takes by force.
+/// writes through a ring of its own, as the owner of what is not the reader's.
 struct Kernel {
     ring: BlockRing,
     vnet_hdr: bool,
@@ -130,10 +130,7 @@ impl Kernel {
 
     /// Writes a block, whatever it holds, and sets its status.
     fn raw(&mut self, bytes: &[u8], status: u32) {
-        assert_eq!(self.ring.status(self.active) & libc::TP_STATUS_USER, 0, "the kernel's");
-        // Nobody looks meanwhile.
-        self.ring.force_status(self.active, libc::TP_STATUS_USER);
-        let mut block = self.ring.claim(self.active).expect("by force");
+        let mut block = self.ring.claim_as_kernel(self.active).expect("the kernel's");
         let start = abi::BLOCK_STATUS + 4;
         let end = bytes.len().min(GEOMETRY.block_size);
         block.get_mut(start..end).expect("in the block").copy_from_slice(&bytes[start..end]);
