@@ -188,6 +188,7 @@ fn pieces_without_room_wait_for_it() {
         let mut rounds = 0;
         while tx.queued() > 0 {
             take(&mut tx.queue, &mut kernel, &mut pieces, &mut counters);
+            assert_eq!(tx.has_room(), tx.rest.is_none(), "a free slot is for what is left");
             assert!(tx.queue_rest(&mut counters) || tx.rest.is_none());
             rounds += 1;
             assert!(rounds < 100);
