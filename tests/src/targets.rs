@@ -7,6 +7,8 @@ use smoltcp::phy::{ChecksumCapabilities, Device, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
+use wirestack::nic::TpacketVersion;
+use wirestack::nic::af_packet::fuzzing;
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
 use wirestack::nic::filter::tcpdump::parse_ddd;
 use wirestack::nic::filter::{Context, Instruction, ListKind, Origin, PrefixSet, Program};
@@ -32,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("claims", claims),
     ("host", host),
     ("http", http),
+    ("rings", rings),
     ("segment", segment),
     ("spec", spec),
     ("steer", steer),
@@ -81,6 +84,18 @@ pub fn checksum(bytes: &[u8]) {
     let once = frame.clone();
     offload::fill_checksum(&mut frame);
     assert_eq!(frame, once, "filling in twice changes nothing");
+}
+
+/// Slots and blocks of an RX ring, whatever a kernel writes into them: the first byte says of which ring.
+pub fn rings(bytes: &[u8]) {
+    let Some((kind, script)) = bytes.split_first() else { return };
+    let (version, vnet_hdr) = ring_kind(*kind);
+    fuzzing::rx_ring(version, vnet_hdr, script);
+}
+
+fn ring_kind(kind: u8) -> (TpacketVersion, bool) {
+    let versions = [TpacketVersion::V1, TpacketVersion::V2, TpacketVersion::V3];
+    (versions[usize::from(kind) % 3], kind / 3 % 2 == 1)
 }
 
 /// A frame to be split: a byte for the medium, a byte and a half-word for an MTU, a `virtio_net_hdr`, and
@@ -268,6 +283,12 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [quoting, error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
         }
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "rings" => (0..6)
+            .map(|kind| {
+                let (version, vnet_hdr) = ring_kind(kind);
+                [&[kind][..], &fuzzing::seed(version, vnet_hdr), &fuzzing::seed(version, vnet_hdr)].concat()
+            })
+            .collect(),
         "segment" => {
             let data: Vec<u8> = (0..200).collect();
             let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];

@@ -23,11 +23,15 @@
 //! | `abi` | the kernel's layout |
 
 pub(crate) mod abi;
+#[doc(hidden)]
+pub mod fuzzing;
 mod open;
 mod rx_blocks;
 mod rx_frame;
 mod rx_frames;
 mod rx_recv;
+#[cfg(test)]
+mod test_frames;
 mod tokens;
 mod tx;
 mod tx_ring;

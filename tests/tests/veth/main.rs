@@ -9,6 +9,7 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod modes;
 mod segment;
 mod steer;
 mod support;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        modes::cases(),
         http::cases(),
         echo::cases(),
         link::cases(),
