@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         require_program("trafgen", veth_test("modes::tags_arrive_every_way", tags_arrive)),
         veth_test("modes::a_block_is_handed_over_when_its_time_is_over", a_block_times_out),
         veth_test("modes::a_socket_that_only_sends_hears_nothing", only_sending),
+        require_program("tc", veth_test("modes::a_short_queue_loses_nothing", a_short_queue)),
         require_program("nft", test("modes::frames_that_a_rule_drops_do_not_stall", dropped_by_a_rule)),
         require_program("ethtool", test("modes::bypass_ends_where_it_cannot_work", bypass_ends)),
         test("modes::promiscuous_is_never_left_on", promiscuous),
@@ -264,6 +265,29 @@ fn only_sending(wire: &Wire) -> Outcome {
         assert!(ours.receive_with(wait::now(), |_, _| ()).is_none());
         let counters = ours.counters();
         assert_eq!((counters.rx_frames, counters.rx_ring_full, counters.rx_calls), (0, 0, 0));
+    }
+    Ok(())
+}
+
+/// A queue of a few frames on a slow link refuses most of them at first: ENOBUFS, again and again.
+fn a_short_queue(wire: &Wire) -> Outcome {
+    let mut tc = Command::new("tc");
+    let queue = "root tbf rate 20mbit burst 4k limit 6k";
+    tc.args(["qdisc", "add", "dev", wire.ours().name()]).args(queue.split(' '));
+    wire.at_ours(|| output(&mut tc, LONG))?;
+    for tx in [TxMode::Ring, TxMode::Send] {
+        let mut ours = open(wire.ours(), way(TpacketVersion::V2, RxMode::Ring, tx, true));
+        let mut peer = open(wire.peer(), AfPacketConfig::default());
+        for number in 0..100 {
+            send(&mut ours, &frame(number, 1400), &FrameMeta::default())?;
+        }
+        while ours.counters().tx_frames < 100 {
+            assert_eq!(ours.counters().tx_rejected, 0, "{tx:?}: {}", ours.counters());
+            ours.wait(Some(wait::now() + Duration::from_millis(1)))?;
+        }
+        for number in 0..100 {
+            assert_eq!(receive(&mut peer, is_ours).map(|(got, _)| got), Some(frame(number, 1400)));
+        }
     }
     Ok(())
 }
