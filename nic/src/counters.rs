@@ -27,12 +27,18 @@ pub struct Counters {
     pub rx_unsegmented: u64,
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
+    /// Frames whose checksum was wrong, of devices that verify it for the stack.
+    pub rx_checksum_wrong: u64,
+    /// Of `rx_frames`, those that hold several segments.
+    pub rx_super_frames: u64,
     /// Frames that were not for us on an address shared with the kernel.
     pub rx_not_ours: u64,
     /// Frames handed to the kernel (or to the peer, or to the inner device's queue).
     pub tx_frames: u64,
     /// Bytes of those frames.
     pub tx_bytes: u64,
+    /// Of `tx_frames`, those that were handed over to be split.
+    pub tx_super_frames: u64,
     /// Frames that the kernel refused (TP_STATUS_WRONG_FORMAT).
     pub tx_rejected: u64,
     /// Frames longer than a ring slot can hold; never handed to the kernel.
@@ -66,9 +72,12 @@ impl Counters {
             rx_tagged,
             rx_unsegmented,
             rx_checksum_filled,
+            rx_checksum_wrong,
+            rx_super_frames,
             rx_not_ours,
             tx_frames,
             tx_bytes,
+            tx_super_frames,
             tx_rejected,
             tx_oversize,
             tx_ring_full,
@@ -89,9 +98,12 @@ impl Counters {
             ("rx_tagged", rx_tagged),
             ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
+            ("rx_checksum_wrong", rx_checksum_wrong),
+            ("rx_super_frames", rx_super_frames),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
+            ("tx_super_frames", tx_super_frames),
             ("tx_rejected", tx_rejected),
             ("tx_oversize", tx_oversize),
             ("tx_ring_full", tx_ring_full),
@@ -121,9 +133,12 @@ impl std::ops::Add for Counters {
             rx_tagged: self.rx_tagged + other.rx_tagged,
             rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
+            rx_checksum_wrong: self.rx_checksum_wrong + other.rx_checksum_wrong,
+            rx_super_frames: self.rx_super_frames + other.rx_super_frames,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,
             tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_super_frames: self.tx_super_frames + other.tx_super_frames,
             tx_rejected: self.tx_rejected + other.tx_rejected,
             tx_oversize: self.tx_oversize + other.tx_oversize,
             tx_ring_full: self.tx_ring_full + other.tx_ring_full,

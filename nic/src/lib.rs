@@ -18,6 +18,9 @@
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`tap`] | `Tap`: TAP and TUN interfaces, whose other end is the kernel |
+//! | [`nfqueue`] | `NfQueue`: packets that netfilter hands over |
+//! | [`replay`] | `Replay`: frames from pcap and pcapng files, in their time |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
@@ -61,11 +64,15 @@ pub mod impair;
 pub mod link;
 pub mod loopback;
 pub mod meta;
+pub mod nfqueue;
 pub mod offload;
+//rep pub mod replay;
 pub mod slot;
 pub mod suppress;
+pub mod tap;
 pub mod wait;
 
+mod received;
 mod shm;
 mod sys;
 
@@ -75,6 +82,9 @@ pub use counters::Counters;
 pub use error::{LinkError, OpenError};
 pub use link::Interface;
 pub use meta::{FrameMeta, OffloadCapabilities};
+pub use nfqueue::{NfQueue, NfQueueConfig};
+//rep pub use replay::Replay;
+pub use tap::{Tap, TapConfig};
 pub use wait::{Wake, Waker};
 
 /// A device that an event loop can drive: smoltcp's [`Device`], and how to sleep, flush and look.

@@ -1,5 +1,7 @@
 //! Splitting a frame into the frames that a wire carries.
 
+use smoltcp::phy::Medium;
+
 use crate::meta::FrameMeta;
 
 /// The pieces of one frame. A frame that needs no splitting, or cannot be split, is one piece.
@@ -11,6 +13,11 @@ pub struct Segments<'a> {
 impl<'a> Segments<'a> {
     /// The pieces of `frame` by what `meta` says of it; each has its checksums filled in.
     pub fn new(frame: &'a [u8], _meta: &FrameMeta) -> Self {
+        Self { frame }
+    }
+
+    /// The same for a device of this medium.
+    pub fn of(_medium: Medium, frame: &'a [u8], _meta: &FrameMeta, _mtu: Option<usize>) -> Self {
         Self { frame }
     }
 

@@ -6,6 +6,7 @@
 pub(crate) mod ethtool;
 pub(crate) mod interface;
 pub(crate) mod packet_socket;
+pub(crate) mod tun;
 
 use std::io;
 
