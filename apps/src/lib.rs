@@ -3,12 +3,14 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`echo`], [`http`], [`demo`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+mod attach;
 pub mod cli;
 pub mod demo;
 pub mod echo;

@@ -24,8 +24,7 @@ pub(crate) fn layout(medium: Medium, frame: &[u8]) -> Option<Layout> {
 /// What smoltcp is to do itself on a device whose received frames went through [`verify`].
 pub(crate) fn checksums(leaves_out_tx: bool) -> ChecksumCapabilities {
     let mut checksums = ChecksumCapabilities::default();
-    checksums.tcp =
-        if leaves_out_tx { smoltcp::phy::Checksum::None } else { smoltcp::phy::Checksum::Tx };
+    checksums.tcp = if leaves_out_tx { smoltcp::phy::Checksum::None } else { smoltcp::phy::Checksum::Tx };
     checksums
 }
 

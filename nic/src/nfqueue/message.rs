@@ -101,7 +101,10 @@ impl Requests {
     /// Binds the queue to the socket that sends this.
     pub(super) fn bind(self) -> Self {
         // Command, padding, and a protocol family that is not looked at since Linux 3.8.
-        self.request(libc::NFQNL_MSG_CONFIG, &[(libc::NFQA_CFG_CMD, &[libc::NFQNL_CFG_CMD_BIND as u8, 0, 0, 0])])
+        self.request(
+            libc::NFQNL_MSG_CONFIG,
+            &[(libc::NFQA_CFG_CMD, &[libc::NFQNL_CFG_CMD_BIND as u8, 0, 0, 0])],
+        )
     }
 
     /// Packets that may wait for their verdict.

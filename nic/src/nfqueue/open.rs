@@ -108,7 +108,8 @@ impl NfQueueError {
             }
             (NfQueueStep::RawSocket, _) if self.source.raw_os_error() == Some(libc::ENOENT) => None,
             (_, libc::EPERM | libc::EACCES) => Some("this needs CAP_NET_ADMIN: run as root"),
-            (NfQueueStep::Socket, libc::EPROTONOSUPPORT) | (NfQueueStep::Bind, libc::EINVAL | libc::ENOENT) => {
+            (NfQueueStep::Socket, libc::EPROTONOSUPPORT)
+            | (NfQueueStep::Bind, libc::EINVAL | libc::ENOENT) => {
                 Some("the kernel has no nfnetlink_queue: `modprobe nfnetlink_queue`")
             }
             _ => None,
@@ -148,7 +149,8 @@ impl<'a> NfQueue<'a> {
         }
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let netlink = || -> Result<(OwnedFd, u32), Errno> {
-            let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+            let socket =
+                socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
             bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
             let port = getsockname::<NetlinkAddr>(socket.as_raw_fd())?.pid();
             if setsockopt(&socket, RcvBufForce, &recv_buffer_bytes).is_err() {

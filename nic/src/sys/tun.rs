@@ -42,9 +42,7 @@ pub(crate) fn set_header_len(tun: BorrowedFd<'_>, len: libc::c_int) -> io::Resul
 pub(crate) fn set_offloads(tun: BorrowedFd<'_>, offloads: libc::c_uint) -> io::Result<()> {
     // SAFETY: the argument of TUNSETOFFLOAD is a number, not a pointer; the descriptor is open because it
     // is borrowed.
-    checked(unsafe {
-        libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads))
-    })?;
+    checked(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })?;
     Ok(())
 }
 

@@ -213,7 +213,8 @@ impl<'a> Inbox<'a> {
             counters.rx_truncated += 1;
             return;
         }
-        let Some((header, frame)) = self.buffer.get(..len).and_then(|read| read.split_at_checked(self.header_len))
+        let Some((header, frame)) =
+            self.buffer.get(..len).and_then(|read| read.split_at_checked(self.header_len))
         else {
             counters.rx_malformed += 1;
             return;

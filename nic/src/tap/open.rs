@@ -146,8 +146,7 @@ impl<'a> Tap<'a> {
     /// [`TapError`] with the step that failed.
     pub fn open(name: &str, config: TapConfig<'a>) -> Result<Self, TapError> {
         let TapConfig { kind, vnet_hdr, multi_queue, set_up, rx_buffer, tx_buffer } = config;
-        let at =
-            |step| move |source: io::Error| TapError { step, kind, interface: name.to_owned(), source };
+        let at = |step| move |source: io::Error| TapError { step, kind, interface: name.to_owned(), source };
         let checked_name = InterfaceName::new(name).map_err(at(TapStep::Name))?;
         // The kernel would put a number in the place of `%d`.
         if name.contains('%') {
@@ -177,7 +176,15 @@ impl<'a> Tap<'a> {
         Ok(Self {
             inbox: Inbox::new(rx_buffer, header_len, kind),
             outbox: Outbox::new(tx_buffer, header_len, kind),
-            link: Link { tun, control, waker, index: interface.index, starved: false, down: false, gone: false },
+            link: Link {
+                tun,
+                control,
+                waker,
+                index: interface.index,
+                starved: false,
+                down: false,
+                gone: false,
+            },
             rx_counters: Counters::default(),
             tx_counters: Counters::default(),
             kind,
@@ -193,9 +200,7 @@ fn flags(kind: TapKind, vnet_hdr: bool, multi_queue: bool) -> libc::c_int {
         TapKind::Tun => libc::IFF_TUN,
     };
     let when = |condition, flag| if condition { flag } else { 0 };
-    kind | libc::IFF_NO_PI
-        | when(vnet_hdr, libc::IFF_VNET_HDR)
-        | when(multi_queue, libc::IFF_MULTI_QUEUE)
+    kind | libc::IFF_NO_PI | when(vnet_hdr, libc::IFF_VNET_HDR) | when(multi_queue, libc::IFF_MULTI_QUEUE)
 }
 
 /// Lets the kernel leave checksums and splitting to us, or not: an interface that exists may have been
