@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
 use wirestack::nic::impair::ImpairSpec;
+use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
@@ -35,6 +36,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Send the frames of a pcap or pcapng file, in their own time or another
+    Replay(ReplayArgs),
 }
 
 /// Flags of `demo`.
@@ -81,6 +84,26 @@ pub struct HttpArgs {
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The capture: pcap or pcapng, of Ethernet frames or IP packets
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Device: packet:IFNAME, tap:IFNAME or tun:IFNAME
+    #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
+    pub nic: NicName,
+    /// original, fast (no pauses at all), or a factor: 2 is twice as fast
+    #[arg(long, default_value = "original")]
+    pub speed: Speed,
+    /// How many times the file is sent
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub loops: u32,
+    /// Print the final counters as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of every program that is a host on a network interface.

@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `replay`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`replay`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ pub mod demo;
 pub mod echo;
 pub mod error;
 pub mod http;
+pub mod replay;
 mod reserve;
 pub mod serve;
 pub mod setup;
@@ -38,6 +39,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Replay(args) => replay::run(&args),
         }
     });
     match result {

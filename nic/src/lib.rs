@@ -66,7 +66,7 @@ pub mod loopback;
 pub mod meta;
 pub mod nfqueue;
 pub mod offload;
-//rep pub mod replay;
+pub mod replay;
 pub mod slot;
 pub mod suppress;
 pub mod tap;
@@ -83,7 +83,7 @@ pub use error::{LinkError, OpenError};
 pub use link::Interface;
 pub use meta::{FrameMeta, OffloadCapabilities};
 pub use nfqueue::{NfQueue, NfQueueConfig};
-//rep pub use replay::Replay;
+pub use replay::Replay;
 pub use tap::{Tap, TapConfig};
 pub use wait::{Wake, Waker};
 
