@@ -9,9 +9,12 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod nfqueue;
+mod replay;
 mod support;
 mod suppress;
 mod talk;
+mod tap;
 mod testbed;
 mod watch;
 mod wire;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tap::cases(),
+        nfqueue::cases(),
+        replay::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }
