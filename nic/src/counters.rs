@@ -28,7 +28,7 @@ pub struct Counters {
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
     /// Frames whose checksum was wrong, of devices that verify it for the stack.
-    pub rx_checksum_wrong: u64,
+    pub rx_bad_checksum: u64,
     /// Of `rx_frames`, those that hold several segments.
     pub rx_super_frames: u64,
     /// Frames that were not for us on an address shared with the kernel.
@@ -72,7 +72,7 @@ impl Counters {
             rx_tagged,
             rx_unsegmented,
             rx_checksum_filled,
-            rx_checksum_wrong,
+            rx_bad_checksum,
             rx_super_frames,
             rx_not_ours,
             tx_frames,
@@ -98,7 +98,7 @@ impl Counters {
             ("rx_tagged", rx_tagged),
             ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
-            ("rx_checksum_wrong", rx_checksum_wrong),
+            ("rx_bad_checksum", rx_bad_checksum),
             ("rx_super_frames", rx_super_frames),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
@@ -133,7 +133,7 @@ impl std::ops::Add for Counters {
             rx_tagged: self.rx_tagged + other.rx_tagged,
             rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
-            rx_checksum_wrong: self.rx_checksum_wrong + other.rx_checksum_wrong,
+            rx_bad_checksum: self.rx_bad_checksum + other.rx_bad_checksum,
             rx_super_frames: self.rx_super_frames + other.rx_super_frames,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,

@@ -37,7 +37,7 @@ pub(crate) fn verify(medium: Medium, frame: &[u8], meta: &mut FrameMeta, counter
     match layout(medium, frame).map(|layout| checksum::verify(frame, &layout)) {
         Some(Verdict::Right) => meta.checksum = ChecksumState::Verified,
         Some(Verdict::Wrong) => {
-            counters.rx_checksum_wrong += 1;
+            counters.rx_bad_checksum += 1;
             return false;
         }
         // Fragments, ICMP and the like: the stack has its own look at them.

@@ -41,7 +41,7 @@ fn what_nobody_has_verified_is_verified() {
     *wrong.last_mut().expect("not empty") ^= 1;
     let counters = put(&mut inbox, &[0; 10], &wrong);
     assert!(inbox.current.is_none());
-    assert_eq!(counters.rx_checksum_wrong, 1);
+    assert_eq!(counters.rx_bad_checksum, 1);
     // Somebody has: the kernel says so, and we do not look again.
     put(&mut inbox, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0], &wrong);
     assert_eq!(inbox.current.map(|arrived| arrived.meta.checksum), Some(ChecksumState::Verified));

@@ -102,7 +102,7 @@ fn port_of_the_kernel(wire: &Wire) -> Outcome {
 
 fn check(ended: &Ended) {
     let harms =
-        ["rx_malformed", "rx_truncated", "rx_checksum_wrong", "rx_unsegmented", "tx_rejected", "tx_oversize"];
+        ["rx_malformed", "rx_truncated", "rx_bad_checksum", "rx_unsegmented", "tx_rejected", "tx_oversize"];
     for harm in harms {
         assert_eq!(counter(ended, harm), 0, "{harm}: {}", ended.stdout);
     }

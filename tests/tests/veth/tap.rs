@@ -110,7 +110,7 @@ fn echoes(nic: &str, vnet_hdr: bool) -> Outcome {
 
 fn check_counters(ended: &Ended, super_frames: &str, expected: bool) {
     assert_eq!(counter(ended, super_frames) > 0, expected, "{super_frames}: {}", ended.stdout);
-    for harm in ["rx_malformed", "rx_truncated", "rx_checksum_wrong", "tx_rejected", "tx_oversize"] {
+    for harm in ["rx_malformed", "rx_truncated", "rx_bad_checksum", "tx_rejected", "tx_oversize"] {
         assert_eq!(counter(ended, harm), 0, "{harm}: {}", ended.stdout);
     }
 }
