@@ -1,6 +1,7 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
+use std::io::Cursor;
 use std::net::SocketAddr;
 
 use smoltcp::phy::{ChecksumCapabilities, Device, RxToken, TxToken};
@@ -10,6 +11,8 @@ use wirestack::config::{HostConfig, parse_cidr};
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
+use wirestack::nic::nfqueue::{self, Message};
+use wirestack::nic::replay::{CaptureFile, Player, Speed};
 use wirestack::nic::{Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
@@ -18,8 +21,15 @@ use wirestack_apps::{echo, http};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; `fuzz/fuzz_targets` has a file for each.
-pub const TARGETS: [Target; 5] =
-    [("checksum", checksum), ("claims", claims), ("host", host), ("http", http), ("spec", spec)];
+pub const TARGETS: [Target; 7] = [
+    ("checksum", checksum),
+    ("claims", claims),
+    ("host", host),
+    ("http", http),
+    ("nfqueue", nfqueue),
+    ("replay", replay),
+    ("spec", spec),
+];
 
 /// A frame whose checksum is to be filled in.
 pub fn checksum(bytes: &[u8]) {
@@ -48,6 +58,34 @@ pub fn http(bytes: &[u8]) {
         assert!(len <= bytes.len());
         assert_eq!(http::parse(&bytes[..len]), http::Parsed::Request(request, len));
     }
+}
+
+/// A datagram of the kernel's queue of packets: every step goes on, and packets lie within.
+pub fn nfqueue(bytes: &[u8]) {
+    let mut offset = 0;
+    while let Some((message, next)) = nfqueue::message(bytes, offset) {
+        assert!(next > offset, "each message has a length");
+        if let Message::Packet(packet) = message {
+            assert!(bytes.get(packet.payload).is_some(), "a packet lies within its datagram");
+        }
+        offset = next;
+    }
+}
+
+/// A file as pcap or pcapng, played twice: no more frames than bytes, and none longer than the file.
+pub fn replay(bytes: &[u8]) {
+    let Ok(file) = CaptureFile::new(Cursor::new(bytes)) else { return };
+    let mut player = Player::new(file, Speed::Scaled(0.1), 2);
+    let mut now = Instant::from_secs(1);
+    let mut frames = 0;
+    while let Some(due) = player.due(now) {
+        assert!(due >= Instant::from_secs(1), "time goes on");
+        now = now.max(due);
+        assert!(player.peek(now).is_some_and(|frame| frame.len() <= bytes.len()));
+        player.advance();
+        frames += 1;
+    }
+    assert!(frames <= 2 * bytes.len() / SHORTEST_RECORD);
 }
 
 /// The text of an impairment: what is read can be written and read again.
@@ -150,6 +188,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"GET /a%20b?c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET".to_vec(),
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
+        "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
+        "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
                 .to_vec(),
@@ -159,6 +199,52 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
+/// A packet as the kernel's queue hands it over, in the order of this machine.
+fn packet_message(payload: &[u8]) -> Vec<u8> {
+    let attribute = |kind: u16, value: &[u8]| {
+        let mut bytes = [&(4 + value.len() as u16).to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let id = attribute(1, &[0, 0, 0, 5, 8, 0, 1]);
+    let flags = attribute(14, &[0, 0, 0, 3]);
+    let body =
+        [&[2, 0, 0, 5][..], &id, &flags, &attribute(13, &[0, 0, 5, 0]), &attribute(10, payload)].concat();
+    let len = (16 + body.len() as u32).to_ne_bytes();
+    [&len[..], &0x0300u16.to_ne_bytes(), &[0; 10], &body].concat()
+}
+
+fn pcap(frames: &[&[u8]]) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    for frame in frames {
+        let len = frame.len() as u32;
+        file.extend([1_700_000_000, 7, len, len].map(u32::to_le_bytes).concat());
+        file.extend(*frame);
+    }
+    file
+}
+
+fn pcapng(frames: &[&[u8]]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let mut body = body.to_vec();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let len = (12 + body.len() as u32).to_le_bytes();
+        [&kind.to_le_bytes()[..], &len, &body, &len].concat()
+    };
+    let section = [&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+    let interface = [1, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
+    for frame in frames {
+        let len = frame.len() as u32;
+        let head = [0, 0x1700_0000, 7, len, len].map(u32::to_le_bytes).concat();
+        file.extend(block(6, &[&head[..], frame].concat()));
+        file.extend(block(3, &[&len.to_le_bytes()[..], frame].concat()));
+    }
+    file
+}
+
+/// Bytes of a block or record with nothing in it.
+const SHORTEST_RECORD: usize = 12;
 const OURS_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const OURS_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
 const OURS_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);

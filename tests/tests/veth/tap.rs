@@ -19,8 +19,11 @@ use wirestack_tests::runner::{Case, Outcome, require_program, root_test};
 use crate::support::{LONG, counter, end, noise, url_host};
 use crate::talk::{echo_tcp, echo_udp, fetch, through};
 
+/// Of a test.
+type Body = fn() -> Outcome;
+
 pub(crate) fn cases() -> Vec<Vec<Case>> {
-    let transfers: [(&str, fn() -> Outcome, fn() -> Outcome); 4] = [
+    let transfers: [(&str, Body, Body); 4] = [
         ("tap", || downloads("tap:t0", true), || echoes("tap:t0", true)),
         ("tap_plain", || downloads("tap:t0,vnet_hdr=off", false), || echoes("tap:t0,vnet_hdr=off", false)),
         ("tun", || downloads("tun:t0", true), || echoes("tun:t0", true)),
@@ -32,7 +35,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         cases.push(ip(require_program("curl", root_test(format!("tap::downloads::{name}"), download))));
         cases.push(ip(root_test(format!("tap::echoes::{name}"), echo)));
     }
-    let more: [(&str, fn() -> Outcome); 8] = [
+    let more: [(&str, Body); 8] = [
         ("tap::several_datagrams_in_one_come_one_by_one", datagrams_in),
         ("tap::several_datagrams_in_one_go_out_one_by_one", datagrams_out),
         ("tap::what_is_received_says_what_is_left_undone", metadata),
