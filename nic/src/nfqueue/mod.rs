@@ -184,7 +184,8 @@ impl<'a> Inbox<'a> {
                 self.next = (chunk, next);
                 Some(Some((packet, start)))
             }
-            Some((Message::Answer(_) | Message::Other, next)) => {
+            Some((answer @ (Message::Answer(_) | Message::Other), next)) => {
+                log::debug!("netfilter queue {}: {answer:?}", self.queue.number);
                 self.next = (chunk, next);
                 Some(None)
             }

@@ -1,5 +1,7 @@
 //! What needs no interface: judging what was read, describing what is written, names.
 
+use std::os::unix::net::UnixDatagram;
+
 use super::*;
 use crate::offload::virtio::VIRTIO_NET_HDR_LEN;
 
@@ -72,6 +74,83 @@ fn an_absent_checksum_of_a_datagram_is_filled_in_for_smoltcp() {
     inbox.lend(&mut counters, |frame| assert_eq!(frame, whole));
     assert_eq!((counters.rx_frames, counters.rx_checksum_filled), (1, 1));
     assert!(inbox.current.is_none());
+}
+
+/// A device on one end of a pair of sockets, which has room for a few frames, and the other end.
+fn on_a_pair() -> (Tap<'static>, UnixDatagram) {
+    let (ours, theirs) = UnixDatagram::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("an open socket");
+    theirs.set_nonblocking(true).expect("an open socket");
+    let interface = Interface::by_name("lo").expect("every namespace has it");
+    let control = UnixDatagram::unbound().expect("a descriptor");
+    let link = Link {
+        tun: File::from(OwnedFd::from(ours)),
+        control: control.into(),
+        index: interface.index,
+        waker: Waker::new().expect("a descriptor"),
+        starved: false,
+        down: false,
+        gone: false,
+    };
+    let tap = Tap {
+        inbox: inbox(),
+        outbox: Outbox::new(ManagedSlice::Owned(vec![0; 2000]), VIRTIO_NET_HDR_LEN, TapKind::Tun),
+        link,
+        rx_counters: Counters::default(),
+        tx_counters: Counters::default(),
+        kind: TapKind::Tun,
+        splits_udp: true,
+        interface,
+    };
+    (tap, theirs)
+}
+
+#[test]
+fn frames_that_the_kernel_does_not_take_now_are_neither_lost_nor_reordered() {
+    let (mut tap, theirs) = on_a_pair();
+    let mut received = Vec::new();
+    let mut buffer = [0; 2000];
+    let mut refused = 0;
+    let mut number = 0u32;
+    while number < 500 {
+        match tap.transmit(Instant::ZERO) {
+            Some(token) => {
+                token.consume(20 + number as usize % 50, |room| {
+                    room[..4].copy_from_slice(&number.to_be_bytes());
+                });
+                number += 1;
+            }
+            None => {
+                refused += 1;
+                // As many as it takes to find out that order is kept across a refusal.
+                for _ in 0..1 + number % 3 {
+                    received.extend(theirs.recv(&mut buffer).map(|len| buffer[..len].to_vec()));
+                }
+            }
+        }
+    }
+    while received.len() < 500 {
+        assert_eq!(tap.flush(), Ok(()));
+        received.extend(theirs.recv(&mut buffer).map(|len| buffer[..len].to_vec()));
+    }
+    for (number, frame) in received.iter().enumerate() {
+        assert_eq!(frame.len(), VIRTIO_NET_HDR_LEN + 20 + number % 50);
+        assert_eq!(frame[VIRTIO_NET_HDR_LEN..][..4], (number as u32).to_be_bytes());
+    }
+    let counters = tap.counters();
+    assert_eq!((counters.tx_frames, counters.tx_ring_full), (500, refused));
+    assert!(refused > 0, "the pair has room for a few only");
+    // The loop is not told to look at frames while it could not answer them.
+    assert_eq!(tap.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
+}
+
+#[test]
+fn a_frame_that_cannot_be_written_is_counted() {
+    let (mut tap, _theirs) = on_a_pair();
+    tap.transmit(Instant::ZERO).expect("room").consume(1991, |room| assert_eq!(room.len(), 1991));
+    tap.transmit(Instant::ZERO).expect("room").consume(1990, |_| ());
+    let counters = tap.counters();
+    assert_eq!((counters.tx_oversize, counters.tx_frames, counters.tx_bytes), (1, 1, 1990));
 }
 
 #[test]

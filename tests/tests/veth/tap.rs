@@ -75,7 +75,7 @@ fn serve(program: &str, nic: &str, more: &[&str]) -> io::Result<(Namespace, Chil
 
 fn downloads(nic: &str, vnet_hdr: bool) -> Outcome {
     let dir = tempfile::tempdir()?;
-    let bytes = noise(5, 50 << 20);
+    let bytes = noise(5, 20 << 20);
     std::fs::write(dir.path().join("file"), &bytes)?;
     let path = dir.path().to_str().expect("a plain path");
     let (namespace, server) = serve("http", nic, &["--dir", path, "--json"])?;
