@@ -21,6 +21,7 @@
 //! | [`tap`] | `Tap`: TAP and TUN interfaces, whose other end is the kernel |
 //! | [`nfqueue`] | `NfQueue`: packets that netfilter hands over |
 //! | [`replay`] | `Replay`: frames from pcap and pcapng files, in their time |
+//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
@@ -60,6 +61,7 @@ pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod filter;
 pub mod geometry;
 pub mod impair;
 pub mod link;
@@ -69,6 +71,7 @@ pub mod nfqueue;
 pub mod offload;
 pub mod replay;
 pub mod slot;
+pub mod steer;
 pub mod suppress;
 pub mod tap;
 pub mod wait;
@@ -150,7 +153,7 @@ pub trait Nic: Device {
         if meta.is_plain() {
             return Some(self.transmit(now)?.consume(len, f));
         }
-        offload::software::transmit(self, now, len, meta, f)
+        offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
     }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).

@@ -12,15 +12,6 @@ use crate::offload::checksum::{self, Verdict};
 use crate::offload::layout::{Layout, Transport};
 use crate::offload::segment::Segments;
 
-/// The headers of a frame on a device of this medium.
-pub(crate) fn layout(medium: Medium, frame: &[u8]) -> Option<Layout> {
-    match medium {
-        Medium::Ethernet => Layout::of_frame(frame),
-        #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
-        _ => Layout::of_packet(frame),
-    }
-}
-
 /// What smoltcp is to do itself on a device whose received frames went through [`verify`].
 pub(crate) fn checksums(leaves_out_tx: bool) -> ChecksumCapabilities {
     let mut checksums = ChecksumCapabilities::default();
@@ -34,7 +25,7 @@ pub(crate) fn verify(medium: Medium, frame: &[u8], meta: &mut FrameMeta, counter
     if meta.checksum != ChecksumState::Complete {
         return true;
     }
-    match layout(medium, frame).map(|layout| checksum::verify(frame, &layout)) {
+    match Layout::on(medium, frame).map(|layout| checksum::verify(frame, &layout)) {
         Some(Verdict::Right) => meta.checksum = ChecksumState::Verified,
         Some(Verdict::Wrong) => {
             counters.rx_bad_checksum += 1;
@@ -80,7 +71,7 @@ impl Arrived {
             return (f(scratch), is_last);
         }
         if let ChecksumState::Partial { start, offset } = self.meta.checksum
-            && layout(medium, frame).is_none_or(|layout| layout.protocol == Transport::Udp)
+            && Layout::on(medium, frame).is_none_or(|layout| layout.protocol == Transport::Udp)
             && checksum::complete(frame, start, offset)
         {
             counters.rx_checksum_filled += 1;

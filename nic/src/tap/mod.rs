@@ -34,7 +34,7 @@ use crate::link::{self, Interface};
 use crate::meta::{ChecksumState, FrameMeta, Gso, GsoKind, OffloadCapabilities};
 use crate::offload::layout::{IpVersion, Transport};
 use crate::offload::segment::Segments;
-use crate::offload::{ETHERNET_HEADER_LEN, checksum, virtio};
+use crate::offload::{ETHERNET_HEADER_LEN, Layout, checksum, virtio};
 use crate::received::{self, Arrived};
 use crate::sys::interface;
 use crate::wait::{self, Wake, Waker};
@@ -281,7 +281,7 @@ impl<'a> Outbox<'a> {
         let result = f(frame);
         let meta = describe(frame);
         if !header.is_empty() {
-            let layout = received::layout(self.kind.medium(), frame);
+            let layout = Layout::on(self.kind.medium(), frame);
             header.copy_from_slice(&virtio::encode(&meta, layout.as_ref()));
         }
         self.pending_len = self.header_len + len;
@@ -323,7 +323,7 @@ impl<'a> Outbox<'a> {
 /// What smoltcp leaves to the device in a frame: the checksum of TCP always, and the splitting where it
 /// says so.
 fn left_by_smoltcp(frame: &mut [u8], kind: TapKind, meta: PacketMeta) -> FrameMeta {
-    let layout = received::layout(kind.medium(), frame);
+    let layout = Layout::on(kind.medium(), frame);
     let Some(layout) = layout.filter(|layout| layout.protocol == Transport::Tcp) else {
         return FrameMeta::default();
     };

@@ -19,7 +19,7 @@ fn packet(payload: &[u8]) -> Vec<u8> {
     packet.extend(udp_len.to_be_bytes());
     packet.extend([0, 0]);
     packet.extend(payload);
-    let layout = received::layout(Medium::Ip, &packet).expect("a datagram");
+    let layout = Layout::on(Medium::Ip, &packet).expect("a datagram");
     assert!(checksum::fill(&mut packet, &layout));
     packet
 }
@@ -63,7 +63,7 @@ fn an_absent_checksum_of_a_datagram_is_filled_in_for_smoltcp() {
     let mut inbox = inbox();
     let whole = packet(b"datagram");
     let mut absent = whole.clone();
-    let layout = received::layout(Medium::Ip, &absent).expect("a datagram");
+    let layout = Layout::on(Medium::Ip, &absent).expect("a datagram");
     let Some(ChecksumState::Partial { start, offset }) = checksum::leave_out(&mut absent, &layout) else {
         panic!("a datagram has a checksum");
     };

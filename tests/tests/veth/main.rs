@@ -11,6 +11,8 @@ mod http;
 mod link;
 mod nfqueue;
 mod replay;
+mod segment;
+mod steer;
 mod support;
 mod suppress;
 mod talk;
@@ -39,7 +41,9 @@ fn main() -> ExitCode {
         http::cases(),
         echo::cases(),
         link::cases(),
+        segment::cases(),
         wire::cases(),
+        steer::cases(),
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
