@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
+use wirestack::nic::affinity::CpuSet;
+use wirestack::nic::ethtool::Offload;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
@@ -38,6 +40,38 @@ pub enum Command {
     Http(HttpArgs),
     /// Send the frames of a pcap or pcapng file, in their own time or another
     Replay(ReplayArgs),
+    /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
+    /// better, and set it with --apply
+    Tune(TuneArgs),
+}
+
+/// Flags of `tune`.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Device: packet:IFNAME, an interface of this network namespace
+    #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
+    pub nic: NicName,
+    /// CPUs that are to do the work, as in 0-3,7 [default: those of the device's NUMA node]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub cpus: Option<CpuSet>,
+    /// Flows to follow to the CPU of their reader (RFS), for programs on the kernel's own sockets
+    #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    pub rfs: Option<u32>,
+    /// Offloads of the interface: rx, tx, sg, tso, gso, gro or lro, as in gro=off,tso=off
+    #[arg(long = "offload", value_name = "NAME=on|off", value_delimiter = ',', value_parser = parse_offload)]
+    pub offloads: Vec<(Offload, bool)>,
+    /// Set what is proposed, and put everything back at the end: Ctrl-C, or that of --for
+    #[arg(long)]
+    pub apply: bool,
+    /// With --apply: end when this process does
+    #[arg(long = "for", value_name = "PID", requires = "apply", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    pub pid: Option<u32>,
+    /// With --for: let each thread of that process run on one of the CPUs only, one after the other
+    #[arg(long, requires = "pid")]
+    pub pin: bool,
+    /// Print everything as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `demo`.
@@ -177,6 +211,21 @@ pub enum NicName {
     },
 }
 
+impl NicName {
+    /// Name of the interface, for programs that are about one.
+    ///
+    /// # Errors
+    /// A queue of netfilter is none.
+    pub fn interface(&self) -> Result<&str, AppError> {
+        match self {
+            Self::Packet(name) | Self::Tap { name, .. } => Ok(name),
+            Self::NfQueue { .. } => {
+                Err(AppError::flag("--nic", self, "it is no interface; packet:IFNAME is accepted"))
+            }
+        }
+    }
+}
+
 impl fmt::Display for NicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -197,7 +246,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo or http (see --help)")
+                AppError::usage("no program given; demo, echo, http, replay or tune (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -257,6 +306,22 @@ fn parse_nfqueue(text: &str) -> Option<NicName> {
     Some(NicName::NfQueue { number, gso, mark })
 }
 
+fn parse_cpus(text: &str) -> Result<CpuSet, String> {
+    let cpus: CpuSet = text.parse().map_err(|error| format!("{error}"))?;
+    if cpus.is_empty() { Err("one CPU at least is accepted, as in 0-3,7".to_owned()) } else { Ok(cpus) }
+}
+
+fn parse_offload(text: &str) -> Result<(Offload, bool), String> {
+    let accepted = "NAME=on or NAME=off is accepted, as in gro=off";
+    let (name, state) = text.split_once('=').ok_or(accepted)?;
+    let on = match state {
+        "on" => true,
+        "off" => false,
+        _ => return Err(accepted.to_owned()),
+    };
+    Ok((name.parse()?, on))
+}
+
 fn parse_mac(text: &str) -> Result<EthernetAddress, String> {
     let accepted = "six bytes of a unicast address are accepted, as in 02:00:00:00:00:01";
     let mac: EthernetAddress = text.parse().map_err(|()| accepted.to_owned())?;
@@ -296,8 +361,9 @@ mod tests {
             let base = ["http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
             error(&[&base, rest].concat())
         };
+        let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo or http"]),
+            (error(&[]), &["no program given", "demo, echo, http, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -331,6 +397,16 @@ mod tests {
             (http(&["--ring-slots", "5,4096"]), &["--ring-slots", "5,4096", "16 to 1048576"]),
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x"]),
+            (error(&["tune"]), &["--nic"]),
+            (tune(&["--cpus", "3-1"]), &["--cpus", "3-1", "0-3,7"]),
+            (tune(&["--cpus", ""]), &["--cpus", "one CPU at least"]),
+            (tune(&["--cpus", "9999"]), &["--cpus", "9999", "below 8192"]),
+            (tune(&["--offload", "gro"]), &["--offload", "gro", "gro=off"]),
+            (tune(&["--offload", "gro=off,lor=on"]), &["--offload", "lor", "lro"]),
+            (tune(&["--apply", "--for", "0"]), &["--for", "0", "1..="]),
+            (tune(&["--for", "1"]), &["--apply"]),
+            (tune(&["--apply", "--pin"]), &["--for"]),
+            (tune(&["--rfs", "2000000"]), &["--rfs", "2000000"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
         ];
         for (error, words) in cases {

@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `replay`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`], [`replay`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod reserve;
 pub mod serve;
 pub mod setup;
 pub mod testbed;
+pub mod tune;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
+            cli::Command::Tune(args) => tune::run(&args),
         }
     });
     match result {

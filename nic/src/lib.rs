@@ -26,6 +26,8 @@
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
 //! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
+//! | [`affinity`] | which CPUs serve an interface: interrupts, RPS, RFS, XPS, pinned threads |
+//! | [`restore`] | old values of what is changed on a system, to be put back after a crash |
 //! | [`wait`], [`counters`], [`error`] | the loop's clock and wakers, what is counted, what can fail |
 //!
 //! With plain smoltcp:
@@ -55,6 +57,7 @@ use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
 
 pub mod af_packet;
+pub mod affinity;
 pub mod capture;
 pub mod claim;
 pub mod config;
@@ -70,6 +73,7 @@ pub mod meta;
 pub mod nfqueue;
 pub mod offload;
 pub mod replay;
+pub mod restore;
 pub mod slot;
 pub mod steer;
 pub mod suppress;

@@ -18,6 +18,7 @@ mod suppress;
 mod talk;
 mod tap;
 mod testbed;
+mod tune;
 mod watch;
 mod wire;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         tap::cases(),
         nfqueue::cases(),
         replay::cases(),
+        tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }
