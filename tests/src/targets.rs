@@ -290,16 +290,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0\n".to_vec(),
             b"10.0.0.0/8\n!10.1.0.0/16 # not\nfd00::/8\n".to_vec(),
         ],
-        "steer" => {
-            let quoting = frame(b"data");
-            let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
-            error[23] = 1;
-            error.extend(&quoting[14..]);
-            let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
-            let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
-            let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
-            [quoting, error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
-        }
+        "steer" => steer_seeds(&frame(b"data")),
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
         "segment" => {
             let data: Vec<u8> = (0..200).collect();
@@ -338,6 +329,17 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"fd00::2/64".to_vec(),
         ],
     }
+}
+
+/// A frame, an ICMP error that quotes it, a fragment of IPv6, and the frame with a tag.
+fn steer_seeds(quoting: &[u8]) -> Vec<Vec<u8>> {
+    let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
+    error[23] = 1;
+    error.extend(&quoting[14..]);
+    let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
+    let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
+    let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
+    [quoting.to_vec(), error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
 }
 
 /// A packet as the kernel's queue hands it over, in the order of this machine.

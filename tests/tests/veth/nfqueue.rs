@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
             "curl",
             veth_test("nfqueue::a_port_of_the_kernels_address", port_of_the_kernel),
         )),
-        iptables(veth_test("nfqueue::echo_without_gso", echo_without_gso)),
+        iptables(veth_test("nfqueue::echo_with_and_without_gso", echo_with_and_without_gso)),
         iptables(veth_test("nfqueue::several_datagrams_in_one_come_one_by_one", datagrams)),
         iptables(veth_test("nfqueue::killed_in_the_middle", killed)),
         iptables(require_program("setpriv", veth_test("nfqueue::bad_input", bad_input))),
@@ -108,15 +108,15 @@ fn check(ended: &Ended) {
     }
 }
 
-fn echo_without_gso(wire: &Wire) -> Outcome {
+fn echo_with_and_without_gso(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let offloads_on = wire.peer().offloads()?.has(Offload::Tso);
-    let mut removal = Vec::new();
+    let mut removal: Vec<String> = Vec::new();
     for (nic, gso) in [("nfqueue:7,gso=off", false), ("nfqueue:7", true)] {
-        for line in std::mem::take(&mut removal) {
+        for line in &removal {
             shell(wire, line)?;
         }
-        removal = recipe(wire, "echo", nic)?.leak().iter().map(String::as_str).collect();
+        removal = recipe(wire, "echo", nic)?;
         let child = start(wire, "echo", nic)?;
         let bytes = noise(3, 1 << 20);
         for address in ADDRESSES {
@@ -125,10 +125,6 @@ fn echo_without_gso(wire: &Wire) -> Outcome {
             assert_eq!(Sha256::digest(back), Sha256::digest(&bytes), "{nic} {address}");
             assert_eq!(echo_udp(wire.peer().namespace(), server, &bytes[..1400])?, bytes[..1400]);
         }
-        assert_eq!(
-            echo_udp(wire.peer().namespace(), SocketAddr::new(ADDRESSES[0], 7), &bytes[..1])?,
-            bytes[..1]
-        );
         let ended = end(child)?;
         check(&ended);
         assert_eq!(counter(&ended, "rx_super_frames") > 0, gso && offloads_on, "{nic}: {}", ended.stdout);
