@@ -10,11 +10,14 @@ mod echo;
 mod http;
 mod link;
 mod modes;
+mod nfqueue;
+mod replay;
 mod segment;
 mod steer;
 mod support;
 mod suppress;
 mod talk;
+mod tap;
 mod testbed;
 mod tune;
 mod watch;
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tap::cases(),
+        nfqueue::cases(),
+        replay::cases(),
         tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
