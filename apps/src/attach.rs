@@ -11,6 +11,7 @@ use wirestack::nic::{Interface, NfQueue, NfQueueConfig, Nic as _, Tap, TapConfig
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::cli::HostArgs;
+use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::reserve::Reservation;
 use crate::serve::{Stop, print};
@@ -53,7 +54,7 @@ pub(crate) fn start_tap(
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name, seed: config.seed };
-    wrap.run(nic, Prepared { config, stop, json: args.json }, program)
+    wrap.run(nic, Prepared { config, stop, json: args.json, about: None }, program)
 }
 
 /// Prepares a program on the packets of a netfilter queue, and runs it.
@@ -92,17 +93,15 @@ pub(crate) fn start_nfqueue(
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name: &name, seed: config.seed };
-    wrap.run(nic, Prepared { config, stop, json: args.json }, program)
+    wrap.run(nic, Prepared { config, stop, json: args.json, about: None }, program)
 }
 
 fn no_rings(args: &HostArgs) -> Result<(), AppError> {
-    match args.ring_slots {
-        None => Ok(()),
-        Some((rx, tx)) => {
-            let problem = format_args!("{} has no rings; leave --ring-slots out", args.nic);
-            Err(AppError::flag("--ring-slots", format_args!("{rx},{tx}"), problem))
-        }
+    if args.device == DeviceSpec::default() {
+        return Ok(());
     }
+    let problem = format_args!("{} is no packet device; leave --device out", args.nic);
+    Err(AppError::flag("--device", &args.device, problem))
 }
 
 /// Prints the rules that hand the packets of a program over, and take them back.

@@ -17,6 +17,7 @@ use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
 
+use crate::device::DeviceSpec;
 use crate::error::AppError;
 
 /// TCP/IP in user space, over raw frames.
@@ -167,10 +168,10 @@ pub struct HostArgs {
     /// kernel has too
     #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65535", value_parser = parse_ports)]
     pub source_ports: RangeInclusive<u16>,
-    /// Slots of the rings as RX,TX; each holds one frame of the MTU [default: 4096,1024, or fewer if the
-    /// kernel is short of memory]
-    #[arg(long, value_name = "RX,TX", value_parser = parse_ring_slots)]
-    pub ring_slots: Option<(usize, usize)>,
+    /// How a packet device moves frames: profile=latency|bulk [default: latency], rx=ring|recv, tx=send|ring, version=1|2|3,
+    /// vnet_hdr=on|off, bypass=on|off, and for the RX ring burst=FRAMES, memory=BYTES
+    #[arg(long, value_name = "SPEC", default_value_t, hide_default_value = true)]
+    pub device: DeviceSpec,
     /// Record the frames that the stack sees, as pcapng
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -336,16 +337,6 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     if first == 0 || first > last { Err(accepted.to_owned()) } else { Ok(first..=last) }
 }
 
-fn parse_ring_slots(text: &str) -> Result<(usize, usize), String> {
-    let accepted = "RX,TX is accepted, each 16 to 1048576, as in 4096,1024";
-    let slots = |text: &str| {
-        let slots: usize = text.parse().map_err(|_| accepted)?;
-        if (16..=1 << 20).contains(&slots) { Ok(slots) } else { Err(accepted.to_owned()) }
-    };
-    let (rx, tx) = text.split_once(',').ok_or(accepted)?;
-    Ok((slots(rx)?, slots(tx)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,8 +384,8 @@ mod tests {
             (http(&["--mac", "1:2:3"]), &["--mac", "1:2:3", "six bytes"]),
             (http(&["--suppress", "ufw"]), &["--suppress", "ufw", "nft", "iptables", "none"]),
             (http(&["--source-ports", "70-60"]), &["--source-ports", "70-60", "FIRST-LAST"]),
-            (http(&["--ring-slots", "5"]), &["--ring-slots", "5", "RX,TX"]),
-            (http(&["--ring-slots", "5,4096"]), &["--ring-slots", "5,4096", "16 to 1048576"]),
+            (http(&["--device", "rx=fast"]), &["--device", "rx=fast", "rx=ring|recv"]),
+            (http(&["--device", "burst=0"]), &["--device", "burst=0", "burst=FRAMES"]),
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x"]),
             (error(&["tune"]), &["--nic"]),

@@ -5,6 +5,7 @@
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
+//! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`echo`], [`http`], [`demo`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
@@ -13,6 +14,7 @@
 mod attach;
 pub mod cli;
 pub mod demo;
+pub mod device;
 pub mod echo;
 pub mod error;
 pub mod http;

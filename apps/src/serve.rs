@@ -53,7 +53,7 @@ pub struct Program<S> {
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { config, stop, json } = prepared;
+        let Prepared { config, stop, json, about } = prepared;
         let addresses: Vec<_> = config.addresses.iter().map(|cidr| cidr.address()).collect();
         let mut host = new_host(nic, config)?;
         self.service.attach(&mut host)?;
@@ -61,6 +61,9 @@ impl<S: Service> NicProgram for Program<S> {
             .iter()
             .map(|&address| SocketAddr::new(address.into(), self.service.port()).to_string())
             .collect();
+        if let Some(about) = about {
+            print_error(format_args!("wirestack: {about}"));
+        }
         say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
         let result = serve(&mut host, &self.service, &stop);
         report(&figures(&mut host), json);

@@ -17,7 +17,7 @@ use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
-use wirestack::nic::{AfPacket, AfPacketConfig, Interface, NfQueueConfig, Nic, RingGeometry, wait};
+use wirestack::nic::{AfPacket, Interface, NfQueueConfig, Nic, wait};
 
 use crate::attach;
 use crate::cli::{HostArgs, NicName};
@@ -43,6 +43,8 @@ pub struct Prepared<'a> {
     pub stop: Stop,
     /// Whether results go to stdout as JSON.
     pub json: bool,
+    /// What the device is and how much memory it takes, for people.
+    pub about: Option<String>,
 }
 
 /// Ports that a program serves: what it claims on an address that the kernel has too.
@@ -85,16 +87,18 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
         return Ok(());
     }
     let _reservation = Reservation::take(&interface, &args.addresses, &claims)?;
-    let nic = open(args, &interface)?;
+    let claim_set = ClaimSet::new(&claims);
+    let nic = open(args, &interface, &claim_set)?;
     join_groups(args, &config, &nic)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
     // and undoes it when dropped.
     let _guard = silence_kernel(args.suppress, name, &claims)?;
-    let nic = Claimed::new(nic, ClaimSet::new(&claims));
+    let about = format!("packet:{name}: {}", nic.shape());
+    let nic = Claimed::new(nic, claim_set);
     let seed = config.seed;
-    let prepared = Prepared { config, stop, json: args.json };
+    let prepared = Prepared { config, stop, json: args.json, about: Some(about) };
     Wrap { impair: args.impair, pcap, name, seed }.run(nic, prepared, program)
 }
 
@@ -273,19 +277,14 @@ fn print_recipe(interface: &str, claims: &[Claim]) {
     suppress::recipe_removal(interface, claims).iter().for_each(print);
 }
 
-fn open(args: &HostArgs, interface: &Interface) -> Result<AfPacket<'static>, AppError> {
-    let mut config = AfPacketConfig::default();
-    if let Some((rx, tx)) = args.ring_slots {
-        let frame_len = interface.mtu + ETHERNET_HEADER_LEN;
-        config.rx_rings = vec![RingGeometry::for_frames(frame_len, rx)].into();
-        config.tx_rings = vec![RingGeometry::for_frames(frame_len, tx)].into();
-    }
+fn open(args: &HostArgs, interface: &Interface, claims: &ClaimSet) -> Result<AfPacket<'static>, AppError> {
+    let wrong = |error: &dyn std::fmt::Display| AppError::flag("--device", &args.device, error);
+    let mut config = args.device.config(interface).map_err(|error| wrong(&error))?;
+    // On an address that the kernel has too, most of what comes is its own: the socket need not see it.
+    config.filter = claims.socket_filter();
     let name = &interface.name;
-    AfPacket::open(name, config).map_err(|error| match (error.step, args.ring_slots) {
-        (Step::Geometry | Step::Rings | Step::Map, Some((rx, tx))) => {
-            let problem = format_args!("{error}; give fewer slots (the default is 4096,1024)");
-            AppError::flag("--ring-slots", format_args!("{rx},{tx}"), problem)
-        }
+    AfPacket::open(name, config).map_err(|error| match error.step {
+        Step::Geometry | Step::Rings | Step::Map => wrong(&error),
         _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
     })
 }
@@ -294,5 +293,3 @@ fn open(args: &HostArgs, interface: &Interface) -> Result<AfPacket<'static>, App
 fn list<T: ToString>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
-
-const ETHERNET_HEADER_LEN: usize = 14;

@@ -124,7 +124,7 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal };
-        wrap.run(nic, Prepared { config, stop, json: false }, program)?;
+        wrap.run(nic, Prepared { config, stop, json: false, about: None }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }

@@ -108,6 +108,7 @@ impl RxBlocks {
         };
         let bytes = block.get(frame.start..frame.end).unwrap_or_default();
         counters.rx_frames += 1;
+        counters.rx_super_frames += u64::from(frame.meta.gso.is_some());
         counters.rx_bytes += bytes.len() as u64;
         let result = f(bytes, &frame.meta);
         if self.cursor.is_none_or(|cursor| cursor.left == 0) {

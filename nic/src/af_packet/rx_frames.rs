@@ -140,6 +140,7 @@ impl<'a> RxFrames<'a> {
         };
         let bytes = bytes.unwrap_or_default();
         counters.rx_frames += 1;
+        counters.rx_super_frames += u64::from(frame.meta.gso.is_some());
         counters.rx_bytes += bytes.len() as u64;
         let result = f(bytes, &frame.meta);
         slot.release(libc::TP_STATUS_KERNEL);

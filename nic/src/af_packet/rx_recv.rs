@@ -117,6 +117,7 @@ impl RxRecv {
         let bytes = self.buffers.get(self.next).and_then(|buffer| buffer.get(start..end)).unwrap_or_default();
         self.next += 1;
         counters.rx_frames += 1;
+        counters.rx_super_frames += u64::from(meta.gso.is_some());
         counters.rx_bytes += bytes.len() as u64;
         f(bytes, &meta)
     }

@@ -113,6 +113,7 @@ impl Tx {
         f: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         if self.vnet_hdr {
+            counters.tx_super_frames += u64::from(work.splits());
             let entry = |entry: &mut [u8]| {
                 let (header, frame) = entry.split_at_mut(VNET_HDR_LEN);
                 let result = f(frame);
@@ -239,6 +240,14 @@ impl Queue {
 }
 
 impl Work {
+    /// Whether the frame is to be split.
+    fn splits(&self) -> bool {
+        match self {
+            Self::Stack(size) => size.is_some(),
+            Self::Told(meta) => meta.gso.is_some(),
+        }
+    }
+
     /// What is left to be done to a frame that was just written, as a virtio_net_hdr; writes the sum of the
     /// pseudo header where the checksum is left out.
     fn tell(self, frame: &mut [u8]) -> [u8; VNET_HDR_LEN] {
@@ -248,7 +257,7 @@ impl Work {
                 let layout = Layout::of_frame(frame);
                 // The kernel splits only what has no checksum yet.
                 if let Some(layout) = &layout
-                    && meta.checksum == ChecksumState::Complete
+                    && !matches!(meta.checksum, ChecksumState::Partial { .. })
                 {
                     meta.checksum = checksum::leave_out(frame, layout).unwrap_or_default();
                 }

@@ -113,12 +113,19 @@ pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     frames: impl IntoIterator<Item = &'a [u8]>,
 ) -> io::Result<usize> {
+    let mut frames = frames.into_iter().peekable();
+    let Some(first) = frames.next() else { return Ok(0) };
+    // One frame is what an answer is: it is not worth a batch.
+    if frames.peek().is_none() {
+        return send_one(socket, first);
+    }
     // SAFETY: integers, pointers and arrays of them, for which zeroes are a valid value.
     let mut headers: [libc::mmsghdr; BATCH_LEN] = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut vectors: [libc::iovec; BATCH_LEN] = unsafe { std::mem::zeroed() };
     let mut count = 0;
-    for (frame, (header, vector)) in frames.into_iter().zip(headers.iter_mut().zip(&mut vectors)) {
+    let frames = std::iter::once(first).chain(frames);
+    for (frame, (header, vector)) in frames.zip(headers.iter_mut().zip(&mut vectors)) {
         *vector = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
         header.msg_hdr.msg_iov = vector;
         header.msg_hdr.msg_iovlen = 1;
@@ -130,6 +137,13 @@ pub(crate) fn send<'a>(
     // for the call, which the kernel only reads.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), start, count, flags as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+fn send_one(socket: BorrowedFd<'_>, frame: &[u8]) -> io::Result<usize> {
+    let (start, flags) = (frame.as_ptr().cast(), libc::MSG_DONTWAIT);
+    // SAFETY: the frame is borrowed for the call, with its own length.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), start, frame.len(), flags) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
 }
 
 /// Frames of one system call, at most.

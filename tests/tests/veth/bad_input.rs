@@ -94,7 +94,7 @@ fn flags(wire: &Wire) -> Outcome {
     refused(&["--impair", "lossy=1%"], &["--impair", "lossy=1%", "loss"])?;
     refused(&["--suppress", "pf"], &["--suppress", "pf", "nft, iptables or none"])?;
     refused(&["--port", "0"], &["--port", "0", "1..=65535"])?;
-    refused(&["--ring-slots", "1,1"], &["--ring-slots", "1,1", "16 to 1048576"])?;
+    refused(&["--device", "rx=fast"], &["--device", "rx=fast", "rx=ring|recv"])?;
     // As it is, the machine is fit to serve.
     serve(wire, &["http"])?;
     Ok(())
@@ -187,9 +187,13 @@ fn no_net_admin(wire: &Wire) -> Outcome {
 
 /// Slots for frames of 9000 bytes: more than the 4 GiB that a ring can have.
 fn rings_too_large(wire: &Wire) -> Outcome {
-    for slots in ["1048576,1024", "1024,1048576"] {
-        let mut command = http(wire, &["--ring-slots", slots]);
-        assert_refused(wire, &mut command, &["--ring-slots", slots, "4 GiB"])?;
+    for (device, word) in [
+        ("burst=1000000", "4 GiB"),
+        ("burst=4000,memory=16M", "at most"),
+        ("burst=16000000,version=3", "4 GiB"),
+    ] {
+        let mut command = http(wire, &["--device", device]);
+        assert_refused(wire, &mut command, &["--device", device, word])?;
     }
     Ok(())
 }

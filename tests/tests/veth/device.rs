@@ -6,7 +6,7 @@ use std::process::Command;
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack_apps::testbed::{VethEnd, Wire};
-use wirestack_nic::config::RX_SLOTS;
+use wirestack_nic::config::{RX_SLOTS, TxMode};
 use wirestack_nic::error::Step;
 use wirestack_nic::{AfPacket, AfPacketConfig, LinkError, LinkState, Nic, RingGeometry, wait};
 use wirestack_tests::programs::output;
@@ -36,9 +36,16 @@ fn open(end: &VethEnd, config: AfPacketConfig<'static>) -> AfPacket<'static> {
     end.namespace().run(|| AfPacket::open(end.name(), config)).expect("the device opens")
 }
 
+/// A ring to send, of the default size, without virtio_net_hdr.
+fn tx_ring() -> AfPacketConfig<'static> {
+    AfPacketConfig { tx: TxMode::Ring, vnet_hdr: false, ..AfPacketConfig::default() }
+}
+
 /// Rings of this many slots for frames of the MTU.
 fn rings(rx: usize, tx: usize) -> AfPacketConfig<'static> {
     AfPacketConfig {
+        tx: TxMode::Ring,
+        vnet_hdr: false,
         rx_rings: vec![RingGeometry::for_frames(1514, rx)].into(),
         tx_rings: vec![RingGeometry::for_frames(1514, tx)].into(),
         ..AfPacketConfig::default()
@@ -87,7 +94,15 @@ fn read_numbers(nic: &mut AfPacket<'_>, numbers: impl Iterator<Item = u32>) {
 }
 
 fn one_kick_sends_a_turn(wire: &Wire) -> Outcome {
-    let mut ours = open(wire.ours(), AfPacketConfig::default());
+    // A batch of sendmmsg is 64 frames.
+    for (config, kicks) in [(tx_ring(), 1), (AfPacketConfig::default(), 2)] {
+        sends_a_turn(wire, config, kicks)?;
+    }
+    Ok(())
+}
+
+fn sends_a_turn(wire: &Wire, config: AfPacketConfig<'static>, kicks: u64) -> Outcome {
+    let mut ours = open(wire.ours(), config);
     let mut peer = open(wire.peer(), AfPacketConfig::default());
     for number in 0..100 {
         assert!(write(&mut ours, number, 60 + number as usize));
@@ -98,7 +113,7 @@ fn one_kick_sends_a_turn(wire: &Wire) -> Outcome {
         assert_eq!(read(&mut peer, patience()), Some((number, 60 + number as usize)));
     }
     let counters = ours.counters();
-    assert_eq!((counters.tx_frames, counters.tx_kicks), (100, 1));
+    assert_eq!((counters.tx_frames, counters.tx_kicks), (100, kicks));
     assert_eq!(counters.tx_bytes, (0..100).map(|n| 60 + n).sum::<u64>());
     Ok(())
 }
@@ -135,7 +150,13 @@ fn every_slot_is_used_again(wire: &Wire) -> Outcome {
 
 /// The kernel refuses what is longer than the MTU allows; the MTU shrinks under the device.
 fn refused_frames(wire: &Wire) -> Outcome {
-    let mut ours = open(wire.ours(), AfPacketConfig::default());
+    refused(wire, tx_ring())?;
+    wire.ours().set_mtu(1500)?;
+    refused(wire, AfPacketConfig::default())
+}
+
+fn refused(wire: &Wire, config: AfPacketConfig<'static>) -> Outcome {
+    let mut ours = open(wire.ours(), config);
     let mut peer = open(wire.peer(), AfPacketConfig::default());
     wire.ours().set_mtu(1280)?;
     for number in 0..200 {
@@ -145,9 +166,9 @@ fn refused_frames(wire: &Wire) -> Outcome {
             ours.flush()?;
         }
     }
-    // Too short for a header, and longer than any slot.
+    // Too short for a header, and longer than any slot or queue.
     ours.transmit(wait::now()).expect("room").consume(5, |frame| frame.fill(0));
-    ours.transmit(wait::now()).expect("room").consume(5000, |frame| frame.fill(0));
+    ours.transmit(wait::now()).expect("room").consume(5 << 20, |frame| frame.fill(0));
     assert!(write(&mut ours, 1000, 60));
     ours.flush()?;
     read_numbers(&mut peer, (0..200).filter(|number| number % 3 != 0));
@@ -338,7 +359,7 @@ fn opening_fails_by_step() -> Outcome {
     };
     let rx = AfPacketConfig { rx_rings: vec![small(64)].into(), ..AfPacketConfig::default() };
     fails(open(name, rx), Step::Geometry, &[name, "slot_size 64"]);
-    let tx = AfPacketConfig { tx_rings: vec![small(1024)].into(), ..AfPacketConfig::default() };
+    let tx = AfPacketConfig { tx_rings: vec![small(1024)].into(), ..tx_ring() };
     fails(open(name, tx), Step::Geometry, &[name, "slot_size 1024", "MTU 1500"]);
     wire.ours().set_down()?;
     fails(open(name, AfPacketConfig::default()), Step::Interface, &[name, "down", "ip link set"]);

@@ -204,8 +204,8 @@ fn bad_input(wire: &Wire) -> Outcome {
         refused(&mut through(&prefix, &command("http", "nfqueue:5", &[])), &["--nic nfqueue:5", word])?;
     }
     refused(
-        &mut command("http", "nfqueue:5", &["--ring-slots", "64,64"]),
-        &["--ring-slots 64,64", "no rings"],
+        &mut command("http", "nfqueue:5", &["--device", "burst=64"]),
+        &["--device burst=64", "no packet device"],
     )
 }
 

@@ -332,7 +332,10 @@ fn bad_input() -> Outcome {
         &mut through(&hidden, &command("http", "tap:t9", &[])),
         &["--nic tap:t9", "/dev/net/tun", "modprobe tun"],
     )?;
-    refused(&mut command("http", "tap:t9", &["--ring-slots", "64,64"]), &["--ring-slots 64,64", "no rings"])?;
+    refused(
+        &mut command("http", "tap:t9", &["--device", "burst=64"]),
+        &["--device burst=64", "no packet device"],
+    )?;
     shell(&namespace, "ip address add 10.78.0.2/24 dev v0")?;
     refused(&mut command("http", "tap:t9", &[]), &["--address 10.78.0.2/24", "the kernel has it on v0"])?;
     shell(&namespace, "ip address delete 10.78.0.2/24 dev v0")?;
