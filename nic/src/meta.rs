@@ -81,7 +81,8 @@ pub enum ChecksumState {
 pub struct Gso {
     /// What its segments are.
     pub kind: GsoKind,
-    /// Bytes of payload of each segment but the last, which may be shorter.
+    /// Bytes of payload of each segment but the last, which may be shorter. Where a device tells only that a
+    /// frame was merged, this is what fills a frame of the MTU.
     pub size: NonZeroU16,
     /// Of TCP: only the first segment has the CWR flag (RFC 3168 section 6.1.2).
     pub ecn: bool,

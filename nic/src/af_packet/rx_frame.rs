@@ -5,11 +5,13 @@
 //!   header ─▶ is it for us ─▶ virtio_net_hdr ─▶ VLAN tag put back ─▶ checksum verified ─▶ lent
 //! ```
 
+use std::num::NonZeroU16;
+
 use crate::Counters;
 use crate::config::VlanTags;
-use crate::meta::{ChecksumState, FrameMeta, Timestamp, TimestampSource};
+use crate::meta::{ChecksumState, FrameMeta, Gso, GsoKind, Timestamp, TimestampSource};
 use crate::offload::checksum::{self, Verdict};
-use crate::offload::layout::{ETHERTYPE_VLAN, Layout, Transport};
+use crate::offload::layout::{ETHERTYPE_VLAN, IpVersion, Layout, Transport};
 use crate::offload::{VLAN_TAG_LEN, virtio};
 
 use super::abi::{self, HeaderLayout};
@@ -159,10 +161,26 @@ impl RxOptions {
         } else if self.verify_checksums && meta.checksum == ChecksumState::Complete {
             meta.checksum = verified(counters, frame)?;
         }
+        if !self.vnet_hdr && header.status & TP_STATUS_GSO_TCP != 0 {
+            meta.gso = self.guess(frame);
+        }
         meta.timestamp = Some(header.timestamp());
         meta.rx_hash = (header.hash != 0).then_some(header.hash);
         meta.outgoing = header.packet_type == libc::PACKET_OUTGOING;
         Some((at, meta))
+    }
+
+    /// How a merged frame of TCP is to be split, where the kernel tells only that it is one: into segments
+    /// that fill the wire's frames.
+    fn guess(&self, frame: &[u8]) -> Option<Gso> {
+        let layout = Layout::of_frame(frame)?;
+        let kind = match (layout.protocol, layout.version) {
+            (Transport::Tcp, IpVersion::V4) => GsoKind::TcpV4,
+            (Transport::Tcp, IpVersion::V6) => GsoKind::TcpV6,
+            (Transport::Udp, _) => return None,
+        };
+        let size = u16::try_from(self.frame_len_max.checked_sub(layout.payload)?).ok()?;
+        Some(Gso { kind, size: NonZeroU16::new(size)?, ecn: false })
     }
 
     /// A frame whose checksum is absent, without a word on where it belongs: it is filled in, or told.
@@ -209,6 +227,8 @@ fn put_back(area: &mut [u8], at: usize, tag: [u8; VLAN_TAG_LEN]) -> Option<usize
     Some(start)
 }
 
+/// Several TCP segments in one frame (Linux 6.3); libc does not have it yet.
+const TP_STATUS_GSO_TCP: u32 = 1 << 8;
 /// Bytes of the two addresses at the start of an Ethernet frame.
 const ADDRESSES_LEN: usize = 12;
 

@@ -70,7 +70,10 @@ fn come_back(wire: &Wire, device: &str, vnet_hdr: bool) -> Outcome {
     let offloads_on = wire.peer().offloads()?.has(Offload::Tso);
     let has_small_slots = !["bulk", "recv", "version=3"].iter().any(|word| device.contains(word));
     assert_eq!(counter(&ended, "rx_oversize") > 0, offloads_on && has_small_slots, "{}", ended.stdout);
-    assert_eq!(counter(&ended, "rx_super_frames") > 0, offloads_on && vnet_hdr, "{}", ended.stdout);
+    // Without a virtio_net_hdr, kernels before 6.3 do not tell that a frame was merged.
+    if vnet_hdr || !offloads_on {
+        assert_eq!(counter(&ended, "rx_super_frames") > 0, offloads_on, "{}", ended.stdout);
+    }
     assert_eq!(counter(&ended, "rx_checksum_filled") > 0, offloads_on && !vnet_hdr, "{}", ended.stdout);
     // We leave the splitting of what we send to the peer's end, or do it ourselves.
     assert_eq!(counter(&ended, "tx_super_frames") > 0, vnet_hdr, "{}", ended.stdout);

@@ -42,6 +42,21 @@ fn with_tag(frame: &[u8], tag: [u8; 4]) -> Vec<u8> {
     [&frame[..12], &tag, &frame[12..]].concat()
 }
 
+/// TP_STATUS_GSO_TCP tells that a frame was merged, and not of what.
+#[test]
+fn a_merged_frame_of_unknown_parts_is_split_into_frames_of_the_mtu() {
+    let meta = |status, frame: &[u8]| {
+        let (ready, _) = prepare(&OPTIONS, header(status), 60, [0; 10], frame);
+        ready.expect("it is lent").1
+    };
+    let size = |frame: &[u8]| meta(TP_STATUS_GSO_TCP | libc::TP_STATUS_CSUMNOTREADY, frame).gso;
+    let gso = size(&tcp(5000)).expect("merged");
+    assert_eq!((gso.kind, usize::from(gso.size.get())), (GsoKind::TcpV4, 1514 - TCP_HEADERS_LEN));
+    let gso = size(&tcp_over_ipv6(5000)).expect("merged");
+    assert_eq!((gso.kind, usize::from(gso.size.get())), (GsoKind::TcpV6, 1514 - TCP_HEADERS_LEN - 20));
+    assert_eq!(meta(libc::TP_STATUS_CSUMNOTREADY, &tcp(5000)).gso, None);
+}
+
 #[test]
 fn a_tag_is_put_back_where_it_was() {
     let frame = udp(30);
