@@ -7,12 +7,15 @@
 
 use std::num::NonZeroU16;
 
+use smoltcp::phy::Medium;
+
 use crate::Counters;
 use crate::config::VlanTags;
 use crate::meta::{ChecksumState, FrameMeta, Gso, GsoKind, Timestamp, TimestampSource};
-use crate::offload::checksum::{self, Verdict};
+use crate::offload::checksum;
 use crate::offload::layout::{ETHERTYPE_VLAN, IpVersion, Layout, Transport};
 use crate::offload::{VLAN_TAG_LEN, virtio};
+use crate::received;
 
 use super::abi::{self, HeaderLayout};
 
@@ -158,8 +161,8 @@ impl RxOptions {
         let frame = area.get_mut(at..)?;
         if is_absent {
             meta.checksum = self.absent(counters, frame)?;
-        } else if self.verify_checksums && meta.checksum == ChecksumState::Complete {
-            meta.checksum = verified(counters, frame)?;
+        } else if self.verify_checksums && !received::verify(Medium::Ethernet, frame, &mut meta, counters) {
+            return None;
         }
         if !self.vnet_hdr && header.status & TP_STATUS_GSO_TCP != 0 {
             meta.gso = self.guess(frame);
@@ -200,18 +203,6 @@ impl RxOptions {
             return Some(ChecksumState::Verified);
         }
         Some(ChecksumState::Complete)
-    }
-}
-
-fn verified(counters: &mut Counters, frame: &[u8]) -> Option<ChecksumState> {
-    let Some(layout) = Layout::of_frame(frame) else { return Some(ChecksumState::Complete) };
-    match checksum::verify(frame, &layout) {
-        Verdict::Right => Some(ChecksumState::Verified),
-        Verdict::Unknown => Some(ChecksumState::Complete),
-        Verdict::Wrong => {
-            counters.rx_bad_checksum += 1;
-            None
-        }
     }
 }
 
