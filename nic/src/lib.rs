@@ -140,7 +140,7 @@ pub trait Nic: Device {
         if meta.is_plain() {
             return Some(self.transmit(now)?.consume(len, f));
         }
-        offload::software::transmit(self, now, len, meta, f)
+        offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
     }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).
