@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
+use wirestack::nic::Profile;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::suppress::Method;
 use wirestack::{EthernetAddress, IpCidr};
@@ -33,6 +34,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Join two interfaces as one wire, a worse one if asked for
+    Bridge(BridgeArgs),
 }
 
 /// Flags of `demo`.
@@ -79,6 +82,39 @@ pub struct HttpArgs {
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// Flags of `bridge`.
+#[derive(Debug, Args)]
+pub struct BridgeArgs {
+    /// The two interfaces, A and B: packet:IFNAME, given twice
+    #[arg(long = "nic", value_name = "KIND:NAME", required = true, value_parser = parse_nic)]
+    pub nics: Vec<NicName>,
+    /// Make the wire worse in both directions: loss=1%,duplicate=1%,reorder=1%,corrupt=1%,delay=10ms,
+    /// jitter=2ms,rate=100mbit,queue=1000; super-frames are split first
+    #[arg(long, value_name = "SPEC")]
+    pub impair: Option<ImpairSpec>,
+    /// The same from A to B only, instead of --impair
+    #[arg(long, value_name = "SPEC")]
+    pub impair_ab: Option<ImpairSpec>,
+    /// The same from B to A only, instead of --impair
+    #[arg(long, value_name = "SPEC")]
+    pub impair_ba: Option<ImpairSpec>,
+    /// Seed of the impairment, for runs that can be repeated [default: random]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How frames are received: latency (many small slots) or bulk (slots for super-frames)
+    #[arg(long, value_name = "NAME", default_value = "latency", value_parser = parse_bridge_profile)]
+    pub profile: Profile,
+    /// Record the frames that pass A, as pcapng
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// End after so many seconds instead of at a signal
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: Option<u32>,
+    /// Print the final counters as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of every program that is a host on a network interface.
@@ -142,7 +178,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo or http (see --help)")
+                AppError::usage("no program given; demo, echo, http or bridge (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -163,6 +199,13 @@ fn parse_nic(text: &str) -> Result<NicName, String> {
     match text.split_once(':') {
         Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
         _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
+    }
+}
+
+fn parse_bridge_profile(text: &str) -> Result<Profile, &'static str> {
+    match text.parse() {
+        Ok(profile @ (Profile::Latency | Profile::Bulk)) => Ok(profile),
+        _ => Err("latency or bulk is accepted"),
     }
 }
 
@@ -206,7 +249,7 @@ mod tests {
             error(&[&base, rest].concat())
         };
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo or http"]),
+            (error(&[]), &["no program given", "demo, echo, http or bridge"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -231,6 +274,14 @@ mod tests {
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
+            (error(&["bridge"]), &["--nic"]),
+            (error(&["bridge", "--nic", "eth0"]), &["--nic", "eth0", "packet:IFNAME"]),
+            (error(&["bridge", "--nic", "packet:a", "--impair-ab", "loss=x"]), &["--impair-ab", "loss=x"]),
+            (
+                error(&["bridge", "--nic", "packet:a", "--profile", "capture"]),
+                &["--profile", "capture", "latency or bulk"],
+            ),
+            (error(&["bridge", "--nic", "packet:a", "--seconds", "0"]), &["--seconds", "0"]),
         ];
         for (error, words) in cases {
             assert_eq!(error.status, 2, "{error:?}");

@@ -5,10 +5,11 @@
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`bridge`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod cli;
 pub mod demo;
 pub mod echo;
@@ -36,6 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Bridge(args) => bridge::run(&args),
         }
     });
     match result {

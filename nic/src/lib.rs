@@ -20,6 +20,7 @@
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
+//! | [`bridge`] | two devices as one wire |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
 //! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
 //! | [`wait`], [`counters`], [`error`] | the loop's clock and wakers, what is counted, what can fail |
@@ -47,10 +48,13 @@
 //! `sys` (system calls), and nowhere else.
 #![deny(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
+
 use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
 
 pub mod af_packet;
+pub mod bridge;
 pub mod capture;
 pub mod claim;
 pub mod config;
@@ -141,6 +145,13 @@ pub trait Nic: Device {
             return Some(self.transmit(now)?.consume(len, f));
         }
         offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
+    }
+
+    /// What a loop with several devices polls for frames (POLLIN) and errors, instead of a
+    /// [`wait`](Nic::wait); after an error, the device is to be asked by a wait. `None`: this device can be
+    /// waited for only.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).
