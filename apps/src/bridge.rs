@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::BufWriter;
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage};
+use nix::sys::socket::SockaddrStorage as SocketAddress;
 use serde_json::{Value, json};
 use smoltcp::time::{Duration, Instant};
 use wirestack::nic::bridge::{Bridge, BridgeConfig, BridgeCounters, Gone, Side};
@@ -98,16 +99,18 @@ fn open(interface: &Interface, profile: Profile) -> Result<AfPacket<'static>, Ap
 /// and as a port of a bridge it would forward them a second time.
 fn warn_of_company(interface: &Interface) {
     let name = &interface.name;
-    let is_ip = |address: SockaddrStorage| {
-        matches!(address.family(), Some(AddressFamily::Inet | AddressFamily::Inet6)).then_some(address)
+    let ip = |address: SocketAddress| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
     };
-    let mut addresses = getifaddrs().into_iter().flatten();
-    let address =
-        addresses.find_map(|entry| entry.address.filter(|_| entry.interface_name == *name).and_then(is_ip));
-    if let Some(address) = address {
+    let own = getifaddrs().into_iter().flatten().filter(|entry| entry.interface_name == *name);
+    let addresses: Vec<_> =
+        own.filter_map(|entry| entry.address.and_then(ip)).map(|ip| ip.to_string()).collect();
+    if !addresses.is_empty() {
         log::warn!(
-            "{name} has the address {address}: this host takes part in what it bridges; \
-             `ip addr flush dev {name}` keeps it out"
+            "{name} has the address {}: this host takes part in what it bridges; \
+             `ip addr flush dev {name}` keeps it out",
+            addresses.join(" ")
         );
     }
     if is_part_of_another(name).unwrap_or(false) {
