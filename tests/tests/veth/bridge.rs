@@ -305,10 +305,11 @@ fn expert(chain: &Chain) -> Outcome {
             output(&mut command, LONG)
         };
         assert!(tshark("tcp")?.stdout.lines().count() > 40);
-        // Windows may be full: that is what a receiver does, and no wire.
+        // Windows may be full: that is what a receiver does, and no wire. And on a busy machine an answer
+        // may take so long that the last segment is sent twice, needlessly.
         let lines = tshark(
-            "tcp.analysis.lost_segment || tcp.analysis.out_of_order || tcp.analysis.retransmission || \
-             tcp.analysis.duplicate_ack || tcp.analysis.ack_lost_segment || ip.checksum.status == Bad || \
+            "tcp.analysis.lost_segment || tcp.analysis.out_of_order || tcp.analysis.ack_lost_segment || \
+             (tcp.analysis.retransmission && !tcp.analysis.spurious_retransmission) || ip.checksum.status == Bad || \
              _ws.malformed || icmp",
         )?;
         assert_eq!(lines.stdout, "", "{}", file.display());
