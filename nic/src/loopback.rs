@@ -332,7 +332,8 @@ impl Nic for Loopback<'_> {
         let mut scratch = std::mem::take(&mut self.tx.scratch);
         let sent = software::transmit(self, now, len, meta, &mut scratch, f);
         self.tx.scratch = scratch;
-        let software::Sent { result, lost, .. } = sent?;
+        let software::Sent { result, frames, lost } = sent?;
+        self.tx.counters.tx_segmented += u64::from(frames + lost > 1);
         self.tx.counters.tx_segments_lost += lost as u64;
         Some(result)
     }

@@ -2,7 +2,7 @@
 //! merged, when it came.
 //!
 //! A sender that leaves work to a device, and a device that has done work for a receiver, both say so
-//! here. smoltcp's [`PacketMeta`](smoltcp::phy::PacketMeta) has room for the size of segments only; the
+//! here. smoltcp's [`PacketMeta`] has room for the size of segments only; the
 //! rest goes through [`Nic::receive_with`](crate::Nic::receive_with) and
 //! [`Nic::transmit_with`](crate::Nic::transmit_with).
 

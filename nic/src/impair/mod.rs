@@ -522,4 +522,6 @@ const INNER_FULL_RETRY: Duration = Duration::from_millis(1);
 const _: () = assert!(FRAME_LEN_MAX > 65_536 + 14);
 
 #[cfg(test)]
+mod super_frames;
+#[cfg(test)]
 mod tests;

@@ -137,6 +137,7 @@ pub(super) fn addresses_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use smoltcp::phy::ChecksumCapabilities;
     use smoltcp::wire::{
         EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Address, Ipv4Packet,
@@ -255,6 +256,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn padding_and_other_protocols_cannot_be_left_out() {
+        let mut padded = tcp_over_ipv4(b"x");
+        let layout = Layout::of_frame(&padded).expect("TCP");
+        padded.push(0);
+        let before = padded.clone();
+        assert_eq!(leave_out(&mut padded, &layout), None);
+        assert_eq!(padded, before);
+        assert!(fill(&mut padded, &layout));
+        assert_eq!(verify(&padded, &layout), Verdict::Right);
+    }
+
+    #[test]
+    fn a_field_beyond_the_frame_is_refused() {
+        let mut frame = tcp_over_ipv4(b"data");
+        let before = frame.clone();
+        let len = frame.len() as u16;
+        for (start, offset) in [(len - 1, 0), (0, len - 1), (u16::MAX, u16::MAX), (len, 0)] {
+            assert!(!complete(&mut frame, start, offset));
+        }
+        assert_eq!(frame, before);
+        assert!(complete(&mut frame, len - 2, 0));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_are_survived(
@@ -268,5 +293,73 @@ mod tests {
             fill_checksum(&mut frame);
             assert_eq!(frame.len(), len);
         }
+
+        #[test]
+        fn left_out_and_completed_is_filled_in(
+            kind in 0..4usize,
+            payload in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        ) {
+            let mut frame = segment_or_datagram(kind, &payload);
+            let layout = Layout::of_frame(&frame).expect("whole");
+            let mut filled = frame.clone();
+            prop_assert!(fill(&mut filled, &layout));
+            prop_assert_eq!(verify(&filled, &layout), Verdict::Right);
+            let Some(ChecksumState::Partial { start, offset }) = leave_out(&mut frame, &layout) else {
+                panic!("left out")
+            };
+            prop_assert!(seems_left_out(&frame, &layout));
+            prop_assert!(complete(&mut frame, start, offset));
+            let field = usize::from(start + offset);
+            if filled[field..field + 2] == [0, 0] {
+                // Of TCP; the kernel and we write the other zero here.
+                prop_assert_eq!(&frame[field..field + 2], &[0xff, 0xff]);
+                frame[field..field + 2].fill(0);
+            }
+            prop_assert_eq!(frame, filled);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(
+            kind in 0..4usize,
+            payload in proptest::collection::vec(proptest::num::u8::ANY, 1..300),
+            at in proptest::num::usize::ANY,
+            bit in 0..8u32,
+        ) {
+            let mut frame = segment_or_datagram(kind, &payload);
+            let layout = Layout::of_frame(&frame).expect("whole");
+            fill(&mut frame, &layout);
+            // In the payload: a flip in a header may make it no segment at all, or one without a checksum.
+            let at = layout.payload + at % (layout.end - layout.payload);
+            frame[at] ^= 1 << bit;
+            prop_assert_eq!(verify(&frame, &layout), Verdict::Wrong);
+        }
+    }
+
+    /// TCP or UDP over either version of IP.
+    fn segment_or_datagram(kind: usize, payload: &[u8]) -> Vec<u8> {
+        let (is_tcp, is_v6) = (kind.is_multiple_of(2), kind >= 2);
+        let mut transport = if is_tcp {
+            [&[4, 1, 0, 80, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, 0x18, 2, 0, 0xbe, 0xef, 0, 0][..], payload].concat()
+        } else {
+            [&[4, 1, 0, 53, 0, 0, 0xbe, 0xef][..], payload].concat()
+        };
+        if !is_tcp {
+            transport[4..6].copy_from_slice(&(8 + payload.len() as u16).to_be_bytes());
+        }
+        let number = if is_tcp { 6 } else { 17 };
+        let len = transport.len() as u16;
+        let ip = if is_v6 {
+            [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[number, 64], &V6[0].octets(), &V6[1].octets()]
+                .concat()
+        } else {
+            let [high, low] = (20 + len).to_be_bytes();
+            [&[0x45, 0, high, low, 0, 1, 0x40, 0, 64, number, 0, 0][..], &V4[0].octets(), &V4[1].octets()]
+                .concat()
+        };
+        let ethertype = if is_v6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
+        let mut frame = ethernet(ethertype, 0);
+        frame.extend(ip);
+        frame.extend(transport);
+        frame
     }
 }

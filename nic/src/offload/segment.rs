@@ -315,4 +315,4 @@ const JUMBO_OPTION: [u8; 3] = [0, 0xc2, 4];
 const JUMBO_LEN: usize = 8;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,10 +11,13 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod segment;
+mod steer;
 mod support;
 mod suppress;
 mod talk;
 mod testbed;
+mod tune;
 mod watch;
 mod wire;
 
@@ -38,12 +41,15 @@ fn main() -> ExitCode {
         http::cases(),
         echo::cases(),
         link::cases(),
+        segment::cases(),
         wire::cases(),
         bridge::cases(),
         bridge_impaired::cases(),
+        steer::cases(),
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }

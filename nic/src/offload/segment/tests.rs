@@ -367,3 +367,9 @@ fn what_contradicts_itself_is_one_piece_with_its_checksum() {
     frame[39] ^= 1;
     assert_eq!(Segments::new(&frame, &meta).count(), 1);
 }
+
+/// A frame of TCP over IPv4 to be split into segments of 1448 bytes, for tests of devices.
+pub(crate) fn super_frame(medium: Medium, payload_len: usize) -> (Vec<u8>, FrameMeta) {
+    Plan { has_link: medium == Medium::Ethernet, tcp_options: 12, ..plan(GsoKind::TcpV4, false, payload_len) }
+        .frame()
+}
