@@ -27,6 +27,14 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         chain_test("bridge::jumbo_tcp_passes", [9000, 9000], tcp_passes),
         require_program("ping", chain_test("bridge::ping_passes", usual, ping_passes)),
         require_program("ping", chain_test("bridge::an_mtu_that_differs_is_told", [9000, 1500], mtu_is_told)),
+        require_program(
+            "ping",
+            chain_test(
+                "bridge::an_mtu_that_differs_is_told_to_the_right",
+                [1500, 9000],
+                mtu_is_told_to_the_right,
+            ),
+        ),
         require_program("ping", chain_test("bridge::tcp_finds_the_mtu", [9000, 9000], tcp_finds_the_mtu)),
         chain_test("bridge::datagrams_to_be_split_pass_whole", usual, udp_segments),
         require_program("trafgen", chain_test("bridge::tagged_frames_pass_unchanged", usual, tagged)),
@@ -164,6 +172,20 @@ fn mtu_is_told(chain: &Chain) -> Outcome {
     let ended = end(child)?;
     assert_eq!(count(&ended, "a_to_b", "too_big_fragmented"), 3, "{}", ended.stdout);
     assert_eq!(count(&ended, "a_to_b", "too_big_answered"), 2, "{}", ended.stdout);
+    Ok(())
+}
+
+/// The same against the other interface.
+fn mtu_is_told_to_the_right(chain: &Chain) -> Outcome {
+    let child = bridge(chain, &[])?;
+    for (address, words) in [(LEFT_IPV4.to_string(), "(mtu = 1500)"), (LEFT_IPV6.to_string(), "mtu=1500")] {
+        let mut command = Command::new("ping");
+        command.args(["-n", "-c", "1", "-W", "1", "-M", "do", "-s", "4000", &address]);
+        let ended = chain.at_right(|| Child::start(&mut command))?.wait(LONG)?;
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(words), "{ended}");
+    }
+    let ended = end(child)?;
+    assert_eq!(count(&ended, "b_to_a", "too_big_answered"), 2, "{}", ended.stdout);
     Ok(())
 }
 
