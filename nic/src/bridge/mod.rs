@@ -122,15 +122,16 @@ impl<A: Nic, B: Nic> Bridge<A, B> {
     pub fn turn(&mut self, now: Instant) -> Result<Option<Instant>, Gone> {
         let before = self.moved();
         let Self { a, b, a_to_b, b_to_a, .. } = self;
+        // Each direction is on its way, and its answers are on theirs, before the other has its turn.
         let from_a = a_to_b.run(now, a, b);
-        // Each direction is on its way before the other has its turn.
-        let flushed = [b.flush(), Ok(())];
+        let first = [b.flush(), a.flush()];
         let from_b = b_to_a.run(now, b, a);
-        let flushed = [a.flush(), flushed[0], b.flush()];
+        let second = [b.flush(), a.flush()];
         self.progress = [from_a, from_b];
-        self.heard(Side::A, flushed[0])?;
-        self.heard(Side::B, flushed[1])?;
-        self.heard(Side::B, flushed[2])?;
+        for [of_b, of_a] in [first, second] {
+            self.heard(Side::B, of_b)?;
+            self.heard(Side::A, of_a)?;
+        }
         if self.moved() != before {
             self.untidy_since.get_or_insert(now);
         }
