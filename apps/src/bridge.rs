@@ -14,7 +14,7 @@ use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::config::VlanTags;
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, Profile, wait};
 
-use crate::cli::{BridgeArgs, NicName};
+use crate::cli::BridgeArgs;
 use crate::error::AppError;
 use crate::serve::{Stop, print, print_error, say};
 use crate::setup::{open_pcap, random_seed};
@@ -61,7 +61,7 @@ fn capture(
 
 /// Two interfaces that exist, and are not the same.
 fn interfaces(args: &BridgeArgs) -> Result<[Interface; 2], AppError> {
-    let names: Vec<_> = args.nics.iter().map(|NicName::Packet(name)| name.as_str()).collect();
+    let names: Vec<_> = args.nics.iter().map(String::as_str).collect();
     let &[a, b] = names.as_slice() else {
         let given = names.iter().map(|name| format!("packet:{name}")).collect::<Vec<_>>().join(" ");
         return Err(AppError::flag("--nic", given, "two interfaces are needed: give --nic twice"));

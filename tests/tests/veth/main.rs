@@ -11,11 +11,15 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod modes;
+mod nfqueue;
+mod replay;
 mod segment;
 mod steer;
 mod support;
 mod suppress;
 mod talk;
+mod tap;
 mod testbed;
 mod tune;
 mod watch;
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        modes::cases(),
         http::cases(),
         echo::cases(),
         link::cases(),
@@ -49,6 +54,9 @@ fn main() -> ExitCode {
         suppress::cases(),
         bad_input::cases(),
         demo::cases(),
+        tap::cases(),
+        nfqueue::cases(),
+        replay::cases(),
         tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
