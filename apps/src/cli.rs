@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
+use wirestack::nic::Profile;
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::ethtool::Offload;
 use wirestack::nic::impair::ImpairSpec;
@@ -39,6 +40,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Join two interfaces as one wire, a worse one if asked for
+    Bridge(BridgeArgs),
     /// Send the frames of a pcap or pcapng file, in their own time or another
     Replay(ReplayArgs),
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
@@ -119,6 +122,39 @@ pub struct HttpArgs {
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// Flags of `bridge`.
+#[derive(Debug, Args)]
+pub struct BridgeArgs {
+    /// The two interfaces, A and B: packet:IFNAME, given twice
+    #[arg(long = "nic", value_name = "KIND:NAME", required = true, value_parser = parse_interface)]
+    pub nics: Vec<String>,
+    /// Make the wire worse in both directions: loss=1%,duplicate=1%,reorder=1%,corrupt=1%,delay=10ms,
+    /// jitter=2ms,rate=100mbit,queue=1000; super-frames are split first
+    #[arg(long, value_name = "SPEC")]
+    pub impair: Option<ImpairSpec>,
+    /// The same from A to B only, instead of --impair
+    #[arg(long, value_name = "SPEC")]
+    pub impair_ab: Option<ImpairSpec>,
+    /// The same from B to A only, instead of --impair
+    #[arg(long, value_name = "SPEC")]
+    pub impair_ba: Option<ImpairSpec>,
+    /// Seed of the impairment, for runs that can be repeated [default: random]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How frames are received: latency (many small slots) or bulk (slots for super-frames)
+    #[arg(long, value_name = "NAME", default_value = "latency", value_parser = parse_bridge_profile)]
+    pub profile: Profile,
+    /// Record the frames that pass A, as pcapng
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// End after so many seconds instead of at a signal
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: Option<u32>,
+    /// Print the final counters as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `replay`.
@@ -247,7 +283,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo, http, replay or tune (see --help)")
+                AppError::usage("no program given; demo, echo, http, bridge, replay or tune (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -289,6 +325,21 @@ fn parse_nic(text: &str) -> Result<NicName, String> {
         }),
         _ => Err("packet:IFNAME, tap:IFNAME, tun:IFNAME or nfqueue:NUMBER is accepted, as in packet:eth0"
             .to_owned()),
+    }
+}
+
+/// The name of an interface that is opened with a packet socket.
+fn parse_interface(text: &str) -> Result<String, String> {
+    match text.strip_prefix("packet:") {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
+    }
+}
+
+fn parse_bridge_profile(text: &str) -> Result<Profile, &'static str> {
+    match text.parse() {
+        Ok(profile @ (Profile::Latency | Profile::Bulk)) => Ok(profile),
+        _ => Err("latency or bulk is accepted"),
     }
 }
 
@@ -354,7 +405,7 @@ mod tests {
         };
         let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo, http, replay or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -399,6 +450,14 @@ mod tests {
             (tune(&["--apply", "--pin"]), &["--for"]),
             (tune(&["--rfs", "2000000"]), &["--rfs", "2000000"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
+            (error(&["bridge"]), &["--nic"]),
+            (error(&["bridge", "--nic", "eth0"]), &["--nic", "eth0", "packet:IFNAME"]),
+            (error(&["bridge", "--nic", "packet:a", "--impair-ab", "loss=x"]), &["--impair-ab", "loss=x"]),
+            (
+                error(&["bridge", "--nic", "packet:a", "--profile", "capture"]),
+                &["--profile", "capture", "latency or bulk"],
+            ),
+            (error(&["bridge", "--nic", "packet:a", "--seconds", "0"]), &["--seconds", "0"]),
         ];
         for (error, words) in cases {
             assert_eq!(error.status, 2, "{error:?}");

@@ -7,11 +7,12 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`], [`replay`], [`tune`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
 mod attach;
+pub mod bridge;
 pub mod cli;
 pub mod demo;
 pub mod device;
@@ -42,6 +43,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
         }

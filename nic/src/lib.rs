@@ -24,6 +24,7 @@
 //! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
+//! | [`bridge`] | two devices as one wire |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
 //! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
 //! | [`affinity`] | which CPUs serve an interface: interrupts, RPS, RFS, XPS, pinned threads |
@@ -53,11 +54,14 @@
 //! `sys` (system calls), and nowhere else.
 #![deny(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
+
 use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
 
 pub mod af_packet;
 pub mod affinity;
+pub mod bridge;
 pub mod capture;
 pub mod claim;
 pub mod config;
@@ -158,6 +162,13 @@ pub trait Nic: Device {
             return Some(self.transmit(now)?.consume(len, f));
         }
         offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
+    }
+
+    /// What a loop with several devices polls for frames (POLLIN) and errors, instead of a
+    /// [`wait`](Nic::wait); after an error, the device is to be asked by a wait. `None`: this device can be
+    /// waited for only.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).

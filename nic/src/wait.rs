@@ -88,11 +88,7 @@ pub(crate) fn sleep(
         }
         None => &mut fds[..1],
     };
-    let timeout = deadline.map(|deadline| {
-        let left = if deadline > now() { deadline - now() } else { Duration::ZERO };
-        TimeSpec::from_duration(left.into())
-    });
-    match ppoll(fds, timeout, None) {
+    match ppoll(fds, timeout(deadline), None) {
         Ok(0) => (PollFlags::empty(), Wake::Deadline),
         // EINTR: a signal was handled; the caller looks at whatever the handler changed.
         Err(Errno::EINTR) => (PollFlags::empty(), Wake::Woken),
@@ -107,4 +103,35 @@ pub(crate) fn sleep(
             (ready, if woken { Wake::Woken } else { Wake::Ready })
         }
     }
+}
+
+/// As [`sleep`], for two sockets.
+pub(crate) fn sleep_on_two(
+    sockets: [(BorrowedFd<'_>, PollFlags); 2],
+    waker: &Waker,
+    deadline: Option<Instant>,
+) -> ([PollFlags; 2], Wake) {
+    let [a, b] = sockets.map(|(socket, interest)| PollFd::new(socket, interest));
+    let mut fds = [a, b, PollFd::new(waker.event.as_fd(), PollFlags::POLLIN)];
+    let wake = match ppoll(&mut fds, timeout(deadline), None) {
+        Ok(0) => return ([PollFlags::empty(); 2], Wake::Deadline),
+        // As above.
+        Err(Errno::EINTR) => return ([PollFlags::empty(); 2], Wake::Woken),
+        Err(_) => return ([PollFlags::empty(); 2], Wake::Ready),
+        Ok(_) if fds[2].any().unwrap_or(false) => {
+            waker.drain();
+            Wake::Woken
+        }
+        Ok(_) => Wake::Ready,
+    };
+    let [a, b, _] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+    ([a, b], wake)
+}
+
+/// How long it is until then.
+fn timeout(deadline: Option<Instant>) -> Option<TimeSpec> {
+    deadline.map(|deadline| {
+        let left = if deadline > now() { deadline - now() } else { Duration::ZERO };
+        TimeSpec::from_duration(left.into())
+    })
 }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use wirestack_apps::testbed::{Wire, WireOptions, is_real_root};
+use wirestack_apps::testbed::{Chain, Wire, WireOptions, is_real_root};
 
 use crate::programs::find_program;
 
@@ -56,6 +56,19 @@ pub fn veth_test_with(name: &str, options: fn() -> WireOptions, body: fn(&Wire) 
                 let wire = Wire::with(&options())?;
                 wire.pair().set_offloads(on)?;
                 body(&wire)
+            })
+        })
+        .into()
+}
+
+/// A test on two wires, end to end, with these MTUs; twice, as [`veth_test`].
+pub fn chain_test(name: &str, mtus: [u32; 2], body: fn(&Chain) -> Outcome) -> Vec<Case> {
+    [("on", true), ("off", false)]
+        .map(|(suffix, on)| {
+            Case::new(format!("{name}::offloads_{suffix}"), move || {
+                let chain = Chain::with_mtus(mtus)?;
+                chain.set_offloads(on)?;
+                body(&chain)
             })
         })
         .into()

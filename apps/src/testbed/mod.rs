@@ -15,9 +15,11 @@
 //! | `namespace` | [`Namespace`]: made, entered, held by descriptor |
 //! | `veth` | [`VethPair`] and its ends: addresses, MTU, offloads, up and down |
 //! | `wire` | [`Wire`]: the network in the picture above |
+//! | `chain` | [`Chain`]: two wires, end to end |
 //! | `sysctl` | settings below `/proc/sys/net` |
 //! | `netlink` | requests to the kernel, one short-lived connection each |
 
+mod chain;
 mod namespace;
 mod netlink;
 mod sysctl;
@@ -27,6 +29,7 @@ mod wire;
 use std::io;
 use std::time::Duration;
 
+pub use chain::{Chain, LEFT_IPV4, LEFT_IPV6, RIGHT_IPV4, RIGHT_IPV6};
 pub use namespace::{Namespace, enter_user_namespace, is_real_root};
 pub use sysctl::has_ipv6;
 pub use veth::{NAME_PREFIX, VethEnd, VethOptions, VethPair};
@@ -34,6 +37,11 @@ pub use wire::{
     IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, PEER_IPV4, PEER_IPV6, PeerKernel, Wire,
     WireOptions,
 };
+
+/// Whether an interface of this network namespace is a port of a kernel's bridge, bond or the like.
+pub(crate) fn is_part_of_another(interface: &str) -> io::Result<bool> {
+    Ok(netlink::link(interface)?.controller.is_some())
+}
 
 /// Why a testbed could not be made or changed.
 #[derive(Debug, thiserror::Error)]

@@ -22,6 +22,8 @@ pub(super) struct LinkInfo {
     pub(super) index: u32,
     pub(super) mac: EthernetAddress,
     pub(super) mtu: u32,
+    /// The number of the interface that this one is a port of.
+    pub(super) controller: Option<u32>,
 }
 
 /// One end of a pair that is to be made.
@@ -138,12 +140,18 @@ async fn is_up(handle: &Handle, index: u32) -> io::Result<bool> {
 }
 
 fn link_info(message: &LinkMessage) -> io::Result<LinkInfo> {
-    let mut info =
-        LinkInfo { name: String::new(), index: message.header.index, mac: EthernetAddress([0; 6]), mtu: 0 };
+    let mut info = LinkInfo {
+        name: String::new(),
+        index: message.header.index,
+        mac: EthernetAddress([0; 6]),
+        mtu: 0,
+        controller: None,
+    };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => info.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => info.mtu = *mtu,
+            LinkAttribute::Controller(index) => info.controller = Some(*index),
             // Interfaces of other kinds have longer and shorter ones.
             LinkAttribute::Address(mac) if mac.len() == 6 => info.mac = EthernetAddress::from_bytes(mac),
             _ => {}

@@ -39,7 +39,7 @@ mod tx_send;
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::PollFlags;
 use smoltcp::time::{Duration, Instant};
@@ -343,6 +343,10 @@ impl Nic for AfPacket<'_> {
     fn counters(&mut self) -> Counters {
         self.count_drops();
         self.rx_counters + self.tx_counters
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.link.socket.as_fd())
     }
 
     fn waker(&self) -> Waker {

@@ -4,6 +4,8 @@
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
 mod bad_input;
+mod bridge;
+mod bridge_impaired;
 mod demo;
 mod device;
 mod echo;
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         link::cases(),
         segment::cases(),
         wire::cases(),
+        bridge::cases(),
+        bridge_impaired::cases(),
         steer::cases(),
         suppress::cases(),
         bad_input::cases(),
