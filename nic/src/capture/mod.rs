@@ -8,8 +8,12 @@
 //! logged, nothing more is written (a reader could not find the next block), and the frames that are
 //! missing are counted in `capture_lost`.
 
+pub mod file;
+pub mod pcap;
 pub mod pcapng;
 
+pub use file::{CaptureFile, FrameBuffer};
+pub use pcap::PcapWriter;
 pub use pcapng::{Direction, PcapngInterface, PcapngWriter};
 
 use std::cell::{Cell, OnceCell, RefCell};
