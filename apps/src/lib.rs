@@ -9,6 +9,7 @@
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod cli;
 pub mod demo;
 pub mod echo;

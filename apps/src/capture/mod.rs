@@ -1,0 +1,3 @@
+//! `wirestack capture`.
+
+pub mod analyze;
