@@ -15,18 +15,24 @@ pub struct Counters {
     pub rx_bytes: u64,
     /// Frames for which the kernel had no room in the RX ring (PACKET_STATISTICS, `tp_drops`).
     pub rx_ring_full: u64,
+    /// Times that the kernel stopped a ring of TPACKET_V3 because all blocks were full (`tp_freeze_q_cnt`).
+    pub rx_freezes: u64,
     /// Of `rx_frames`, those larger than a ring slot, fetched whole by `recv`.
     pub rx_oversize: u64,
     /// Frames larger than a slot of which the kernel kept no whole copy (receive buffer full).
     pub rx_truncated: u64,
     /// Slots whose offsets or lengths, written by the kernel, pointed outside the slot.
     pub rx_malformed: u64,
-    /// Frames of a VLAN; the kernel took the tag out, and untagged they would be somebody else's.
+    /// Of `rx_frames`, those whose VLAN tag the kernel had taken out, and that has been put back.
     pub rx_tagged: u64,
     /// Datagrams of UDP that the sender left to a device to be split; where, is not told, so they are lost.
     pub rx_unsegmented: u64,
     /// Of `rx_frames`, those whose checksum was absent and was filled in.
     pub rx_checksum_filled: u64,
+    /// Frames whose TCP or UDP checksum was wrong.
+    pub rx_bad_checksum: u64,
+    /// System calls that asked for frames, without a ring.
+    pub rx_calls: u64,
     /// Frames that were not for us on an address shared with the kernel.
     pub rx_not_ours: u64,
     /// Frames handed to the kernel (or to the peer, or to the inner device's queue).
@@ -41,6 +47,8 @@ pub struct Counters {
     pub tx_ring_full: u64,
     /// System calls that handed frames to the kernel.
     pub tx_kicks: u64,
+    /// Frames that were split into segments here, because no later hand does it.
+    pub tx_segmented: u64,
     /// Frames that an impairment dropped, either direction.
     pub impaired_dropped: u64,
     /// Copies that an impairment added, either direction.
@@ -60,12 +68,15 @@ impl Counters {
             rx_frames,
             rx_bytes,
             rx_ring_full,
+            rx_freezes,
             rx_oversize,
             rx_truncated,
             rx_malformed,
             rx_tagged,
             rx_unsegmented,
             rx_checksum_filled,
+            rx_bad_checksum,
+            rx_calls,
             rx_not_ours,
             tx_frames,
             tx_bytes,
@@ -73,6 +84,7 @@ impl Counters {
             tx_oversize,
             tx_ring_full,
             tx_kicks,
+            tx_segmented,
             impaired_dropped,
             impaired_duplicated,
             impaired_corrupted,
@@ -83,12 +95,15 @@ impl Counters {
             ("rx_frames", rx_frames),
             ("rx_bytes", rx_bytes),
             ("rx_ring_full", rx_ring_full),
+            ("rx_freezes", rx_freezes),
             ("rx_oversize", rx_oversize),
             ("rx_truncated", rx_truncated),
             ("rx_malformed", rx_malformed),
             ("rx_tagged", rx_tagged),
             ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
+            ("rx_bad_checksum", rx_bad_checksum),
+            ("rx_calls", rx_calls),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
@@ -96,6 +111,7 @@ impl Counters {
             ("tx_oversize", tx_oversize),
             ("tx_ring_full", tx_ring_full),
             ("tx_kicks", tx_kicks),
+            ("tx_segmented", tx_segmented),
             ("impaired_dropped", impaired_dropped),
             ("impaired_duplicated", impaired_duplicated),
             ("impaired_corrupted", impaired_corrupted),
@@ -115,12 +131,15 @@ impl std::ops::Add for Counters {
             rx_frames: self.rx_frames + other.rx_frames,
             rx_bytes: self.rx_bytes + other.rx_bytes,
             rx_ring_full: self.rx_ring_full + other.rx_ring_full,
+            rx_freezes: self.rx_freezes + other.rx_freezes,
             rx_oversize: self.rx_oversize + other.rx_oversize,
             rx_truncated: self.rx_truncated + other.rx_truncated,
             rx_malformed: self.rx_malformed + other.rx_malformed,
             rx_tagged: self.rx_tagged + other.rx_tagged,
             rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
+            rx_bad_checksum: self.rx_bad_checksum + other.rx_bad_checksum,
+            rx_calls: self.rx_calls + other.rx_calls,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,
             tx_bytes: self.tx_bytes + other.tx_bytes,
@@ -128,6 +147,7 @@ impl std::ops::Add for Counters {
             tx_oversize: self.tx_oversize + other.tx_oversize,
             tx_ring_full: self.tx_ring_full + other.tx_ring_full,
             tx_kicks: self.tx_kicks + other.tx_kicks,
+            tx_segmented: self.tx_segmented + other.tx_segmented,
             impaired_dropped: self.impaired_dropped + other.impaired_dropped,
             impaired_duplicated: self.impaired_duplicated + other.impaired_duplicated,
             impaired_corrupted: self.impaired_corrupted + other.impaired_corrupted,

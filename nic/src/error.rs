@@ -34,6 +34,8 @@ pub enum Step {
     Map,
     /// `bind` to the interface.
     Bind,
+    /// Promiscuous mode.
+    Membership,
 }
 
 impl fmt::Display for Step {
@@ -42,11 +44,12 @@ impl fmt::Display for Step {
             Self::Socket => "open a packet socket for",
             Self::Interface => "look up",
             Self::Geometry => "check the ring geometry of",
-            Self::Version => "choose TPACKET_V2 on",
+            Self::Version => "choose the ring version on",
             Self::Options => "set socket options for",
             Self::Rings => "allocate rings for",
             Self::Map => "map the rings of",
             Self::Bind => "bind to",
+            Self::Membership => "listen to all stations on",
         })
     }
 }

@@ -13,8 +13,8 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`af_packet`] | `AfPacket`: TPACKET_V2 rings, opened in named steps |
-//! | [`config`] | ring geometry, checked before the kernel sees it |
+//! | [`af_packet`] | `AfPacket`: rings of TPACKET_V1 to V3 or system calls, opened in named steps |
+//! | [`config`], [`geometry`] | three profiles and every knob; the ring calculator and the kernel's rules |
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
@@ -57,6 +57,7 @@ pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod geometry;
 pub mod impair;
 pub mod link;
 pub mod loopback;
@@ -70,9 +71,10 @@ mod shm;
 mod sys;
 
 pub use af_packet::AfPacket;
-pub use config::{AfPacketConfig, RingGeometry};
+pub use config::{AfPacketConfig, Profile, RxMode, TpacketVersion, TxMode};
 pub use counters::Counters;
 pub use error::{LinkError, OpenError};
+pub use geometry::RingGeometry;
 pub use link::Interface;
 pub use meta::{FrameMeta, OffloadCapabilities};
 pub use wait::{Wake, Waker};

@@ -1,4 +1,6 @@
-//! The TX ring, TPACKET_V2: frames written in place, all handed over by one `send`.
+//! The TX ring, of any version: frames written in place, all handed over by one `send`.
+//!
+//! What is written into a slot is an *entry*: a frame, behind its virtio_net_hdr if the socket has these.
 //!
 //! ```text
 //!       … SENDING │ SEND_REQUEST │ SEND_REQUEST │ AVAILABLE …
@@ -16,67 +18,88 @@
 use std::io;
 
 use crate::Counters;
+use crate::config::TpacketVersion;
 use crate::shm::{Slot, SlotRing};
 
-use super::abi;
+use super::abi::HeaderLayout;
 
 /// The TX ring of one socket.
 #[derive(Debug)]
 pub(crate) struct TxRing {
     ring: SlotRing,
-    /// The slot for the next frame.
+    layout: &'static HeaderLayout,
+    /// Where entries begin in a slot.
+    offset: usize,
+    /// The kernel reads that from each slot (PACKET_TX_HAS_OFF).
+    tells_offset: bool,
+    /// The slot for the next entry.
     head: usize,
-    /// Frames before `head` that the kernel has not taken.
+    /// Entries before `head` that the kernel has not taken.
     queued: usize,
-    /// Bytes of those frames, by slot: once the kernel has taken one, its slot is not ours to read.
+    /// Bytes of those entries, by slot: once the kernel has taken one, its slot is not ours to read.
     lens: Vec<usize>,
 }
 
 impl TxRing {
-    pub(crate) fn new(ring: SlotRing) -> Self {
+    /// `offset`: where entries begin, if the kernel is to read it from each slot.
+    pub(crate) fn new(ring: SlotRing, version: TpacketVersion, offset: Option<u16>) -> Self {
         let lens = vec![0; ring.len()];
-        Self { ring, head: 0, queued: 0, lens }
+        let layout = version.layout();
+        let tells_offset = offset.is_some();
+        let offset = offset.map_or(version.tx_offset(), usize::from);
+        Self { ring, layout, offset, tells_offset, head: 0, queued: 0, lens }
     }
 
-    /// Whether a frame can be written now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.ring.status(self.head) & BUSY == 0
+    /// Whether this many entries can be written now.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        if count > self.ring.len() - self.queued {
+            return false;
+        }
+        // Devices mostly end frames in their order, so the two ends speak for what is between them.
+        let last = (self.head + count.saturating_sub(1)) % self.ring.len();
+        self.ring.status(self.head) & BUSY == 0 && self.ring.status(last) & BUSY == 0
     }
 
-    /// Frames that the kernel has not taken.
+    /// Bytes of the longest entry.
+    pub(crate) fn entry_len_max(&self) -> usize {
+        self.ring.slot_size().saturating_sub(self.offset)
+    }
+
+    /// Number of slots.
+    pub(crate) fn slots(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Entries that the kernel has not taken.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Lets `f` write a frame of `len` bytes straight into the next slot, and queues it.
-    ///
-    /// A frame that no slot can hold, or for which there is no room, is written to memory of its own,
-    /// counted, and goes nowhere: the caller checked [`has_room`](Self::has_room), and a stack that
-    /// keeps the MTU never asks for a longer one.
-    pub(crate) fn write<R>(
-        &mut self,
-        counters: &mut Counters,
-        len: usize,
-        f: impl FnOnce(&mut [u8]) -> R,
-    ) -> R {
-        let has_room = self.has_room();
+    /// Lets `f` write an entry of `len` bytes straight into the next slot, and queues it. An entry that no
+    /// slot can hold, or for which there is no room, is not written: `f` comes back.
+    pub(crate) fn write<R, F: FnOnce(&mut [u8]) -> R>(&mut self, len: usize, f: F) -> Result<R, F> {
+        let range = self.offset..self.offset + len;
+        let has_room = self.has_room(1);
         let slot = self.ring.claim(self.head).filter(|_| has_room);
-        if let Some(mut slot) = slot
-            && let Some(frame) = slot.get_mut(abi::TX_FRAME_OFFSET..abi::TX_FRAME_OFFSET + len)
-        {
-            let result = f(frame);
-            set_len(&mut slot, len);
-            slot.release(libc::TP_STATUS_SEND_REQUEST);
-            self.lens[self.head] = len;
-            self.head = (self.head + 1) % self.ring.len();
-            self.queued += 1;
-            return result;
-        }
-        counters.tx_oversize += 1;
-        f(&mut vec![0; len])
+        let Some(mut slot) = slot else { return Err(f) };
+        let Some(entry) = slot.get_mut(range) else { return Err(f) };
+        let result = f(entry);
+        set_header(&mut slot, self.layout, len, self.tells_offset.then_some(self.offset));
+        slot.release(libc::TP_STATUS_SEND_REQUEST);
+        self.lens[self.head] = len;
+        self.head = (self.head + 1) % self.ring.len();
+        self.queued += 1;
+        Ok(result)
     }
 
-    /// Hands all queued frames over. `kick` is one `send`.
+    /// Takes the oldest entry that the kernel has not taken out of the queue; what is behind it moves up.
+    pub(crate) fn drop_oldest(&mut self) {
+        if self.queued > 0 {
+            self.take_out_oldest();
+        }
+    }
+
+    /// Hands all queued entries over. `kick` is one `send`; `virtio_len` bytes of each entry are no frame.
     ///
     /// # Errors
     /// The error of `send` that left frames queued (no memory, interface down …): they are offered
@@ -84,6 +107,7 @@ impl TxRing {
     pub(crate) fn flush(
         &mut self,
         counters: &mut Counters,
+        virtio_len: usize,
         mut kick: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<()> {
         // Each round takes at least one frame out of the queue, or is the last.
@@ -91,7 +115,7 @@ impl TxRing {
             let before = self.queued;
             counters.tx_kicks += 1;
             let result = kick();
-            let refused = self.settle(counters);
+            let refused = self.settle(counters, virtio_len);
             if refused {
                 continue;
             }
@@ -106,7 +130,7 @@ impl TxRing {
 
     /// Looks what the kernel took of the queue. True: it stopped at a frame that it refuses, which is
     /// out of the queue now.
-    fn settle(&mut self, counters: &mut Counters) -> bool {
+    fn settle(&mut self, counters: &mut Counters, virtio_len: usize) -> bool {
         while self.queued > 0 {
             let oldest = self.queued_slot(0);
             match self.ring.status(oldest) & BUSY {
@@ -119,7 +143,7 @@ impl TxRing {
                 _ => {
                     self.queued -= 1;
                     counters.tx_frames += 1;
-                    counters.tx_bytes += self.lens[oldest] as u64;
+                    counters.tx_bytes += self.lens[oldest].saturating_sub(virtio_len) as u64;
                 }
             }
         }
@@ -133,17 +157,16 @@ impl TxRing {
             let (from, to) = (self.queued_slot(position), self.queued_slot(position - 1));
             frame.clear();
             if let Some(slot) = self.ring.claim(from) {
-                let len = len(&slot);
-                let bytes = slot.get(abi::TX_FRAME_OFFSET..abi::TX_FRAME_OFFSET + len);
+                let bytes = slot.get(self.offset..self.offset + self.lens[from]);
                 frame.extend_from_slice(bytes.unwrap_or_default());
             }
             self.lens[to] = frame.len();
             if let Some(mut slot) = self.ring.claim(to) {
-                let range = abi::TX_FRAME_OFFSET..abi::TX_FRAME_OFFSET + frame.len();
+                let range = self.offset..self.offset + frame.len();
                 if let Some(target) = slot.get_mut(range) {
                     target.copy_from_slice(&frame);
                 }
-                set_len(&mut slot, frame.len());
+                set_header(&mut slot, self.layout, frame.len(), self.tells_offset.then_some(self.offset));
                 slot.release(libc::TP_STATUS_SEND_REQUEST);
             }
         }
@@ -165,17 +188,16 @@ impl TxRing {
 /// a timestamp that nobody has asked for.
 const BUSY: u32 = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING | libc::TP_STATUS_WRONG_FORMAT;
 
-fn set_len(slot: &mut Slot<'_>, len: usize) {
-    // A slot is smaller than 4 GiB, so the length fits.
-    let len = (len as u32).to_ne_bytes();
-    if let Some(field) = slot.get_mut(abi::LEN..abi::LEN + 4) {
-        field.copy_from_slice(&len);
+fn set_header(slot: &mut Slot<'_>, layout: &HeaderLayout, len: usize, offset: Option<usize>) {
+    // A slot is smaller than 4 GiB, so the length fits, and an offset came from 16 bits.
+    if let Some(field) = slot.get_mut(layout.frame_len..layout.frame_len + 4) {
+        field.copy_from_slice(&(len as u32).to_ne_bytes());
     }
-}
-
-fn len(slot: &Slot<'_>) -> usize {
-    let field = slot.get(abi::LEN..abi::LEN + 4).unwrap_or_default();
-    field.try_into().map_or(0, u32::from_ne_bytes) as usize
+    if let Some(offset) = offset
+        && let Some(field) = slot.get_mut(layout.mac..layout.mac + 2)
+    {
+        field.copy_from_slice(&(offset as u16).to_ne_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::af_packet::abi;
-use crate::config::RingGeometry;
+use crate::af_packet::abi::{self, HeaderLayout};
+use crate::config::TpacketVersion;
+use crate::geometry::RingGeometry;
 
 use super::Region;
 
@@ -47,6 +48,7 @@ pub(crate) struct SlotRing {
     start: usize,
     geometry: RingGeometry,
     side: Side,
+    layout: &'static HeaderLayout,
 }
 
 impl SlotRing {
@@ -55,13 +57,20 @@ impl SlotRing {
     /// # Panics
     /// If the ring does not lie within the region or is not aligned: a mistake of this crate, since
     /// the geometry was checked before the kernel made the rings.
-    pub(crate) fn new(region: Arc<Region>, start: usize, geometry: RingGeometry, side: Side) -> Self {
+    pub(crate) fn new(
+        region: Arc<Region>,
+        start: usize,
+        geometry: RingGeometry,
+        side: Side,
+        version: TpacketVersion,
+    ) -> Self {
+        let layout = version.layout();
         assert!(start + geometry.memory() <= region.len(), "the ring lies within the region");
         assert!(start.is_multiple_of(4096) && geometry.slot_size.is_multiple_of(abi::ALIGNMENT));
-        assert!(geometry.slot_count > 0 && geometry.slot_size > abi::HEADER_LEN);
+        assert!(geometry.slot_count > 0 && geometry.slot_size > layout.len);
         let last = geometry.slot_offset(geometry.slot_count - 1);
         assert!(last + geometry.slot_size <= geometry.memory(), "the last slot lies within the ring");
-        Self { region, start, geometry, side }
+        Self { region, start, geometry, side, layout }
     }
 
     /// Number of slots; at least 1.
@@ -99,13 +108,14 @@ impl SlotRing {
     }
 
     fn status_word(&self, index: usize) -> &AtomicU32 {
-        let offset = self.slot_start(index);
-        // SAFETY: in bounds: `new` checked that the last slot lies within the region, `slot_start`
-        // that there is a slot of this index.
+        let offset = self.slot_start(index) + self.layout.status;
+        // SAFETY: in bounds: `new` checked that the last slot lies within the region and is longer than its
+        // header, `slot_start` that there is a slot of this index.
         let word = unsafe { self.region.start().add(offset) };
-        // SAFETY: aligned: regions are page-aligned, and blocks and slots multiples of 16. Alive: the
+        // SAFETY: aligned: regions are page-aligned, blocks and slots multiples of 16, and the word lies at a
+        // multiple of 4 in the header (`abi`). Alive: the
         // region is, as long as `self` holds its Arc. Never accessed but atomically: a Slot's slices
-        // begin behind this word.
+        // do not touch this word.
         unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 }
@@ -156,7 +166,9 @@ impl Slot<'_> {
     }
 
     fn checked_len(&self, range: &Range<usize>) -> Option<usize> {
-        let within = range.start >= size_of::<u32>() && range.end <= self.ring.geometry.slot_size;
+        let status = self.ring.layout.status_bytes();
+        let beside_status = range.start >= status.end || range.end <= status.start;
+        let within = beside_status && range.end <= self.ring.geometry.slot_size;
         range.end.checked_sub(range.start).filter(|_| within)
     }
 }
@@ -169,7 +181,11 @@ mod tests {
         RingGeometry { block_size: 4096, block_count: 2, slot_size: 1008, slot_count: 8 };
 
     fn ring(side: Side) -> SlotRing {
-        SlotRing::new(Arc::new(Region::heap(GEOMETRY.memory())), 0, GEOMETRY, side)
+        ring_of(side, TpacketVersion::V2)
+    }
+
+    fn ring_of(side: Side, version: TpacketVersion) -> SlotRing {
+        SlotRing::new(Arc::new(Region::heap(GEOMETRY.memory())), 0, GEOMETRY, side, version)
     }
 
     #[test]
@@ -201,6 +217,22 @@ mod tests {
         assert!(slot.get(4..1009).is_none());
         let (start, end) = (40, 20);
         assert!(slot.get_mut(start..end).is_none());
+    }
+
+    #[test]
+    fn the_status_word_is_out_of_reach_in_every_version() {
+        for (version, inside, beside) in [
+            (TpacketVersion::V1, [0..4, 4..8, 7..9], [8..12, 8..1008]),
+            (TpacketVersion::V2, [0..4, 0..8, 3..5], [4..8, 4..1008]),
+            (TpacketVersion::V3, [20..24, 0..48, 23..30], [0..20, 24..1008]),
+        ] {
+            let mut ring = ring_of(Side::Tx, version);
+            let slot = ring.claim(3).expect("ours");
+            assert!(inside.into_iter().all(|range| slot.get(range).is_none()), "{version}");
+            assert!(beside.into_iter().all(|range| slot.get(range).is_some()), "{version}");
+            slot.release(libc::TP_STATUS_SENDING);
+            assert!(ring.claim(3).is_none() && ring.claim(2).is_some());
+        }
     }
 
     #[test]

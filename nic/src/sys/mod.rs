@@ -3,6 +3,7 @@
 //! Each function is one call, turns -1 into an `io::Error`, and has no other logic.
 #![allow(unsafe_code)]
 
+pub(crate) mod batch;
 pub(crate) mod ethtool;
 pub(crate) mod interface;
 pub(crate) mod packet_socket;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::batch::{self, BATCH_LEN, Received};
 use super::checked;
 
 /// An open packet socket that sees whole frames (SOCK_RAW).
@@ -40,9 +41,24 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, option, ring)
     }
 
+    /// The same for TPACKET_V3.
+    pub(crate) fn set_block_ring(&self, option: libc::c_int, ring: &libc::tpacket_req3) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, option, ring)
+    }
+
     /// Lets frames to a hardware address pass the filter of an interface as long as the socket lives.
     pub(crate) fn join(&self, interface_index: i32, address: [u8; 6], is_group: bool) -> io::Result<()> {
         let kind = if is_group { libc::PACKET_MR_MULTICAST } else { libc::PACKET_MR_UNICAST };
+        self.add_membership(interface_index, kind, address)
+    }
+
+    /// Lets all frames pass the filter of an interface as long as the socket lives; the kernel counts who
+    /// asks for this, so it ends with the last of them.
+    pub(crate) fn listen_to_all(&self, interface_index: i32) -> io::Result<()> {
+        self.add_membership(interface_index, libc::PACKET_MR_PROMISC, [0; 6])
+    }
+
+    fn add_membership(&self, interface_index: i32, kind: libc::c_int, address: [u8; 6]) -> io::Result<()> {
         let mut request = libc::packet_mreq {
             mr_ifindex: interface_index,
             mr_type: kind as libc::c_ushort,
@@ -58,20 +74,21 @@ impl PacketSocket {
     fn set<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
         let len = size_of::<T>() as libc::socklen_t;
         let value = std::ptr::from_ref(value).cast();
-        // SAFETY: `value` points to `len` initialised bytes (an `int`, a `tpacket_req` or a `packet_mreq`,
-        // none of which has padding), borrowed for the call.
+        // SAFETY: `value` points to `len` initialised bytes (an `int`, a `tpacket_req`, a
+        // `tpacket_req3` or a `packet_mreq`, none of which has padding), borrowed for the call.
         checked(unsafe { libc::setsockopt(self.0.as_raw_fd(), level, option, value, len) })?;
         Ok(())
     }
 
     /// Packets seen and dropped since the last call, which this call sets back to zero
-    /// (PACKET_STATISTICS).
-    pub(crate) fn take_statistics(&self) -> io::Result<libc::tpacket_stats> {
-        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    /// (PACKET_STATISTICS). Freezes of the queue are told by TPACKET_V3 only.
+    pub(crate) fn take_statistics(&self) -> io::Result<libc::tpacket_stats_v3> {
+        let mut stats = libc::tpacket_stats_v3 { tp_packets: 0, tp_drops: 0, tp_freeze_q_cnt: 0 };
+        let mut len = size_of::<libc::tpacket_stats_v3>() as libc::socklen_t;
         let (level, option) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
         let value = (&raw mut stats).cast();
-        // SAFETY: `value` points to `len` writable bytes, both borrowed for the call.
+        // SAFETY: `value` points to `len` writable bytes, both borrowed for the call. The structure of the
+        // older versions is the beginning of this one, and the kernel writes only as much.
         checked(unsafe { libc::getsockopt(self.0.as_raw_fd(), level, option, value, &raw mut len) })?;
         Ok(stats)
     }
@@ -87,12 +104,12 @@ impl PacketSocket {
         Ok((error != 0).then(|| io::Error::from_raw_os_error(error)))
     }
 
-    /// Binds to an interface, for frames of every protocol (ETH_P_ALL).
-    pub(crate) fn bind(&self, interface_index: i32) -> io::Result<()> {
+    /// Binds to an interface, for frames of this protocol (ETH_P_ALL, or 0 for none).
+    pub(crate) fn bind(&self, interface_index: i32, protocol: libc::c_int) -> io::Result<()> {
         // SAFETY: `sockaddr_ll` is integers and an array, for which zeroes are a valid value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = (protocol as u16).to_be();
         address.sll_ifindex = interface_index;
         let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         let address = (&raw const address).cast();
@@ -106,6 +123,20 @@ impl PacketSocket {
         // SAFETY: a null buffer of length 0 is not read; with a TX ring the kernel reads the ring.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Sends frames, some of them at most; does not wait. Returns how many the kernel took.
+    pub(crate) fn send_batch<'f>(&self, frames: impl Iterator<Item = &'f [u8]>) -> io::Result<usize> {
+        batch::send(self.as_fd(), frames)
+    }
+
+    /// Receives frames, each into a buffer of its own; does not wait. Returns how many.
+    pub(crate) fn receive_batch(
+        &self,
+        buffers: &mut [&mut [u8]],
+        facts: &mut [Received; BATCH_LEN],
+    ) -> io::Result<usize> {
+        batch::receive(self.as_fd(), buffers, facts)
     }
 
     /// Takes one frame from the socket's queue; does not wait. Returns its whole length, which may

@@ -1,0 +1,125 @@
+//! Receiving without a ring: frames taken from the socket's queue, many by one recvmmsg(2).
+
+use std::io;
+
+use crate::Counters;
+use crate::config::SUPER_FRAME_LEN_MAX;
+use crate::meta::FrameMeta;
+use crate::offload::VLAN_TAG_LEN;
+use crate::sys::batch::{BATCH_LEN, Received};
+
+use super::abi;
+use super::rx_frame::{Header, RxOptions};
+
+/// Frames that were taken from the socket and not lent yet.
+#[derive(Debug)]
+pub(crate) struct RxRecv {
+    options: RxOptions,
+    /// One for each frame of a call, each long enough for any frame and a tag before it.
+    buffers: Vec<Vec<u8>>,
+    facts: Box<[Received; BATCH_LEN]>,
+    /// The frames `next..filled` were received and not lent.
+    next: usize,
+    filled: usize,
+    /// Where the frame at `next` begins, once it was looked at.
+    current: Option<(usize, FrameMeta)>,
+}
+
+impl RxRecv {
+    /// Bytes of all buffers.
+    pub(crate) const MEMORY: usize = BATCH_LEN * BUFFER_LEN;
+
+    pub(crate) fn new(options: RxOptions) -> Self {
+        Self {
+            options,
+            buffers: vec![vec![0; BUFFER_LEN]; BATCH_LEN],
+            facts: Box::new([Received::default(); BATCH_LEN]),
+            next: 0,
+            filled: 0,
+            current: None,
+        }
+    }
+
+    /// Whether frames were received that were not lent yet.
+    pub(crate) fn has_frame(&self) -> bool {
+        self.next < self.filled
+    }
+
+    /// Goes on to a frame that can be lent, past those that cannot, which it counts; asks the socket at most
+    /// twice. `receive` fills buffers and tells how many.
+    pub(crate) fn find(
+        &mut self,
+        counters: &mut Counters,
+        mut receive: impl FnMut(&mut [&mut [u8]], &mut [Received; BATCH_LEN]) -> io::Result<usize>,
+    ) -> bool {
+        for _ in 0..2 {
+            while self.current.is_none() && self.next < self.filled {
+                self.current = self.look(counters);
+                if self.current.is_none() {
+                    self.next += 1;
+                }
+            }
+            if self.current.is_some() {
+                return true;
+            }
+            (self.next, self.filled) = (0, 0);
+            let mut rooms =
+                self.buffers.iter_mut().map(|buffer| buffer.get_mut(FRAME_START..).unwrap_or_default());
+            let mut rooms: [&mut [u8]; BATCH_LEN] = std::array::from_fn(|_| rooms.next().unwrap_or_default());
+            counters.rx_calls += 1;
+            // An error that waits on the socket is told once; `wait` looks at the link.
+            self.filled = receive(&mut rooms, &mut self.facts).unwrap_or(0).min(BATCH_LEN);
+            if self.filled == 0 {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Makes the frame at `next` ready to be lent.
+    fn look(&mut self, counters: &mut Counters) -> Option<(usize, FrameMeta)> {
+        let facts = self.facts.get(self.next)?;
+        let buffer = self.buffers.get_mut(self.next)?;
+        let virtio_len = if self.options.vnet_hdr { abi::VNET_HDR_LEN } else { 0 };
+        let header = Header {
+            status: facts.status,
+            len: facts.len.saturating_sub(virtio_len),
+            snaplen: facts.len.saturating_sub(virtio_len),
+            timestamp_nanos: facts.timestamp_nanos,
+            vlan_tci: facts.vlan_tci,
+            vlan_tpid: facts.vlan_tpid,
+            packet_type: facts.packet_type,
+            ..Header::default()
+        };
+        if !self.options.wants(&header) {
+            return None;
+        }
+        let Some(area) = buffer.get_mut(..FRAME_START + facts.len) else {
+            counters.rx_truncated += 1;
+            return None;
+        };
+        self.options.prepare(counters, &header, area, FRAME_START + virtio_len)
+    }
+
+    /// What is known of the frame that [`find`](Self::find) found.
+    pub(crate) fn meta(&self) -> Option<&FrameMeta> {
+        self.current.as_ref().map(|(_, meta)| meta)
+    }
+
+    /// Lends the frame that [`find`](Self::find) found. Without such a frame it lends an empty one; a token
+    /// exists only when there is one.
+    pub(crate) fn lend<R>(&mut self, counters: &mut Counters, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> R {
+        let Some((start, meta)) = self.current.take() else { return f(&[], &FrameMeta::default()) };
+        let end = FRAME_START + self.facts.get(self.next).map_or(0, |facts| facts.len);
+        let bytes = self.buffers.get(self.next).and_then(|buffer| buffer.get(start..end)).unwrap_or_default();
+        self.next += 1;
+        counters.rx_frames += 1;
+        counters.rx_bytes += bytes.len() as u64;
+        f(bytes, &meta)
+    }
+}
+
+/// Where what the kernel writes begins in a buffer: there is room for a VLAN tag before it.
+const FRAME_START: usize = VLAN_TAG_LEN;
+/// Bytes of a buffer: any frame, merged or of the largest MTU.
+const BUFFER_LEN: usize = FRAME_START + abi::VNET_HDR_LEN + SUPER_FRAME_LEN_MAX;
