@@ -12,6 +12,7 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::suppress::Method;
 use wirestack::{EthernetAddress, IpCidr};
 
+use crate::capture::args::CaptureArgs;
 use crate::error::AppError;
 
 /// TCP/IP in user space, over raw frames.
@@ -33,6 +34,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Count, record and analyse what is on an interface
+    Capture(CaptureArgs),
 }
 
 /// Flags of `demo`.
@@ -142,7 +145,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo or http (see --help)")
+                AppError::usage("no program given; demo, echo, http or capture (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -159,7 +162,7 @@ fn one_line(report: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-fn parse_nic(text: &str) -> Result<NicName, String> {
+pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
     match text.split_once(':') {
         Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
         _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
@@ -206,7 +209,7 @@ mod tests {
             error(&[&base, rest].concat())
         };
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo or http"]),
+            (error(&[]), &["no program given", "demo, echo, http or capture"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

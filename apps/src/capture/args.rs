@@ -171,7 +171,10 @@ mod tests {
     #[test]
     fn sizes_have_units() {
         let size = |text| parse_size(text).map(NonZeroU64::get).ok();
-        assert_eq!(["1", "10B", "3kB", "100MB", "64MiB"].map(size), [1, 10, 3000, 100_000_000, 64 << 20].map(Some));
+        assert_eq!(
+            ["1", "10B", "3kB", "100MB", "64MiB"].map(size),
+            [1, 10, 3000, 100_000_000, 64 << 20].map(Some)
+        );
         for wrong in ["", "0", "MB", "-1", "1.5MB", "5 MB", "5mb", "99999999999GiB"] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
@@ -197,7 +200,10 @@ mod tests {
     fn modes_have_names() {
         for mode in [Mode::Recv, Mode::RecvFanout, Mode::Ring, Mode::RingFanout] {
             assert_eq!(mode.name().parse(), Ok(mode));
-            assert_eq!((mode.is_ring(), mode.is_fanout()), (mode.name().starts_with("ring"), mode.name().ends_with("out")));
+            assert_eq!(
+                (mode.is_ring(), mode.is_fanout()),
+                (mode.name().starts_with("ring"), mode.name().ends_with("out"))
+            );
         }
         assert!("Ring".parse::<Mode>().is_err());
     }

@@ -168,9 +168,9 @@ fn start<N: Nic + Send + 'static>(
 }
 
 fn join(threads: Vec<JoinHandle<Finished>>) -> Result<Vec<Finished>, AppError> {
-    let finished = threads.into_iter().map(|thread| {
-        thread.join().map_err(|_| AppError::running("a thread has panicked; this is a bug"))
-    });
+    let finished = threads
+        .into_iter()
+        .map(|thread| thread.join().map_err(|_| AppError::running("a thread has panicked; this is a bug")));
     finished.collect()
 }
 
