@@ -157,7 +157,7 @@ impl<W: io::Write> PcapngWriter<W> {
     ) -> io::Result<()> {
         let Described { snap_len, unit } = self.described(interface)?;
         self.block.clear();
-        put_frame(&mut self.block, interface, unit.from_nanos(nanos), snap_len, direction, frame);
+        put_frame(&mut self.block, interface, unit.of_nanos(nanos), snap_len, direction, frame);
         self.writer.write_all(&self.block)
     }
 
@@ -209,7 +209,7 @@ impl<W: io::Write> PcapngWriter<W> {
 
 impl TimeUnit {
     /// Nanoseconds as a count of this unit.
-    fn from_nanos(self, nanos: u64) -> u64 {
+    fn of_nanos(self, nanos: u64) -> u64 {
         match self {
             Self::Micros => nanos / 1000,
             Self::Nanos => nanos,
@@ -311,7 +311,7 @@ pub(super) fn put_statistics(
     statistics: &InterfaceStatistics,
 ) {
     let InterfaceStatistics { start_nanos, end_nanos, received, dropped } = *statistics;
-    let (start, end) = (unit.from_nanos(start_nanos), unit.from_nanos(end_nanos));
+    let (start, end) = (unit.of_nanos(start_nanos), unit.of_nanos(end_nanos));
     let put_time = |block: &mut Vec<u8>, time: u64| {
         put_u32(block, (time >> 32) as u32);
         put_u32(block, time as u32);

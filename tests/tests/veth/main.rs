@@ -4,6 +4,7 @@
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
 mod bad_input;
+mod capture;
 mod demo;
 mod device;
 mod echo;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         wire::cases(),
         suppress::cases(),
         bad_input::cases(),
+        capture::cases(),
         demo::cases(),
     ];
     runner::run(modules.into_iter().flatten())

@@ -14,10 +14,17 @@ pub struct Bursts {
     gap_nanos_min: u64,
     gap_nanos_max: u64,
     window: Window,
-    window_packets: Histogram<u32>,
-    window_bytes: Histogram<u32>,
-    window_packets_max: u64,
-    window_bytes_max: u64,
+    window_packets: Windows,
+    window_bytes: Windows,
+}
+
+/// Amounts by millisecond, of those that have any.
+#[derive(Debug)]
+struct Windows {
+    amounts: Histogram<u32>,
+    sum: u64,
+    min: u64,
+    max: u64,
 }
 
 /// What has fallen into the current millisecond.
@@ -29,7 +36,7 @@ struct Window {
     bytes: u64,
 }
 
-/// Smallest, typical and largest of something. Percentiles are exact to one part in 16.
+/// Smallest, typical and largest of something. Percentiles may be too large by one part in 16.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Spread<T> {
     /// Smallest.
@@ -55,10 +62,8 @@ impl Default for Bursts {
             gap_nanos_min: u64::MAX,
             gap_nanos_max: 0,
             window: Window::default(),
-            window_packets: histogram(),
-            window_bytes: histogram(),
-            window_packets_max: 0,
-            window_bytes_max: 0,
+            window_packets: Windows::default(),
+            window_bytes: Windows::default(),
         }
     }
 }
@@ -92,10 +97,8 @@ impl Bursts {
     pub fn close_window(&mut self) {
         let Window { packets, bytes, .. } = std::mem::take(&mut self.window);
         if packets > 0 {
-            record(&mut self.window_packets, packets);
-            record(&mut self.window_bytes, bytes);
-            self.window_packets_max = self.window_packets_max.max(packets);
-            self.window_bytes_max = self.window_bytes_max.max(bytes);
+            self.window_packets.add(packets);
+            self.window_bytes.add(bytes);
         }
     }
 
@@ -131,29 +134,45 @@ impl Bursts {
 
     /// Packets in one millisecond, over those milliseconds that have any; `None`: none has.
     pub fn packets_per_ms(&self) -> Option<Spread<u64>> {
-        spread(&self.window_packets, self.window_packets_max)
+        self.window_packets.spread()
     }
 
     /// The same for bytes.
     pub fn bytes_per_ms(&self) -> Option<Spread<u64>> {
-        spread(&self.window_bytes, self.window_bytes_max)
+        self.window_bytes.spread()
     }
 
     /// The rate in the busiest millisecond.
     pub fn peak_bits_per_second(&self) -> u64 {
-        self.window_bytes_max * 8 * (1_000_000_000 / WINDOW_NANOS)
+        self.window_bytes.max * 8 * (1_000_000_000 / WINDOW_NANOS)
     }
 }
 
-fn spread(histogram: &Histogram<u32>, max: u64) -> Option<Spread<u64>> {
-    let quantile = |quantile| histogram.value_at_quantile(quantile).min(max);
-    (!histogram.is_empty()).then(|| Spread {
-        min: histogram.min(),
-        mean: histogram.mean(),
-        p50: quantile(0.5),
-        p99: quantile(0.99),
-        max,
-    })
+impl Default for Windows {
+    fn default() -> Self {
+        Self { amounts: histogram(), sum: 0, min: u64::MAX, max: 0 }
+    }
+}
+
+impl Windows {
+    fn add(&mut self, amount: u64) {
+        record(&mut self.amounts, amount);
+        self.sum += amount;
+        self.min = self.min.min(amount);
+        self.max = self.max.max(amount);
+    }
+
+    fn spread(&self) -> Option<Spread<u64>> {
+        let Self { amounts, sum, min, max } = self;
+        let quantile = |quantile| amounts.value_at_quantile(quantile).clamp(*min, *max);
+        (!amounts.is_empty()).then(|| Spread {
+            min: *min,
+            mean: *sum as f64 / amounts.len() as f64,
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            max: *max,
+        })
+    }
 }
 
 /// One significant digit (buckets of a sixteenth of their value) keeps it below 3 KB.
