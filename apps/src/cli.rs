@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use wirestack::config::parse_cidr;
+use wirestack::nic::affinity::CpuSet;
+use wirestack::nic::ethtool::Offload;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::suppress::Method;
 use wirestack::{EthernetAddress, IpCidr};
@@ -36,6 +38,38 @@ pub enum Command {
     Http(HttpArgs),
     /// Count, record and analyse what is on an interface
     Capture(CaptureArgs),
+    /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
+    /// better, and set it with --apply
+    Tune(TuneArgs),
+}
+
+/// Flags of `tune`.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// Device: packet:IFNAME, an interface of this network namespace
+    #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
+    pub nic: NicName,
+    /// CPUs that are to do the work, as in 0-3,7 [default: those of the device's NUMA node]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    pub cpus: Option<CpuSet>,
+    /// Flows to follow to the CPU of their reader (RFS), for programs on the kernel's own sockets
+    #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    pub rfs: Option<u32>,
+    /// Offloads of the interface: rx, tx, sg, tso, gso, gro or lro, as in gro=off,tso=off
+    #[arg(long = "offload", value_name = "NAME=on|off", value_delimiter = ',', value_parser = parse_offload)]
+    pub offloads: Vec<(Offload, bool)>,
+    /// Set what is proposed, and put everything back at the end: Ctrl-C, or that of --for
+    #[arg(long)]
+    pub apply: bool,
+    /// With --apply: end when this process does
+    #[arg(long = "for", value_name = "PID", requires = "apply", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    pub pid: Option<u32>,
+    /// With --for: let each thread of that process run on one of the CPUs only, one after the other
+    #[arg(long, requires = "pid")]
+    pub pin: bool,
+    /// Print everything as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `demo`.
@@ -145,7 +179,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo, http or capture (see --help)")
+                AppError::usage("no program given; demo, echo, http, capture or tune (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -167,6 +201,22 @@ pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
         Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
         _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
     }
+}
+
+pub(crate) fn parse_cpus(text: &str) -> Result<CpuSet, String> {
+    let cpus: CpuSet = text.parse().map_err(|error| format!("{error}"))?;
+    if cpus.is_empty() { Err("one CPU at least is accepted, as in 0-3,7".to_owned()) } else { Ok(cpus) }
+}
+
+fn parse_offload(text: &str) -> Result<(Offload, bool), String> {
+    let accepted = "NAME=on or NAME=off is accepted, as in gro=off";
+    let (name, state) = text.split_once('=').ok_or(accepted)?;
+    let on = match state {
+        "on" => true,
+        "off" => false,
+        _ => return Err(accepted.to_owned()),
+    };
+    Ok((name.parse()?, on))
 }
 
 fn parse_mac(text: &str) -> Result<EthernetAddress, String> {
@@ -208,8 +258,9 @@ mod tests {
             let base = ["http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
             error(&[&base, rest].concat())
         };
+        let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo, http or capture"]),
+            (error(&[]), &["no program given", "demo, echo, http, capture or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -233,6 +284,16 @@ mod tests {
             (http(&["--ring-slots", "5,4096"]), &["--ring-slots", "5,4096", "16 to 1048576"]),
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x"]),
+            (error(&["tune"]), &["--nic"]),
+            (tune(&["--cpus", "3-1"]), &["--cpus", "3-1", "0-3,7"]),
+            (tune(&["--cpus", ""]), &["--cpus", "one CPU at least"]),
+            (tune(&["--cpus", "9999"]), &["--cpus", "9999", "below 8192"]),
+            (tune(&["--offload", "gro"]), &["--offload", "gro", "gro=off"]),
+            (tune(&["--offload", "gro=off,lor=on"]), &["--offload", "lor", "lro"]),
+            (tune(&["--apply", "--for", "0"]), &["--for", "0", "1..="]),
+            (tune(&["--for", "1"]), &["--apply"]),
+            (tune(&["--apply", "--pin"]), &["--for"]),
+            (tune(&["--rfs", "2000000"]), &["--rfs", "2000000"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
         ];
         for (error, words) in cases {

@@ -1,11 +1,11 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`], [`capture`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`capture`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod reserve;
 pub mod serve;
 pub mod setup;
 pub mod testbed;
+pub mod tune;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
-            cli::Command::Capture(args) => capture::run(&args),
+//! | [`echo`], [`http`], [`demo`], [`capture`], [`tune`] | the programs |
         }
     });
     match result {

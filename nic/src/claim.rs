@@ -130,14 +130,15 @@ impl fmt::Display for Protocol {
 #[derive(Debug, Clone, Default)]
 pub struct ClaimSet {
     /// The claims on ports of addresses that are not also claimed whole.
-    shared: Vec<SharedPorts>,
+    pub(crate) shared: Vec<SharedPorts>,
 }
 
+/// Ports of an address that the kernel owns too.
 #[derive(Debug, Clone)]
-struct SharedPorts {
-    address: IpAddr,
-    protocol: Protocol,
-    ports: RangeInclusive<u16>,
+pub(crate) struct SharedPorts {
+    pub(crate) address: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) ports: RangeInclusive<u16>,
 }
 
 impl ClaimSet {

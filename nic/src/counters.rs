@@ -45,6 +45,8 @@ pub struct Counters {
     pub tx_oversize: u64,
     /// Times that a token was refused because all slots were in flight: back pressure, not loss.
     pub tx_ring_full: u64,
+    /// Pieces of a frame that the device split itself, for which it had no room.
+    pub tx_segments_lost: u64,
     /// System calls that handed frames to the kernel.
     pub tx_kicks: u64,
     /// Frames that were split into segments here, because no later hand does it.
@@ -57,6 +59,8 @@ pub struct Counters {
     pub impaired_corrupted: u64,
     /// Frames that an impairment let others overtake, either direction.
     pub impaired_reordered: u64,
+    /// Frames that an impairment split into several, either direction, since it acts on what a wire carries.
+    pub impaired_segmented: u64,
     /// Frames that a capture could not write (disk full); they were delivered all the same.
     pub capture_lost: u64,
 }
@@ -83,12 +87,14 @@ impl Counters {
             tx_rejected,
             tx_oversize,
             tx_ring_full,
+            tx_segments_lost,
             tx_kicks,
             tx_segmented,
             impaired_dropped,
             impaired_duplicated,
             impaired_corrupted,
             impaired_reordered,
+            impaired_segmented,
             capture_lost,
         } = *self;
         [
@@ -110,12 +116,14 @@ impl Counters {
             ("tx_rejected", tx_rejected),
             ("tx_oversize", tx_oversize),
             ("tx_ring_full", tx_ring_full),
+            ("tx_segments_lost", tx_segments_lost),
             ("tx_kicks", tx_kicks),
             ("tx_segmented", tx_segmented),
             ("impaired_dropped", impaired_dropped),
             ("impaired_duplicated", impaired_duplicated),
             ("impaired_corrupted", impaired_corrupted),
             ("impaired_reordered", impaired_reordered),
+            ("impaired_segmented", impaired_segmented),
             ("capture_lost", capture_lost),
         ]
         .into_iter()
@@ -146,12 +154,14 @@ impl std::ops::Add for Counters {
             tx_rejected: self.tx_rejected + other.tx_rejected,
             tx_oversize: self.tx_oversize + other.tx_oversize,
             tx_ring_full: self.tx_ring_full + other.tx_ring_full,
+            tx_segments_lost: self.tx_segments_lost + other.tx_segments_lost,
             tx_kicks: self.tx_kicks + other.tx_kicks,
             tx_segmented: self.tx_segmented + other.tx_segmented,
             impaired_dropped: self.impaired_dropped + other.impaired_dropped,
             impaired_duplicated: self.impaired_duplicated + other.impaired_duplicated,
             impaired_corrupted: self.impaired_corrupted + other.impaired_corrupted,
             impaired_reordered: self.impaired_reordered + other.impaired_reordered,
+            impaired_segmented: self.impaired_segmented + other.impaired_segmented,
             capture_lost: self.capture_lost + other.capture_lost,
         }
     }

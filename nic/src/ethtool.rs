@@ -6,15 +6,28 @@
 //! so tests run with both, and this file is how they switch.
 //!
 //! All functions mean interfaces of the network namespace of the calling thread, except those of
-//! [`OffloadGuard`], which stays with the namespace in which it was made.
+//! [`OffloadGuard`], which stays with the namespace in which it was made. What a guard of a process that
+//! was killed has left changed, [`recover`] puts back.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::str::FromStr;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::sys::ethtool::{InterfaceName, value};
+use crate::sys::ethtool::{self as sys, InterfaceName, value};
+
+mod channels;
+mod features;
+mod guard;
+
+pub use channels::{Channels, channels};
+pub use features::{Feature, Features, features};
+pub use guard::{OffloadGuard, recover};
+
+/// What the kernel calls LRO among the features.
+const LRO_FEATURE: &str = "rx-lro";
 
 /// A piece of work that an interface can take from the kernel, by the name that `ethtool -k` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,23 +44,55 @@ pub enum Offload {
     Gso,
     /// Generic receive: segments of one flow are merged before the stack sees them.
     Gro,
+    /// Large receive: the interface merges segments itself, and does not always tell how they were.
+    /// Real devices only; nothing in software has it.
+    Lro,
 }
 
 impl Offload {
-    /// All of them, each after those that it depends on: the order in which to switch them on.
-    pub const ALL: [Self; 6] =
-        [Self::RxChecksum, Self::TxChecksum, Self::ScatterGather, Self::Tso, Self::Gso, Self::Gro];
+    /// All of them, each after those that it depends on: the order in which to switch them on. Which of
+    /// them an interface has, [`Offloads::is_available`] says.
+    pub const ALL: [Self; 7] =
+        [Self::RxChecksum, Self::TxChecksum, Self::ScatterGather, Self::Tso, Self::Gso, Self::Gro, Self::Lro];
 
-    /// ETHTOOL_G... and ETHTOOL_S... of `linux/ethtool.h`.
-    const fn commands(self) -> (u32, u32) {
+    /// ETHTOOL_G... and ETHTOOL_S... of `linux/ethtool.h`, and which bits of the number are meant.
+    const fn commands(self) -> (u32, u32, u32) {
         match self {
-            Self::RxChecksum => (0x14, 0x15),
-            Self::TxChecksum => (0x16, 0x17),
-            Self::ScatterGather => (0x18, 0x19),
-            Self::Tso => (0x1e, 0x1f),
-            Self::Gso => (0x23, 0x24),
-            Self::Gro => (0x2b, 0x2c),
+            Self::RxChecksum => (0x14, 0x15, u32::MAX),
+            Self::TxChecksum => (0x16, 0x17, u32::MAX),
+            Self::ScatterGather => (0x18, 0x19, u32::MAX),
+            Self::Tso => (0x1e, 0x1f, u32::MAX),
+            Self::Gso => (0x23, 0x24, u32::MAX),
+            Self::Gro => (0x2b, 0x2c, u32::MAX),
+            // ETHTOOL_GFLAGS and ETHTOOL_SFLAGS with ETH_FLAG_LRO, next to flags of others.
+            Self::Lro => (0x25, 0x26, 1 << 15),
         }
+    }
+
+    /// The names that `ethtool -K` takes.
+    const fn short_name(self) -> &'static str {
+        match self {
+            Self::RxChecksum => "rx",
+            Self::TxChecksum => "tx",
+            Self::ScatterGather => "sg",
+            Self::Tso => "tso",
+            Self::Gso => "gso",
+            Self::Gro => "gro",
+            Self::Lro => "lro",
+        }
+    }
+}
+
+impl FromStr for Offload {
+    type Err = String;
+
+    /// Reads both names: `gro` and `generic-receive-offload`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = |offload: &Self| offload.short_name() == text || offload.to_string() == text;
+        Self::ALL.into_iter().find(known).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|offload| offload.short_name()).collect();
+            format!("{text:?} is no offload; {} are accepted", names.join(", "))
+        })
     }
 }
 
@@ -60,6 +105,7 @@ impl fmt::Display for Offload {
             Self::Tso => "tcp-segmentation-offload",
             Self::Gso => "generic-segmentation-offload",
             Self::Gro => "generic-receive-offload",
+            Self::Lro => "large-receive-offload",
         })
     }
 }
@@ -68,6 +114,8 @@ impl fmt::Display for Offload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offloads {
     bits: u8,
+    /// Those that are off for good: the driver does not know them.
+    missing: u8,
 }
 
 impl Offloads {
@@ -81,9 +129,18 @@ impl Offloads {
         self.bits == 0
     }
 
-    /// Whether all of them are on.
+    /// Whether all are on that the interface has: a veth pair, for one, has no LRO.
     pub fn is_all(self) -> bool {
-        Offload::ALL.into_iter().all(|offload| self.has(offload))
+        Offload::ALL.into_iter().all(|offload| self.has(offload) || !self.is_available(offload))
+    }
+
+    /// Whether the interface has it, on or off.
+    pub fn is_available(self, offload: Offload) -> bool {
+        self.missing & Self::bit(offload) == 0
+    }
+
+    fn miss(&mut self, offload: Offload) {
+        self.missing |= Self::bit(offload);
     }
 
     fn insert(&mut self, offload: Offload) {
@@ -126,54 +183,6 @@ pub fn set(interface: &str, offload: Offload, on: bool) -> io::Result<()> {
     Control::open(interface)?.set(offload, on)
 }
 
-/// Switches offloads of an interface, and puts back what it changed when it is dropped.
-///
-/// It acts in the network namespace in which it was made, wherever it is used or dropped.
-#[derive(Debug)]
-pub struct OffloadGuard {
-    control: Control,
-    /// What was changed, in order, with the value from before.
-    changed: Vec<(Offload, bool)>,
-}
-
-impl OffloadGuard {
-    /// A guard that has not changed anything yet.
-    ///
-    /// # Errors
-    /// EINVAL (as [`io::ErrorKind::InvalidInput`]): no interface can have this name. EMFILE, ENFILE.
-    pub fn new(interface: &str) -> io::Result<Self> {
-        Ok(Self { control: Control::open(interface)?, changed: Vec::new() })
-    }
-
-    /// Switches one offload, and remembers it if it was not so already.
-    ///
-    /// # Errors
-    /// As for [`set`]; what was switched before stays so until the guard is dropped.
-    pub fn set(&mut self, offload: Offload, on: bool) -> io::Result<()> {
-        let before = self.control.is_on(offload)?;
-        if before != on {
-            self.control.set(offload, on)?;
-            self.changed.push((offload, before));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for OffloadGuard {
-    fn drop(&mut self) {
-        // The last change first, so that what others depend on comes back after them; the kernel keeps
-        // their wish until it can be granted.
-        for (offload, before) in self.changed.drain(..).rev() {
-            match self.control.set(offload, before) {
-                Ok(()) => {}
-                // The interface went away first, and its settings with it.
-                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
-                Err(error) => log::warn!("cannot put back {offload}: {error}"),
-            }
-        }
-    }
-}
-
 /// A socket through which the kernel takes requests, and the interface they are for.
 #[derive(Debug)]
 struct Control {
@@ -193,23 +202,47 @@ impl Control {
     fn offloads(&self) -> io::Result<Offloads> {
         let mut offloads = Offloads::default();
         for offload in Offload::ALL {
-            if self.is_on(offload)? {
-                offloads.insert(offload);
+            match self.bits(offload) {
+                Ok(0) => {}
+                Ok(_) => offloads.insert(offload),
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => offloads.miss(offload),
+                Err(error) => return Err(error),
             }
+        }
+        // The question for LRO has an answer without LRO, too.
+        if !offloads.has(Offload::Lro) && !self.features()?.is_available(LRO_FEATURE) {
+            offloads.miss(Offload::Lro);
         }
         Ok(offloads)
     }
 
     fn is_on(&self, offload: Offload) -> io::Result<bool> {
-        match value(self.socket.as_fd(), self.interface, offload.commands().0, 0) {
-            Ok(data) => Ok(data != 0),
+        match self.bits(offload) {
+            Ok(bits) => Ok(bits != 0),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    fn bits(&self, offload: Offload) -> io::Result<u32> {
+        let (get, _, mask) = offload.commands();
+        value(self.socket.as_fd(), self.interface, get, 0).map(|data| data & mask)
+    }
+
     fn set(&self, offload: Offload, on: bool) -> io::Result<()> {
-        value(self.socket.as_fd(), self.interface, offload.commands().1, u32::from(on)).map(|_| ())
+        let (get, set, mask) = offload.commands();
+        let data = if mask == u32::MAX {
+            u32::from(on)
+        } else {
+            let others = value(self.socket.as_fd(), self.interface, get, 0)? & !mask;
+            others | if on { mask } else { 0 }
+        };
+        value(self.socket.as_fd(), self.interface, set, data).map(|_| ())
+    }
+
+    fn features(&self) -> io::Result<Features> {
+        let (socket, interface) = (self.socket.as_fd(), self.interface);
+        Ok(Features::new(sys::feature_names(socket, interface)?, &sys::features(socket, interface)?))
     }
 }
 
@@ -238,7 +271,30 @@ mod tests {
         offloads.insert(Offload::Tso);
         assert_eq!(offloads.to_string(), "tcp-segmentation-offload, generic-receive-offload");
         assert!(!offloads.is_all());
+        for offload in [Offload::TxChecksum, Offload::RxChecksum, Offload::ScatterGather, Offload::Gso] {
+            offloads.insert(offload);
+        }
+        assert!(!offloads.is_all());
+        offloads.miss(Offload::Lro);
+        assert!(offloads.is_all() && !offloads.is_available(Offload::Lro));
         Offload::ALL.into_iter().for_each(|offload| offloads.insert(offload));
         assert!(offloads.is_all());
+    }
+
+    #[test]
+    fn offloads_are_known_by_both_names() {
+        for offload in Offload::ALL {
+            assert_eq!(offload.to_string().parse(), Ok(offload));
+            assert_eq!(offload.short_name().parse(), Ok(offload));
+        }
+        let error = "lor".parse::<Offload>().unwrap_err();
+        assert!(error.contains("\"lor\"") && error.contains("gro, lro"), "{error}");
+    }
+
+    #[test]
+    fn loopback_has_no_lro_and_cannot_be_given_it() {
+        let offloads = offloads("lo").unwrap();
+        assert!(!offloads.is_available(Offload::Lro) && !offloads.has(Offload::Lro));
+        assert!(offloads.is_available(Offload::Gro));
     }
 }

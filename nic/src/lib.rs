@@ -18,10 +18,13 @@
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`slot`] | a buffer for one frame, owned or borrowed |
 //! | [`ethtool`], [`link`] | what an interface is and which offloads it has on |
+//! | [`affinity`] | which CPUs serve an interface: interrupts, RPS, RFS, XPS, pinned threads |
+//! | [`restore`] | old values of what is changed on a system, to be put back after a crash |
 //! | [`wait`], [`counters`], [`error`] | the loop's clock and wakers, what is counted, what can fail |
 //!
 //! With plain smoltcp:
@@ -51,19 +54,23 @@ use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
 
 pub mod af_packet;
+pub mod affinity;
 pub mod capture;
 pub mod claim;
 pub mod config;
 pub mod counters;
 pub mod error;
 pub mod ethtool;
+pub mod filter;
 pub mod geometry;
 pub mod impair;
 pub mod link;
 pub mod loopback;
 pub mod meta;
 pub mod offload;
+pub mod restore;
 pub mod slot;
+pub mod steer;
 pub mod suppress;
 pub mod wait;
 
@@ -140,7 +147,7 @@ pub trait Nic: Device {
         if meta.is_plain() {
             return Some(self.transmit(now)?.consume(len, f));
         }
-        offload::software::transmit(self, now, len, meta, f)
+        offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
     }
 
     /// A handle by which another thread, or a signal handler's thread, ends a [`wait`](Nic::wait).

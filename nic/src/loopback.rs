@@ -14,11 +14,17 @@
 //! `receive` does lend a frame, and an answer that finds no room is dropped and counted in
 //! `tx_rejected`. Nothing else is ever lost.
 //!
+//! **Offloads.** [`LoopbackConfig::offloads`] says which work [`Nic::transmit_with`] leaves undone: the
+//! other end gets the frame with the metadata it was sent with, as over a veth pair. The rest is done when
+//! a frame is sent, and all pieces of a split frame wait for room together. An end that receives by
+//! tokens, which cannot tell it, gets absent checksums filled in.
+//!
 //! **Wake-ups.** Frames can be received as soon as they were sent. An end that sleeps is woken when the
 //! other one flushes or waits, once for all that happened. Before it sleeps, an end says so under the
 //! lock under which it finds nothing to do, so whatever happens later wakes it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +35,9 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, Pac
 use smoltcp::storage::RingBuffer;
 use smoltcp::time::Instant;
 
+use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
+use crate::offload::checksum::{self, Verdict};
+use crate::offload::{Layout, software};
 use crate::slot::{FRAME_LEN_MAX, Slot, owned_slots};
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker, wait};
 
@@ -44,6 +53,7 @@ pub struct Loopback<'a> {
     medium: Medium,
     mtu: usize,
     checksum: ChecksumCapabilities,
+    offloads: OffloadCapabilities,
 }
 
 /// What both ends of a [`Loopback`] are like.
@@ -63,9 +73,12 @@ pub struct LoopbackConfig {
     /// Which checksums the stack makes and verifies. Memory does not flip bits, so a benchmark may want
     /// [`ChecksumCapabilities::ignored`].
     pub checksum: ChecksumCapabilities,
+    /// What is left undone in a frame of [`Nic::transmit_with`], and whether [`Nic::receive_with`] verifies
+    /// checksums. Frames to be split are left whole up to `frame_len_max`, if that is less.
+    pub offloads: OffloadCapabilities,
 }
 
-/// Ethernet with an IP MTU of 1500 bytes, 256 frames, checksums as on a real wire.
+/// Ethernet with an IP MTU of 1500 bytes, 256 frames, checksums as on a real wire, no offloads.
 impl Default for LoopbackConfig {
     fn default() -> Self {
         Self {
@@ -74,6 +87,7 @@ impl Default for LoopbackConfig {
             frame_len_max: 1514,
             queue_len: 256,
             checksum: ChecksumCapabilities::default(),
+            offloads: OffloadCapabilities::default(),
         }
     }
 }
@@ -164,35 +178,43 @@ impl<'a> Loopback<'a> {
                 pipe: rx.clone(),
                 bell: own_bell.clone(),
                 lent: Slot::default(),
+                needs_room: true,
+                medium: config.medium,
                 counters: Counters::default(),
             },
             tx: TxEnd {
                 pipe: tx.clone(),
                 peer_bell: peer_bell.clone(),
                 filling: Slot::default(),
+                scratch: Vec::new(),
+                medium: config.medium,
                 frame_len_max: config.frame_len_max,
-                refused: false,
+                refused: 0,
                 counters: Counters::default(),
             },
             waker: Waker::new()?,
             medium: config.medium,
             mtu: config.mtu,
             checksum: config.checksum.clone(),
+            offloads: offloads(config),
         })
     }
 
     /// Whether `receive` would lend a frame: there is one, and room for an answer or no hope for any.
-    /// If not, the other end rings when it has made room; `asleep` asks it to ring for frames as well.
+    /// (Who receives by `receive_with` needs no such room.) If not, the other end rings when it has made
+    /// room; `asleep` asks it to ring for frames as well.
     fn readiness(&mut self, asleep: bool) -> Readiness {
-        let has_room = self.tx.has_room();
+        let has_room = self.tx.has_room(1);
+        let can_answer = has_room || !self.rx.needs_room;
+        let refused_has_room = has_room && self.tx.refused > 0 && self.tx.has_room(self.tx.refused);
         let mut queue = self.rx.pipe.lock();
         let is_full = queue.frames.is_full();
-        match queue.first().map(|slot| slot.meta) {
-            Some(meta) if has_room || is_full => Readiness::Frame(meta),
+        match queue.first().map(|slot| slot.meta.to_smoltcp()) {
+            Some(meta) if can_answer || is_full => Readiness::Frame(meta),
             None if queue.sender_gone => Readiness::Gone,
             _ => {
                 queue.receiver_asleep = asleep;
-                if has_room && self.tx.refused { Readiness::Room } else { Readiness::Nothing }
+                if refused_has_room { Readiness::Room } else { Readiness::Nothing }
             }
         }
     }
@@ -209,6 +231,7 @@ impl<'a> Device for Loopback<'a> {
         Self: 't;
 
     fn receive(&mut self, _timestamp: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        self.rx.needs_room = true;
         let Readiness::Frame(meta) = self.readiness(false) else { return None };
         Some((
             RxToken { end: &mut self.rx, meta },
@@ -217,12 +240,7 @@ impl<'a> Device for Loopback<'a> {
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<Self::TxToken<'_>> {
-        if self.tx.pipe.lock().receiver_gone {
-            return None;
-        }
-        self.tx.refused = !self.tx.has_room();
-        if self.tx.refused {
-            self.tx.counters.tx_ring_full += 1;
+        if !self.tx.admits(1) {
             return None;
         }
         Some(TxToken { end: &mut self.tx, meta: PacketMeta::default() })
@@ -234,7 +252,7 @@ impl<'a> Device for Loopback<'a> {
         capabilities.max_transmission_unit = self.mtu;
         capabilities.checksum = self.checksum.clone();
         if self.tx.frame_len_max > self.mtu {
-            let frame_len_max = std::num::NonZeroUsize::new(self.tx.frame_len_max);
+            let frame_len_max = NonZeroUsize::new(self.tx.frame_len_max);
             capabilities.segmentation.tcpv4 = frame_len_max;
             capabilities.segmentation.tcpv6 = frame_len_max;
         }
@@ -257,7 +275,7 @@ impl Nic for Loopback<'_> {
         self.rx.bell.silence();
         self.rx.pipe.lock().receiver_asleep = false;
         if readiness == Readiness::Room {
-            self.tx.refused = false;
+            self.tx.refused = 0;
         }
         match (wake, readiness) {
             (Wake::Deadline, Readiness::Frame(_) | Readiness::Room) => Ok(Wake::Ready),
@@ -276,8 +294,48 @@ impl Nic for Loopback<'_> {
     }
 
     fn counters(&mut self) -> Counters {
-        let Counters { rx_frames, rx_bytes, .. } = self.rx.counters;
-        Counters { rx_frames, rx_bytes, ..self.tx.counters }
+        self.rx.counters + self.tx.counters
+    }
+
+    /// Those of the configuration.
+    fn offloads(&self) -> OffloadCapabilities {
+        self.offloads
+    }
+
+    fn receive_with<R>(&mut self, _now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        self.rx.needs_room = false;
+        for _ in 0..WRONG_MAX {
+            let meta = self.rx.take()?;
+            let meta = if self.offloads.checksum_rx { self.rx.verified(meta) } else { Some(meta) };
+            if let Some(meta) = meta {
+                return Some(f(self.rx.lend(), &meta));
+            }
+        }
+        None
+    }
+
+    fn transmit_with<R>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        meta: &FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
+        if self.offloads.takes(meta, len) {
+            return self.tx.admits(1).then(|| self.tx.send(len, |_| *meta, f));
+        }
+        // No piece is lost, but for queues that are shorter than one frame.
+        let pieces = meta.gso.map_or(1, |gso| len.div_ceil(gso.size.get().into()));
+        if !self.tx.admits(pieces) {
+            return None;
+        }
+        let mut scratch = std::mem::take(&mut self.tx.scratch);
+        let sent = software::transmit(self, now, len, meta, &mut scratch, f);
+        self.tx.scratch = scratch;
+        let software::Sent { result, frames, lost } = sent?;
+        self.tx.counters.tx_segmented += u64::from(frames + lost > 1);
+        self.tx.counters.tx_segments_lost += lost as u64;
+        Some(result)
     }
 
     fn waker(&self) -> Waker {
@@ -296,8 +354,10 @@ impl Loopback<'_> {
         };
         let room = {
             let mut queue = self.rx.pipe.lock();
-            let ring = queue.sender_lacks_room && !queue.frames.is_full();
-            queue.sender_lacks_room &= !ring;
+            let ring = queue.sender_lacks > 0 && queue.frames.window() >= queue.sender_lacks;
+            if ring {
+                queue.sender_lacks = 0;
+            }
             ring
         };
         if frames || room {
@@ -324,14 +384,13 @@ pub struct RxToken<'t, 'a> {
 
 impl smoltcp::phy::RxToken for RxToken<'_, '_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let RxEnd { pipe, lent, counters, .. } = self.end;
         // `receive` has seen the frame, and only this end takes frames away.
-        if let Ok(slot) = pipe.lock().frames.dequeue_one() {
-            slot.swap_frame(lent);
+        if let Some(FrameMeta { checksum: ChecksumState::Partial { start, offset }, .. }) = self.end.take()
+            && checksum::complete(self.end.lent.frame_mut(), start, offset)
+        {
+            self.end.counters.rx_checksum_filled += 1;
         }
-        counters.rx_frames += 1;
-        counters.rx_bytes += lent.frame().len() as u64;
-        f(lent.frame())
+        f(self.end.lend())
     }
 
     fn meta(&self) -> PacketMeta {
@@ -348,26 +407,9 @@ pub struct TxToken<'t, 'a> {
 
 impl smoltcp::phy::TxToken for TxToken<'_, '_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let TxEnd { pipe, filling, frame_len_max, counters, .. } = self.end;
-        let room = if len <= *frame_len_max { filling.fill(len) } else { None };
-        let Some(room) = room else {
-            counters.tx_oversize += 1;
-            return f(&mut vec![0; len]);
-        };
-        let result = f(room);
-        filling.meta = self.meta;
-        let mut queue = pipe.lock();
-        // Only an answer to a received frame can find no room: `transmit` looked before.
-        if !queue.receiver_gone
-            && let Ok(slot) = queue.frames.enqueue_one()
-        {
-            slot.swap_frame(filling);
-            counters.tx_frames += 1;
-            counters.tx_bytes += len as u64;
-        } else {
-            counters.tx_rejected += 1;
-        }
-        result
+        let Self { end, meta } = self;
+        let medium = end.medium;
+        end.send(len, |frame| FrameMeta::from_smoltcp(meta, medium, frame), f)
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
@@ -382,7 +424,42 @@ struct RxEnd<'a> {
     bell: Bell,
     /// The frame that is lent to a closure, or the last one that was.
     lent: Slot<'a>,
+    /// The user receives by tokens, so a frame needs room for an answer.
+    needs_room: bool,
+    medium: Medium,
     counters: Counters,
+}
+
+impl RxEnd<'_> {
+    /// Takes the next frame out of the pipe, to be lent; returns its metadata.
+    fn take(&mut self) -> Option<FrameMeta> {
+        self.pipe.lock().frames.dequeue_one().ok()?.swap_frame(&mut self.lent);
+        Some(self.lent.meta)
+    }
+
+    /// Verifies the checksum of the frame that was taken. `None`: it is wrong, and was counted.
+    fn verified(&mut self, meta: FrameMeta) -> Option<FrameMeta> {
+        if meta.checksum != ChecksumState::Complete {
+            return Some(meta);
+        }
+        let layout = Layout::on(self.medium, self.lent.frame());
+        match layout.map(|layout| checksum::verify(self.lent.frame(), &layout)) {
+            Some(Verdict::Right) => Some(FrameMeta { checksum: ChecksumState::Verified, ..meta }),
+            Some(Verdict::Unknown) | None => Some(meta),
+            Some(Verdict::Wrong) => {
+                self.counters.rx_bad_checksum += 1;
+                None
+            }
+        }
+    }
+
+    /// The frame that was taken.
+    fn lend(&mut self) -> &[u8] {
+        let frame = self.lent.frame();
+        self.counters.rx_frames += 1;
+        self.counters.rx_bytes += frame.len() as u64;
+        frame
+    }
 }
 
 /// What an end needs to send.
@@ -392,20 +469,64 @@ struct TxEnd<'a> {
     peer_bell: Bell,
     /// The frame that is being written.
     filling: Slot<'a>,
+    /// Where a frame is written that is split here.
+    scratch: Vec<u8>,
+    medium: Medium,
     frame_len_max: usize,
-    /// `transmit` gave no token the last time, and nobody was told of room since.
-    refused: bool,
+    /// Slots that the last attempt to send needed and did not find, if nobody was told of room since.
+    refused: usize,
     counters: Counters,
 }
 
 impl TxEnd<'_> {
     /// Whether a frame can be sent, or need not be since nobody receives it. If not, the other end rings
     /// when it can. Only this end fills the pipe, so room that was seen stays.
-    fn has_room(&self) -> bool {
+    fn has_room(&self, slots: usize) -> bool {
         let mut queue = self.pipe.lock();
-        let has_room = queue.receiver_gone || !queue.frames.is_full();
-        queue.sender_lacks_room = !has_room;
+        let slots = slots.min(queue.frames.capacity());
+        let has_room = queue.receiver_gone || queue.frames.window() >= slots;
+        queue.sender_lacks = if has_room { 0 } else { slots };
         has_room
+    }
+
+    /// Whether so many frames can be sent now. If not, for want of room, that is remembered for `wait`.
+    fn admits(&mut self, slots: usize) -> bool {
+        if self.pipe.lock().receiver_gone {
+            return false;
+        }
+        let has_room = self.has_room(slots);
+        self.refused = if has_room { 0 } else { slots };
+        self.counters.tx_ring_full += u64::from(!has_room);
+        has_room
+    }
+
+    /// Queues a frame that `f` writes; what is known of it may depend on what was written.
+    fn send<R>(
+        &mut self,
+        len: usize,
+        meta: impl FnOnce(&[u8]) -> FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let Self { pipe, filling, frame_len_max, counters, .. } = self;
+        let room = if len <= *frame_len_max { filling.fill(len) } else { None };
+        let Some(room) = room else {
+            counters.tx_oversize += 1;
+            return f(&mut vec![0; len]);
+        };
+        let result = f(room);
+        filling.meta = meta(room);
+        let mut queue = pipe.lock();
+        // Only an answer to a received frame can find no room: `transmit` looked before.
+        if !queue.receiver_gone
+            && let Ok(slot) = queue.frames.enqueue_one()
+        {
+            slot.swap_frame(filling);
+            counters.tx_frames += 1;
+            counters.tx_bytes += len as u64;
+        } else {
+            counters.tx_rejected += 1;
+        }
+        result
     }
 }
 
@@ -431,8 +552,8 @@ struct Queue<'a> {
     frames: RingBuffer<'a, Slot<'a>>,
     /// The receiver sleeps, or is about to, and wants to know of frames.
     receiver_asleep: bool,
-    /// The sender was refused, and wants to know of room.
-    sender_lacks_room: bool,
+    /// The sender was refused, and wants to know of room for so many frames; 0: it was not.
+    sender_lacks: usize,
     receiver_gone: bool,
     sender_gone: bool,
 }
@@ -455,7 +576,7 @@ impl<'a> Pipe<'a> {
         let queue = Queue {
             frames: RingBuffer::new(slots),
             receiver_asleep: false,
-            sender_lacks_room: false,
+            sender_lacks: 0,
             receiver_gone: false,
             sender_gone: false,
         };
@@ -491,12 +612,30 @@ impl Bell {
     }
 }
 
+/// What `config` offers, with frames that the pipe can hold.
+fn offloads(config: &LoopbackConfig) -> OffloadCapabilities {
+    let max = |len: Option<NonZeroUsize>| {
+        len.and_then(|len| NonZeroUsize::new(len.get().min(config.frame_len_max)))
+    };
+    let OffloadCapabilities { checksum_tx, checksum_rx, gso_tcpv4, gso_tcpv6, gso_udp } = config.offloads;
+    OffloadCapabilities {
+        checksum_tx,
+        checksum_rx,
+        gso_tcpv4: max(gso_tcpv4),
+        gso_tcpv6: max(gso_tcpv6),
+        gso_udp: max(gso_udp),
+    }
+}
+
 fn check_queue_len(queue_len: usize) -> Result<(), LoopbackError> {
     if (1..=QUEUE_LEN_MAX).contains(&queue_len) { Ok(()) } else { Err(LoopbackError::QueueLen { queue_len }) }
 }
 
 /// The smallest MTU: the least that IPv4 asks of a link (RFC 791), and an Ethernet header.
 pub const MTU_MIN: usize = 68 + 14;
+/// Frames with a wrong checksum that one call drops, so that the other end cannot hold up a turn of the
+/// loop. The next wait returns at once.
+const WRONG_MAX: u32 = 64;
 /// The longest queue, in frames.
 pub const QUEUE_LEN_MAX: usize = 65_536;
 

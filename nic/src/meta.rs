@@ -2,11 +2,15 @@
 //! merged, when it came.
 //!
 //! A sender that leaves work to a device, and a device that has done work for a receiver, both say so
-//! here. smoltcp's [`PacketMeta`](smoltcp::phy::PacketMeta) has room for the size of segments only; the
+//! here. smoltcp's [`PacketMeta`] has room for the size of segments only; the
 //! rest goes through [`Nic::receive_with`](crate::Nic::receive_with) and
 //! [`Nic::transmit_with`](crate::Nic::transmit_with).
 
 use std::num::{NonZeroU16, NonZeroUsize};
+
+use smoltcp::phy::{Medium, PacketMeta};
+
+use crate::offload::layout::{IpVersion, Layout, Transport};
 
 /// What is known of a frame. The default says nothing: the frame is as it is on a wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +32,28 @@ impl FrameMeta {
     /// Whether the bytes can go to a wire as they are.
     pub fn is_plain(&self) -> bool {
         self.gso.is_none() && !matches!(self.checksum, ChecksumState::Partial { .. })
+    }
+
+    /// What a user of smoltcp's tokens says of a frame. The kind of its segments is found in the frame.
+    pub fn from_smoltcp(meta: PacketMeta, medium: Medium, frame: &[u8]) -> Self {
+        let gso = meta.segmentation_offload_size.map(|size| {
+            let layout = Layout::on(medium, frame).map(|layout| (layout.protocol, layout.version));
+            let kind = match layout {
+                Some((Transport::Udp, _)) => GsoKind::Udp,
+                Some((Transport::Tcp, IpVersion::V6)) => GsoKind::TcpV6,
+                // What is neither cannot be split, whatever it is called.
+                Some((Transport::Tcp, IpVersion::V4)) | None => GsoKind::TcpV4,
+            };
+            Gso { kind, size, ecn: false }
+        });
+        Self { gso, ..Self::default() }
+    }
+
+    /// What of this a user of smoltcp's tokens is told: the size of segments.
+    pub fn to_smoltcp(&self) -> PacketMeta {
+        let mut meta = PacketMeta::default();
+        meta.segmentation_offload_size = self.gso.map(|gso| gso.size);
+        meta
     }
 }
 
@@ -110,4 +136,45 @@ pub struct OffloadCapabilities {
     pub gso_tcpv6: Option<NonZeroUsize>,
     /// The same for UDP.
     pub gso_udp: Option<NonZeroUsize>,
+}
+
+impl OffloadCapabilities {
+    /// Whether all that `meta` leaves to be done to a frame of `len` bytes is handed on. If not, it is to
+    /// be done in software.
+    pub fn takes(&self, meta: &FrameMeta, len: usize) -> bool {
+        let takes_checksum = self.checksum_tx || !matches!(meta.checksum, ChecksumState::Partial { .. });
+        let takes_gso = meta.gso.is_none_or(|gso| self.gso(gso.kind).is_some_and(|max| len <= max.get()));
+        takes_checksum && takes_gso
+    }
+
+    /// Bytes of the longest frame of this kind that is split later.
+    pub fn gso(&self, kind: GsoKind) -> Option<NonZeroUsize> {
+        match kind {
+            GsoKind::TcpV4 => self.gso_tcpv4,
+            GsoKind::TcpV6 => self.gso_tcpv6,
+            GsoKind::Udp => self.gso_udp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_offered_is_not_taken() {
+        let partial = ChecksumState::Partial { start: 34, offset: 16 };
+        let size = NonZeroU16::new(1448).expect("not 0");
+        let gso = Some(Gso { kind: GsoKind::TcpV6, size, ecn: false });
+        let [plain, checksum] =
+            [ChecksumState::Complete, partial].map(|checksum| FrameMeta { checksum, ..FrameMeta::default() });
+        let all = FrameMeta { checksum: partial, gso, ..plain };
+        let none = OffloadCapabilities::default();
+        assert_eq!([plain, checksum, all].map(|meta| none.takes(&meta, 60)), [true, false, false]);
+        let some = OffloadCapabilities { checksum_tx: true, gso_tcpv4: NonZeroUsize::new(9999), ..none };
+        assert_eq!([plain, checksum, all].map(|meta| some.takes(&meta, 60)), [true, true, false]);
+        let more = OffloadCapabilities { gso_tcpv6: NonZeroUsize::new(9000), ..some };
+        assert_eq!([9000, 9001].map(|len| more.takes(&all, len)), [true, false]);
+        assert!(!OffloadCapabilities { checksum_tx: false, ..more }.takes(&all, 60));
+    }
 }

@@ -7,8 +7,9 @@
 use std::fmt;
 
 use managed::ManagedSlice;
-use smoltcp::phy::PacketMeta;
 use smoltcp::time::Instant;
+
+use crate::meta::FrameMeta;
 
 /// The longest frame that a slot holds, in bytes: a GSO frame of 64 KiB, its link header, and as much
 /// again for kernels whose `gso_max_size` was raised.
@@ -22,7 +23,7 @@ pub struct Slot<'a> {
     buffer: ManagedSlice<'a, u8>,
     /// How much of `buffer` the frame fills; never more than its length.
     len: usize,
-    pub(crate) meta: PacketMeta,
+    pub(crate) meta: FrameMeta,
     /// When a [`Line`](crate::impair::Line) releases the frame.
     pub(crate) due: Instant,
     /// The slot after this one, in the list of a line that it is on.
@@ -32,7 +33,7 @@ pub struct Slot<'a> {
 impl<'a> Slot<'a> {
     /// A slot on `buffer`: a `Vec<u8>` (which may be empty: it grows), or a `&mut [u8]`.
     pub fn new(buffer: impl Into<ManagedSlice<'a, u8>>) -> Self {
-        Self { buffer: buffer.into(), len: 0, meta: PacketMeta::default(), due: Instant::ZERO, next: None }
+        Self { buffer: buffer.into(), len: 0, meta: FrameMeta::default(), due: Instant::ZERO, next: None }
     }
 
     /// The longest frame in bytes that fits.

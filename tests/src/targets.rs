@@ -3,14 +3,22 @@
 
 use std::net::SocketAddr;
 
-use smoltcp::phy::{ChecksumCapabilities, Device, RxToken, TxToken};
+use smoltcp::phy::{ChecksumCapabilities, Device, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
+use wirestack::nic::filter::tcpdump::parse_ddd;
+use wirestack::nic::filter::{Context, Instruction, ListKind, Origin, PrefixSet, Program};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
-use wirestack::nic::{Nic, offload};
+use wirestack::nic::meta::ChecksumState;
+use wirestack::nic::offload::checksum::Verdict;
+use wirestack::nic::offload::virtio::{self, VIRTIO_NET_HDR_LEN};
+use wirestack::nic::offload::{Layout, Segments};
+use wirestack::nic::steer::ebpf::Extended;
+use wirestack::nic::steer::{flow_hash, flow_program};
+use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
@@ -18,8 +26,51 @@ use wirestack_apps::{echo, http};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; `fuzz/fuzz_targets` has a file for each.
-pub const TARGETS: [Target; 5] =
-    [("checksum", checksum), ("claims", claims), ("host", host), ("http", http), ("spec", spec)];
+pub const TARGETS: &[Target] = &[
+    ("bpf", bpf),
+    ("checksum", checksum),
+    ("claims", claims),
+    ("host", host),
+    ("http", http),
+    ("segment", segment),
+    ("spec", spec),
+    ("steer", steer),
+    ("virtio", virtio),
+];
+
+/// A program of classic BPF and a frame: a byte for the number of instructions, eight bytes for each, and
+/// the frame. As text, a list of prefixes and the output of tcpdump.
+pub fn bpf(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = PrefixSet::parse(ListKind::Deny, &text).map(|list| list.decide(bytes));
+    let _ = parse_ddd(&text);
+    let Some((len, rest)) = bytes.split_first() else { return };
+    let (chunks, _) = rest.as_chunks::<8>();
+    let list: Vec<_> = chunks.iter().take((*len).into()).map(instruction).collect();
+    let frame = &rest[list.len() * 8..];
+    let Ok(program) = Program::new(list) else { return };
+    for context in [Context::link(frame), Context::fanout(frame)] {
+        assert!(program.run_counted(&context).instructions <= program.len());
+    }
+    assert_eq!(program.to_string().lines().count(), program.len());
+    let _ = Extended::from_classic(&program);
+}
+
+fn instruction(&[a, b, jt, jf, ref k @ ..]: &[u8; 8]) -> Instruction {
+    Instruction { code: u16::from_be_bytes([a, b]), jt, jf, k: u32::from_be_bytes(*k) }
+}
+
+/// A seed and a frame: the function and the programs are one.
+pub fn steer(bytes: &[u8]) {
+    let Some((seed, frame)) = bytes.split_first_chunk() else { return };
+    let seed = u32::from_be_bytes(*seed);
+    let expected = flow_hash(seed, frame);
+    for (origin, context) in [(Origin::Link, Context::link(frame)), (Origin::Network, Context::fanout(frame))]
+    {
+        let program = flow_program(origin, seed).expect("a program for every seed");
+        assert_eq!(program.run(&context), expected, "{origin:?}");
+    }
+}
 
 /// A frame whose checksum is to be filled in.
 pub fn checksum(bytes: &[u8]) {
@@ -30,6 +81,60 @@ pub fn checksum(bytes: &[u8]) {
     let once = frame.clone();
     offload::fill_checksum(&mut frame);
     assert_eq!(frame, once, "filling in twice changes nothing");
+}
+
+/// A frame to be split: a byte for the medium, a byte and a half-word for an MTU, a `virtio_net_hdr`, and
+/// the frame. Pieces of which there are several are the frame: the same payload, each right.
+pub fn segment(bytes: &[u8]) {
+    let Some(([medium, has_mtu, high, low], rest)) = bytes.split_first_chunk::<4>() else { return };
+    let Some((header, frame)) = rest.split_at_checked(VIRTIO_NET_HDR_LEN) else { return };
+    let Ok(meta) = virtio::decode(header, frame.len()) else { return };
+    let medium = if medium % 2 == 0 { Medium::Ethernet } else { Medium::Ip };
+    let mtu = (has_mtu % 2 == 1).then(|| usize::from(u16::from_be_bytes([*high, *low])));
+    let segments = Segments::of(medium, frame, &meta, mtu);
+    let count = segments.count();
+    assert!(count <= frame.len().max(1));
+    assert_eq!(segments.frame_len(count), 0);
+    let mut payload = Vec::new();
+    for index in 0..count {
+        let mut piece = vec![0; segments.frame_len(index)];
+        segments.write(index, &mut piece);
+        if count == 1 {
+            assert_eq!(piece.len(), frame.len());
+            return;
+        }
+        let layout = Layout::on(medium, &piece).expect("a piece is whole");
+        assert_ne!(offload::checksum::verify(&piece, &layout), Verdict::Wrong);
+        assert_eq!(layout.end, piece.len());
+        if let (None, Some(mtu)) = (meta.gso, mtu) {
+            assert!(layout.end - layout.network <= mtu);
+        }
+        payload.extend_from_slice(&piece[layout.payload..]);
+    }
+    let layout = Layout::on(medium, frame).expect("what was split is whole");
+    assert!(payload == frame[layout.payload..layout.end]);
+}
+
+/// A `virtio_net_hdr` and its frame: what is understood can be said again, and lies within the frame.
+pub fn virtio(bytes: &[u8]) {
+    let (header, frame) = bytes.split_at(bytes.len().min(VIRTIO_NET_HDR_LEN));
+    match virtio::decode(header, frame.len()) {
+        Ok(meta) => {
+            let layout = Layout::of_frame(frame);
+            let again = virtio::decode(&virtio::encode(&meta, layout.as_ref()), frame.len());
+            // That somebody has verified it, a sender does not say.
+            let said = match meta.checksum {
+                ChecksumState::Verified => ChecksumState::Complete,
+                other => other,
+            };
+            assert_eq!(again, Ok(FrameMeta { checksum: said, ..meta }));
+            let mut filled = frame.to_vec();
+            if let ChecksumState::Partial { start, offset } = meta.checksum {
+                assert!(offload::checksum::complete(&mut filled, start, offset), "it lies within the frame");
+            }
+        }
+        Err(error) => assert_eq!(error.to_string().lines().count(), 1),
+    }
 }
 
 /// A frame on an address that is shared with the kernel.
@@ -139,7 +244,48 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2, 0, 0, 0, 0, 0, 0][..], &OURS_V4.octets()]
             .concat();
     match target {
+        "bpf" => vec![
+            [
+                &[4][..],
+                &[0, 0x28, 0, 0, 0, 0, 0, 12],
+                &[0, 0x15, 0, 1, 0, 0, 8, 0],
+                &[0, 0xb1, 0, 0, 0, 0, 0, 14],
+                &[0, 0x16, 0, 0, 0, 0, 0, 0],
+                &frame(b"data"),
+            ]
+            .concat(),
+            b"4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0\n".to_vec(),
+            b"10.0.0.0/8\n!10.1.0.0/16 # not\nfd00::/8\n".to_vec(),
+        ],
+        "steer" => {
+            let quoting = frame(b"data");
+            let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
+            error[23] = 1;
+            error.extend(&quoting[14..]);
+            let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
+            let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
+            let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
+            [quoting, error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
+        }
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "segment" => {
+            let data: Vec<u8> = (0..200).collect();
+            let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
+            let of =
+                |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
+            let super_frame = frame(&data);
+            vec![
+                of([0, 0, 0, 0], header(1, 50), &super_frame),
+                of([0, 0, 0, 0], header(0x81, 99), &super_frame),
+                of([0, 1, 0, 90], header(0, 0), &super_frame),
+                of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
+            ]
+        }
+        "virtio" => vec![
+            [&[1, 1, 54, 0, 50, 0, 34, 0, 16, 0][..], &frame(b"data")].concat(),
+            [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
+            [&[1, 5, 42, 0, 9, 0, 34, 0, 6, 0][..], &frame(b"datagram")].concat(),
+        ],
         "host" => vec![
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(4, &[0; 100]), step(3, &tcp(4, 1, b""))].concat(),
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(3, &tcp(0x18, 1, b"data")), step(4, &[9; 255])]

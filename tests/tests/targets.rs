@@ -42,7 +42,7 @@ fn every_target_has_a_file() {
         .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
         .collect();
     files.sort();
-    assert_eq!(files, TARGETS.map(|(name, _)| format!("{name}.rs")));
+    assert_eq!(files, TARGETS.iter().map(|(name, _)| format!("{name}.rs")).collect::<Vec<_>>());
 }
 
 /// Flips a bit, sets, removes, repeats or adds a byte.

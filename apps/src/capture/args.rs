@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::capture::pcapng::SNAP_LEN_MAX;
 
-use crate::cli::{NicName, parse_nic};
+use crate::cli::{NicName, parse_cpus, parse_nic};
 
 /// Flags of `capture`.
 #[derive(Debug, Args)]
@@ -54,7 +55,7 @@ pub struct CaptureArgs {
     pub ring_size: NonZeroU64,
     /// CPUs for the threads, one after the other, as in 0,2,4-7
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
-    pub pin: Option<Cpus>,
+    pub pin: Option<CpuSet>,
     /// Show what the flows are, how bursty they are, and whether MPEG transport streams in them are whole
     #[arg(long)]
     pub analyze: bool,
@@ -114,10 +115,6 @@ impl FromStr for Mode {
     }
 }
 
-/// A list of CPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cpus(pub Vec<usize>);
-
 fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().unwrap_or(0.0);
     // A millisecond to a year.
@@ -146,24 +143,6 @@ fn parse_size(text: &str) -> Result<NonZeroU64, String> {
     bytes.and_then(NonZeroU64::new).ok_or_else(|| accepted.to_owned())
 }
 
-fn parse_cpus(text: &str) -> Result<Cpus, String> {
-    let accepted = "numbers and ranges of CPUs are accepted, each 0 to 1023, as in 0,2,4-7";
-    let cpu = |text: &str| text.parse().ok().filter(|&cpu: &usize| cpu < CPUS_MAX).ok_or(accepted);
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (cpu(first)?, cpu(last)?);
-        if first > last {
-            return Err(accepted.to_owned());
-        }
-        cpus.extend(first..=last);
-    }
-    Ok(Cpus(cpus))
-}
-
-/// Bits of a `cpu_set_t`.
-const CPUS_MAX: usize = 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,14 +164,6 @@ mod tests {
         assert_eq!(["0.5", "10"].map(|text| parse_seconds(text).ok()), [Some(0.5), Some(10.0)]);
         for wrong in ["", "0", "-1", "inf", "NaN", "1e99", "ten"] {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn cpus_are_a_list() {
-        assert_eq!(parse_cpus("0,2,4-6"), Ok(Cpus(vec![0, 2, 4, 5, 6])));
-        for wrong in ["", "a", "3-1", "1024", "1,", "-"] {
-            assert!(parse_cpus(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -239,7 +239,9 @@ impl VethEnd {
     /// [`TestbedError::Link`]: the interface is gone. [`TestbedError::Offloads`]: it did not obey.
     pub fn set_offloads(&self, on: bool) -> Result<(), TestbedError> {
         self.ask("switch offloads of", || {
-            Offload::ALL.into_iter().try_for_each(|offload| ethtool::set(self.name(), offload, on))
+            let available = ethtool::offloads(self.name())?;
+            let mut offloads = Offload::ALL.into_iter().filter(|&offload| available.is_available(offload));
+            offloads.try_for_each(|offload| ethtool::set(self.name(), offload, on))
         })?;
         // The kernel may refuse silently what depends on something else.
         let found = self.offloads()?;

@@ -4,6 +4,12 @@
 //! one when the stack has filled it, whatever the device makes of it afterwards. So `Capture<Impair<_>>`
 //! shows what is left behind a lossy wire, `Impair<Capture<_>>` what is on it.
 //!
+//! A frame is written as a wire would carry it: an absent checksum is filled in, in the copy that is
+//! written. Super-frames are written whole, as by every tool that captures on a host. Of frames that are
+//! received and sent by tokens nobody tells whether their checksum is absent; on a device that leaves
+//! checksums out, one that [looks left out](crate::offload::checksum::seems_left_out) is filled in. So one
+//! wrong checksum in 2^16, which happened to look so, is written as a right one.
+//!
 //! A capture never harms the traffic. When the writer fails (disk full), the first error is kept and
 //! logged, nothing more is written (a reader could not find the next block), and the frames that are
 //! missing are counted in `capture_lost`.
@@ -19,9 +25,11 @@ pub use pcapng::{Direction, PcapngInterface, PcapngWriter};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 
-use smoltcp::phy::{Device, DeviceCapabilities, PacketMeta};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::{Duration, Instant};
 
+use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
+use crate::offload::{Layout, checksum};
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker, wait};
 
 /// A device whose frames are written to `W`.
@@ -47,7 +55,7 @@ pub struct CaptureConfig<'a> {
     pub snap_len: u32,
 }
 
-impl<D: Device, W: io::Write> Capture<D, W> {
+impl<D: Nic, W: io::Write> Capture<D, W> {
     /// Starts a capture of `inner`, whose medium decides the link type of the file.
     ///
     /// # Errors
@@ -60,6 +68,8 @@ impl<D: Device, W: io::Write> Capture<D, W> {
         writer.flush()?;
         let recorder = Recorder {
             writer: RefCell::new(writer),
+            medium,
+            scratch: RefCell::new(Vec::new()),
             epoch_offset,
             dirty: Cell::new(false),
             error: OnceCell::new(),
@@ -89,7 +99,7 @@ impl<D: Device, W: io::Write> Capture<D, W> {
     }
 }
 
-impl<D: Device, W: io::Write> Device for Capture<D, W> {
+impl<D: Nic, W: io::Write> Device for Capture<D, W> {
     type RxToken<'t>
         = RxToken<'t, D::RxToken<'t>, W>
     where
@@ -101,16 +111,18 @@ impl<D: Device, W: io::Write> Device for Capture<D, W> {
 
     fn receive(&mut self, timestamp: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         let Self { inner, recorder } = self;
+        let OffloadCapabilities { checksum_rx, checksum_tx, .. } = inner.offloads();
         let (rx, tx) = inner.receive(timestamp)?;
         Some((
-            RxToken { inner: rx, recorder, now: timestamp },
-            TxToken { inner: tx, recorder, now: timestamp },
+            RxToken { inner: rx, recorder, now: timestamp, checksum: Absence::of_token(checksum_rx) },
+            TxToken { inner: tx, recorder, now: timestamp, checksum: Absence::of_token(checksum_tx) },
         ))
     }
 
     fn transmit(&mut self, timestamp: Instant) -> Option<Self::TxToken<'_>> {
         let Self { inner, recorder } = self;
-        Some(TxToken { inner: inner.transmit(timestamp)?, recorder, now: timestamp })
+        let checksum = Absence::of_token(inner.offloads().checksum_tx);
+        Some(TxToken { inner: inner.transmit(timestamp)?, recorder, now: timestamp, checksum })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -142,6 +154,33 @@ impl<D: Nic, W: io::Write> Nic for Capture<D, W> {
         counters
     }
 
+    fn offloads(&self) -> OffloadCapabilities {
+        self.inner.offloads()
+    }
+
+    fn receive_with<R>(&mut self, now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        let Self { inner, recorder } = self;
+        inner.receive_with(now, |frame, meta| {
+            recorder.record(now, Direction::Inbound, frame, Absence::Told(meta.checksum));
+            f(frame, meta)
+        })
+    }
+
+    fn transmit_with<R>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        meta: &FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
+        let Self { inner, recorder } = self;
+        inner.transmit_with(now, len, meta, |frame| {
+            let result = f(frame);
+            recorder.record(now, Direction::Outbound, frame, Absence::Told(meta.checksum));
+            result
+        })
+    }
+
     fn waker(&self) -> Waker {
         self.inner.waker()
     }
@@ -153,12 +192,13 @@ pub struct RxToken<'t, T, W: io::Write> {
     inner: T,
     recorder: &'t Recorder<W>,
     now: Instant,
+    checksum: Absence,
 }
 
 impl<T: smoltcp::phy::RxToken, W: io::Write> smoltcp::phy::RxToken for RxToken<'_, T, W> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         self.inner.consume(|frame| {
-            self.recorder.record(self.now, Direction::Inbound, frame);
+            self.recorder.record(self.now, Direction::Inbound, frame, self.checksum);
             f(frame)
         })
     }
@@ -174,13 +214,14 @@ pub struct TxToken<'t, T, W: io::Write> {
     inner: T,
     recorder: &'t Recorder<W>,
     now: Instant,
+    checksum: Absence,
 }
 
 impl<T: smoltcp::phy::TxToken, W: io::Write> smoltcp::phy::TxToken for TxToken<'_, T, W> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         self.inner.consume(len, |frame| {
             let result = f(frame);
-            self.recorder.record(self.now, Direction::Outbound, frame);
+            self.recorder.record(self.now, Direction::Outbound, frame, self.checksum);
             result
         })
     }
@@ -190,11 +231,28 @@ impl<T: smoltcp::phy::TxToken, W: io::Write> smoltcp::phy::TxToken for TxToken<'
     }
 }
 
+/// What is known of the checksum of a frame that is written.
+#[derive(Debug, Clone, Copy)]
+enum Absence {
+    Told(ChecksumState),
+    /// It may be absent: the device offers that, and tokens do not tell.
+    Possible,
+}
+
+impl Absence {
+    fn of_token(device_offers: bool) -> Self {
+        if device_offers { Self::Possible } else { Self::Told(ChecksumState::Complete) }
+    }
+}
+
 /// The file, and whether it still is one.
 #[derive(Debug)]
 struct Recorder<W: io::Write> {
     /// Borrowed for the time of one write, in which no closure of the stack runs.
     writer: RefCell<PcapngWriter<W>>,
+    medium: Medium,
+    /// The copy of a frame in which a checksum is filled in. Borrowed as `writer` is.
+    scratch: RefCell<Vec<u8>>,
     epoch_offset: Duration,
     /// Frames were written since the last flush.
     dirty: Cell<bool>,
@@ -205,7 +263,9 @@ struct Recorder<W: io::Write> {
 }
 
 impl<W: io::Write> Recorder<W> {
-    fn record(&self, now: Instant, direction: Direction, frame: &[u8]) {
+    fn record(&self, now: Instant, direction: Direction, frame: &[u8], checksum: Absence) {
+        let mut scratch = self.scratch.borrow_mut();
+        let frame = self.filled(frame, checksum, &mut scratch);
         let micros = now.total_micros().saturating_add_unsigned(self.epoch_offset.total_micros());
         let since_epoch = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         if self.attempt(|writer| writer.write_frame(since_epoch, direction, frame)) {
@@ -213,6 +273,29 @@ impl<W: io::Write> Recorder<W> {
         } else {
             self.lost.set(self.lost.get() + 1);
         }
+    }
+
+    /// The frame as a wire would carry it: itself, or a copy in `scratch`.
+    fn filled<'f>(&self, frame: &'f [u8], checksum: Absence, scratch: &'f mut Vec<u8>) -> &'f [u8] {
+        let mut copied = || {
+            scratch.clear();
+            scratch.extend_from_slice(frame);
+        };
+        match checksum {
+            Absence::Told(ChecksumState::Partial { start, offset }) => {
+                copied();
+                checksum::complete(scratch, start, offset);
+            }
+            Absence::Told(ChecksumState::Complete | ChecksumState::Verified) => return frame,
+            Absence::Possible => match Layout::on(self.medium, frame) {
+                Some(layout) if checksum::seems_left_out(frame, &layout) => {
+                    copied();
+                    checksum::fill(scratch, &layout);
+                }
+                _ => return frame,
+            },
+        }
+        scratch
     }
 
     fn flush(&self) {

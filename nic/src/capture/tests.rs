@@ -9,6 +9,7 @@ use super::pcapng::SNAP_LEN_MAX;
 use super::*;
 use crate::impair::{Impair, ImpairConfig};
 use crate::loopback::{Loopback, LoopbackConfig};
+use crate::offload::segment::tests::super_frame;
 
 /// A packet as a reader sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -359,4 +360,64 @@ proptest! {
         }
         prop_assert_eq!(read(writer.get_ref()).packets, expected);
     }
+}
+
+/// A captured end of a wire that leaves checksums and super-frames as they are, and the other end.
+fn offloading(disk: &Disk) -> (Capture<Loopback<'static>, Disk>, Loopback<'static>) {
+    let offloads = OffloadCapabilities {
+        checksum_tx: true,
+        checksum_rx: true,
+        gso_tcpv4: std::num::NonZeroUsize::new(65_550),
+        ..OffloadCapabilities::default()
+    };
+    let config_of_wire = LoopbackConfig { frame_len_max: 65_550, offloads, ..LoopbackConfig::default() };
+    let (a, b) = Loopback::pair(&config_of_wire).expect("a pair");
+    (Capture::new(a, disk.clone(), config(0)).expect("room for the head"), b)
+}
+
+#[test]
+fn absent_checksums_are_filled_in_in_the_file_only() {
+    let disk = Disk::default();
+    let (mut a, mut b) = offloading(&disk);
+    let (frame, meta) = super_frame(Medium::Ethernet, 3000);
+    let layout = Layout::of_frame(&frame).expect("TCP");
+    let mut filled = frame.clone();
+    assert!(checksum::fill(&mut filled, &layout));
+    let fill = |room: &mut [u8]| room.copy_from_slice(&frame);
+    a.transmit_with(Instant::ZERO, frame.len(), &meta, fill).expect("room");
+    b.transmit_with(Instant::ZERO, frame.len(), &meta, fill).expect("room");
+    for received in [
+        b.receive_with(Instant::ZERO, |frame, meta| (frame.to_vec(), *meta)),
+        a.receive_with(Instant::ZERO, |frame, meta| (frame.to_vec(), *meta)),
+    ] {
+        assert_eq!(received, Some((frame.clone(), meta)), "the traffic is as it was");
+    }
+    let packets = disk.read().packets;
+    assert_eq!(packets.iter().map(|packet| packet.flags).collect::<Vec<_>>(), [2, 1]);
+    assert!(packets.iter().all(|packet| packet.data == filled));
+}
+
+#[test]
+fn of_tokens_checksums_that_look_absent_are_filled_in_if_the_device_leaves_them_out() {
+    let (frame, _) = super_frame(Medium::Ethernet, 1000);
+    let layout = Layout::of_frame(&frame).expect("TCP");
+    let mut filled = frame.clone();
+    assert!(checksum::fill(&mut filled, &layout));
+    let mut without = frame.clone();
+    without[50..52].fill(0);
+    let mut wrong = filled.clone();
+    wrong[50] ^= 1;
+    let in_file = |(mut a, _b): (Capture<Loopback<'static>, Disk>, _), disk: &Disk| {
+        for frame in [&frame, &without, &filled, &wrong] {
+            send(&mut a, 0, frame);
+        }
+        disk.read().packets.into_iter().map(|packet| packet.data).collect::<Vec<_>>()
+    };
+    let disk = Disk::default();
+    assert_eq!(in_file(offloading(&disk), &disk), [&filled, &filled, &filled, &wrong].map(Vec::clone));
+    let disk = Disk::default();
+    assert_eq!(
+        in_file(captured(&disk, 0), &disk),
+        [frame.clone(), without.clone(), filled.clone(), wrong.clone()]
+    );
 }

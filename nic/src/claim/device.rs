@@ -4,6 +4,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta, RxToken};
 use smoltcp::time::{Duration, Instant};
 
 use super::ClaimSet;
+use crate::meta::{FrameMeta, OffloadCapabilities};
 use crate::wait;
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker};
 
@@ -12,7 +13,7 @@ use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker};
 /// If no address is shared with the kernel, frames are lent by the inner device as they are. On a
 /// shared address a frame that is ours is copied once into a buffer of this device: a token can be
 /// looked into only by consuming it, and what was judged is then what is delivered. A frame that is
-/// not ours is not copied.
+/// not ours is not copied. [`Nic::receive_with`] judges a frame where it is and copies none.
 #[derive(Debug)]
 pub struct Claimed<D> {
     inner: D,
@@ -62,24 +63,23 @@ impl<D: Nic> Claimed<D> {
         &self.inner
     }
 
+    fn count_skipped(&mut self, frame_len: u64) {
+        self.not_ours_frames += 1;
+        self.not_ours_bytes += frame_len;
+    }
+
     /// Takes frames from the inner device until one is ours and held, at most [`SKIPPED_MAX`].
     fn fetch(&mut self, timestamp: Instant) {
         let medium = self.inner.capabilities().medium;
         self.stopped_early = false;
         for _ in 0..SKIPPED_MAX {
-            let Some((rx, _tx)) = self.inner.receive(timestamp) else {
+            let Some((rx, _)) = self.inner.receive(timestamp) else {
                 return;
             };
             let (claims, buffer) = (&self.claims, &mut self.buffer);
             let meta = rx.meta();
             let skipped_len = rx.consume(|frame| {
-                let ours = match medium {
-                    Medium::Ethernet => claims.is_ours(frame),
-                    Medium::Ip => claims.is_ours_ip(frame),
-                    #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
-                    _ => true,
-                };
-                if !ours {
+                if !is_ours(claims, medium, frame) {
                     return Some(frame.len() as u64);
                 }
                 buffer.clear();
@@ -91,8 +91,7 @@ impl<D: Nic> Claimed<D> {
                 self.held = true;
                 return;
             };
-            self.not_ours_frames += 1;
-            self.not_ours_bytes += skipped_len;
+            self.count_skipped(skipped_len);
         }
         self.stopped_early = true;
     }
@@ -178,6 +177,44 @@ impl<D: Nic> Nic for Claimed<D> {
         counters
     }
 
+    fn offloads(&self) -> OffloadCapabilities {
+        self.inner.offloads()
+    }
+
+    /// Skips as [`Device::receive`] does. A frame that a token of it has left behind comes first.
+    fn receive_with<R>(&mut self, now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        let medium = self.inner.capabilities().medium;
+        self.stopped_early = false;
+        if std::mem::take(&mut self.held) {
+            return Some(f(&self.buffer, &FrameMeta::from_smoltcp(self.meta, medium, &self.buffer)));
+        }
+        let mut f = Some(f);
+        for _ in 0..SKIPPED_MAX {
+            let claims = &self.claims;
+            let lent = self.inner.receive_with(now, |frame, meta| {
+                // Taken at most once: the first frame that is ours ends the loop.
+                let f = if is_ours(claims, medium, frame) { f.take() } else { None };
+                f.map(|f| f(frame, meta)).ok_or(frame.len() as u64)
+            })?;
+            match lent {
+                Ok(result) => return Some(result),
+                Err(skipped_len) => self.count_skipped(skipped_len),
+            }
+        }
+        self.stopped_early = true;
+        None
+    }
+
+    fn transmit_with<R>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        meta: &FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
+        self.inner.transmit_with(now, len, meta, f)
+    }
+
     fn waker(&self) -> Waker {
         self.inner.waker()
     }
@@ -209,6 +246,15 @@ impl<T: RxToken> RxToken for ClaimedRx<'_, T> {
             Source::Lent(token) => token.meta(),
             Source::Held { meta, .. } => *meta,
         }
+    }
+}
+
+fn is_ours(claims: &ClaimSet, medium: Medium, frame: &[u8]) -> bool {
+    match medium {
+        Medium::Ethernet => claims.is_ours(frame),
+        Medium::Ip => claims.is_ours_ip(frame),
+        #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
+        _ => true,
     }
 }
 

@@ -7,7 +7,7 @@ use smoltcp::time::Instant;
 
 use super::headers::{self, EXTENSION_HEADERS_MAX};
 use super::{Claim, ClaimSet, Claimed, Protocol};
-use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker};
+use crate::{Counters, FrameMeta, LinkError, LinkState, Nic, Wake, Waker};
 
 const SHARED_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const WHOLE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
@@ -435,4 +435,27 @@ fn a_frame_waits_for_room_to_answer() {
     device.inner_mut().room = true;
     assert!(receive(&mut device).is_some());
     assert_eq!(receive(&mut device), None);
+}
+
+#[test]
+fn a_frame_is_judged_where_it_is() {
+    let frame = |device: &mut Claimed<Queue>| {
+        device.receive_with(Instant::ZERO, |frame, meta| (frame.to_vec(), *meta))
+    };
+    let expected = |port| Some((Packet::tcp(OTHER_V4, 9, SHARED_V4, port).frame(), FrameMeta::default()));
+    let others = std::iter::repeat_n(22, 100);
+    let ports = [22, 80, 22, 81, 82].into_iter().chain(others).chain([83]);
+    let mut device = Claimed::new(queue(ports), ClaimSet::new(&claims()));
+    assert_eq!(frame(&mut device), expected(80));
+    // One that a token left behind comes before those that follow it.
+    device.inner_mut().room = false;
+    assert_eq!(receive(&mut device), None);
+    assert_eq!(frame(&mut device), expected(81));
+    device.inner_mut().room = true;
+    assert_eq!(frame(&mut device), expected(82));
+    assert_eq!(frame(&mut device), None, "a bound of one call");
+    assert_eq!(device.wait(None), Ok(Wake::Ready));
+    assert_eq!(frame(&mut device), expected(83));
+    let counters = device.counters();
+    assert_eq!((counters.rx_frames, counters.rx_not_ours), (4, 102));
 }

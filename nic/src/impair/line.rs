@@ -29,10 +29,10 @@
 use managed::ManagedSlice;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use smoltcp::phy::PacketMeta;
 use smoltcp::time::{Duration, Instant};
 
 use super::spec::{DELAY_MAX, ImpairSpec, Probability, QUEUE_LEN_MAX, RATE_MAX};
+use crate::meta::FrameMeta;
 use crate::slot::{Slot, owned_slots};
 
 /// One direction of a lossy wire.
@@ -127,12 +127,13 @@ impl<'a> Line<'a> {
 
     /// Sends a frame of `len` bytes, written by `write`, whose result is returned.
     ///
-    /// `write` is called in any case, also for a frame that is dropped.
+    /// `write` is called in any case, also for a frame that is dropped. The line neither splits frames nor
+    /// fills in checksums: to it, each frame is one.
     pub fn send<R>(
         &mut self,
         now: Instant,
         len: usize,
-        meta: PacketMeta,
+        meta: FrameMeta,
         write: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         self.counters.sent += 1;
@@ -155,14 +156,14 @@ impl<'a> Line<'a> {
     }
 
     /// The next frame that is due at `now` and its metadata; [`release`](Self::release) takes the same.
-    pub fn peek(&self, now: Instant) -> Option<(&[u8], PacketMeta)> {
+    pub fn peek(&self, now: Instant) -> Option<(&[u8], FrameMeta)> {
         let (due, place) = self.first()?;
         let slot = self.slots.get(place.slot())?;
         (due <= now).then(|| (slot.frame(), slot.meta))
     }
 
     /// Lends the next frame that is due at `now` to `read`, and forgets it. `None`: none is due.
-    pub fn release<R>(&mut self, now: Instant, read: impl FnOnce(&[u8], PacketMeta) -> R) -> Option<R> {
+    pub fn release<R>(&mut self, now: Instant, read: impl FnOnce(&[u8], FrameMeta) -> R) -> Option<R> {
         let (due, place) = self.first()?;
         if due > now {
             return None;

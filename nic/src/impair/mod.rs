@@ -8,6 +8,13 @@
 //!  inner device ◀── transmit ── due ── TX line ◀── TxToken ◀─ the stack
 //! ```
 //!
+//! **Packets of MTU size.** A wire carries no super-frames. A direction that does anything splits them
+//! first ([`Segments`]), whether the metadata says how or they are just longer than the MTU, and fills in
+//! absent checksums before a bit is flipped. So 1 % loss means the same whatever a stack leaves to its
+//! device, and the receiver finds out about flipped bits. All pieces of a frame enter the queue at once;
+//! those for which there is no room are dropped, as any frame. A direction that does nothing
+//! ([`ImpairSpec::is_perfect`]) hands super-frames and metadata through as they are.
+//!
 //! **Time.** Frames move when the device is called: `receive` and `transmit` use the time they are
 //! given, `flush` the last such time, and `wait` the clock. So a caller with a virtual clock, who does
 //! not call `wait`, gets the same run from the same seed each time; [`Impair::next_release`] tells it
@@ -23,16 +30,18 @@ pub use line::{Line, LineCounters};
 pub use spec::{ImpairSpec, ImpairSpecError, Probability};
 
 use managed::ManagedSlice;
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, PacketMeta};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::phy::{RxToken as _, TxToken as _};
 use smoltcp::time::{Duration, Instant};
 
+use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
+use crate::offload::Segments;
 use crate::slot::{FRAME_LEN_MAX, Slot};
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker, wait};
 
 /// A device behind a lossy wire. Both directions are made by the same rules, apart from each other.
 ///
-/// It delivers frames up to [`FRAME_LEN_MAX`], whatever the MTU: merged and to-be-split frames pass whole.
+/// It takes frames up to [`FRAME_LEN_MAX`], whatever the MTU.
 #[derive(Debug)]
 pub struct Impair<'a, D> {
     inner: D,
@@ -40,6 +49,10 @@ pub struct Impair<'a, D> {
     tx: Line<'a>,
     /// The last time that a caller gave us.
     now: Instant,
+    /// Where a frame to be sent is written that is split here.
+    scratch: Vec<u8>,
+    /// Frames that were split.
+    segmented: u64,
     /// Frames that were lent to a closure.
     rx_frames: u64,
     /// Bytes of those frames.
@@ -57,7 +70,7 @@ pub struct ImpairConfig {
     pub seed: u64,
 }
 
-impl<'a, D: Device> Impair<'a, D> {
+impl<'a, D: Nic> Impair<'a, D> {
     /// Puts `inner` behind a lossy wire that owns its memory: slots for the frames of both queues, whose
     /// buffers grow as frames come.
     pub fn new(inner: D, config: ImpairConfig) -> Self {
@@ -83,7 +96,16 @@ impl<'a, D: Device> Impair<'a, D> {
     }
 
     fn with_lines(inner: D, rx: Line<'a>, tx: Line<'a>) -> Self {
-        Self { inner, rx, tx, now: Instant::ZERO, rx_frames: 0, rx_bytes: 0 }
+        Self {
+            inner,
+            rx,
+            tx,
+            now: Instant::ZERO,
+            scratch: Vec::new(),
+            segmented: 0,
+            rx_frames: 0,
+            rx_bytes: 0,
+        }
     }
 
     /// Hands the frames to send that are due at `now` to the inner device. `false`: it did not take them
@@ -129,18 +151,47 @@ impl<'a, D: Device> Impair<'a, D> {
     /// It stops at a frame that is due so that the queue fills by what the spec says and not by how
     /// many frames the inner device had: a frame that need not wait never sees it full.
     fn drain_inner(&mut self, now: Instant) {
+        let link = Link::of(&self.inner);
         for _ in 0..RX_BURST_MAX {
             if self.rx.is_due(now) {
                 return;
             }
-            let Some((token, _)) = self.inner.receive(now) else { return };
-            let meta = token.meta();
-            token.consume(|frame| self.rx.send(now, frame.len(), meta, |room| copy(room, frame)));
+            let line = &mut self.rx;
+            if line.spec().is_perfect() {
+                // By tokens, since this is for a user who receives by tokens: what the device does for
+                // such a user has to be done.
+                let Some((token, _)) = self.inner.receive(now) else { return };
+                let meta = token.meta();
+                token.consume(|frame| {
+                    let meta = FrameMeta::from_smoltcp(meta, link.medium, frame);
+                    line.send(now, frame.len(), meta, |room| copy(room, frame));
+                });
+                continue;
+            }
+            let trusted = line.spec().corrupt == Probability::NEVER;
+            let entered = self.inner.receive_with(now, |frame, meta| {
+                let checksum = match meta.checksum {
+                    ChecksumState::Verified | ChecksumState::Partial { .. } if trusted => {
+                        ChecksumState::Verified
+                    }
+                    _ => ChecksumState::Complete,
+                };
+                let on_wire = FrameMeta { checksum, gso: None, ..*meta };
+                link.enter(line, now, frame, meta, &on_wire)
+            });
+            let Some(pieces) = entered else { return };
+            self.segmented += u64::from(pieces > 1);
         }
+    }
+
+    /// Room on the TX line.
+    fn tx_token(&mut self, now: Instant) -> TxToken<'_, 'a, D> {
+        let Self { inner, tx, scratch, segmented, .. } = self;
+        TxToken { line: tx, inner, scratch, segmented, now, meta: PacketMeta::default() }
     }
 }
 
-impl<'a, D: Device> Device for Impair<'a, D> {
+impl<'a, D: Nic> Device for Impair<'a, D> {
     type RxToken<'t>
         = RxToken<'t, 'a>
     where
@@ -154,10 +205,10 @@ impl<'a, D: Device> Device for Impair<'a, D> {
         self.poll_release(timestamp);
         self.drain_inner(timestamp);
         let (_, meta) = self.rx.peek(timestamp)?;
-        let Self { inner, rx, tx, rx_frames, rx_bytes, .. } = self;
+        let Self { inner, rx, tx, scratch, segmented, rx_frames, rx_bytes, .. } = self;
         Some((
-            RxToken { line: rx, now: timestamp, meta, rx_frames, rx_bytes },
-            TxToken { line: tx, inner, now: timestamp, meta: PacketMeta::default() },
+            RxToken { line: rx, now: timestamp, meta: meta.to_smoltcp(), rx_frames, rx_bytes },
+            TxToken { line: tx, inner, scratch, segmented, now: timestamp, meta: PacketMeta::default() },
         ))
     }
 
@@ -165,13 +216,12 @@ impl<'a, D: Device> Device for Impair<'a, D> {
         if !self.poll_release(timestamp) {
             return None;
         }
-        let Self { inner, tx, .. } = self;
-        Some(TxToken { line: tx, inner, now: timestamp, meta: PacketMeta::default() })
+        Some(self.tx_token(timestamp))
     }
 
     /// Those of the inner device. Only where bits are flipped, checksums are made and verified by the
-    /// stack, and frames are not left for the device to split: else the inner device would put a right
-    /// checksum on a wrong frame, or the stack would trust one.
+    /// stack: else the inner device would put a right checksum on a wrong frame, or the stack would trust
+    /// one.
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = self.inner.capabilities();
         if self.rx.spec().corrupt != Probability::NEVER {
@@ -185,7 +235,6 @@ impl<'a, D: Device> Device for Impair<'a, D> {
                 Checksum::Both | Checksum::Rx => Checksum::Both,
                 Checksum::Tx | Checksum::None => Checksum::Tx,
             });
-            capabilities.segmentation = Default::default();
         }
         capabilities
     }
@@ -231,6 +280,7 @@ impl<D: Nic> Nic for Impair<'_, D> {
     /// that was dropped on the wire is in `impaired_dropped` only, in both directions.
     fn counters(&mut self) -> Counters {
         let mut counters = self.inner.counters();
+        counters.impaired_segmented += self.segmented;
         counters.rx_frames = self.rx_frames;
         counters.rx_bytes = self.rx_bytes;
         for line in [self.rx.counters(), self.tx.counters()] {
@@ -240,6 +290,50 @@ impl<D: Nic> Nic for Impair<'_, D> {
             counters.impaired_reordered += line.reordered;
         }
         counters
+    }
+
+    /// Those of the inner device, where frames go through as they are. Else work is not handed on but
+    /// done here, and flipped bits are for the stack to find.
+    fn offloads(&self) -> OffloadCapabilities {
+        let inner = self.inner.offloads();
+        let tx = if self.tx.spec().is_perfect() { inner } else { OffloadCapabilities::default() };
+        let trusted = self.rx.spec().corrupt == Probability::NEVER;
+        OffloadCapabilities { checksum_rx: inner.checksum_rx && trusted, ..tx }
+    }
+
+    fn receive_with<R>(&mut self, now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        self.poll_release(now);
+        let is_bypassed = self.rx.spec().is_perfect() && self.rx.is_empty();
+        if !is_bypassed {
+            self.drain_inner(now);
+        }
+        let Self { inner, rx, rx_frames, rx_bytes, .. } = self;
+        let lend = |frame: &[u8], meta: &FrameMeta| {
+            *rx_frames += 1;
+            *rx_bytes += frame.len() as u64;
+            f(frame, meta)
+        };
+        if is_bypassed {
+            inner.receive_with(now, lend)
+        } else {
+            rx.release(now, |frame, meta| lend(frame, &meta))
+        }
+    }
+
+    fn transmit_with<R>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        meta: &FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> Option<R> {
+        if !self.poll_release(now) {
+            return None;
+        }
+        if self.tx.spec().is_perfect() {
+            return self.inner.transmit_with(now, len, meta, f);
+        }
+        Some(self.tx_token(now).send(len, meta.is_plain(), |_| *meta, f))
     }
 
     fn waker(&self) -> Waker {
@@ -279,13 +373,52 @@ impl smoltcp::phy::RxToken for RxToken<'_, '_> {
 pub struct TxToken<'t, 'a, D> {
     line: &'t mut Line<'a>,
     inner: &'t mut D,
+    scratch: &'t mut Vec<u8>,
+    segmented: &'t mut u64,
     now: Instant,
     meta: PacketMeta,
 }
 
-impl<D: Device> smoltcp::phy::TxToken for TxToken<'_, '_, D> {
+impl<D: Nic> TxToken<'_, '_, D> {
+    /// Puts a frame on a line that does something. `is_plain`: nothing is left to be done to it; what
+    /// else is known of it may depend on what `f` writes.
+    fn send<R>(
+        self,
+        len: usize,
+        is_plain: bool,
+        meta: impl FnOnce(&[u8]) -> FrameMeta,
+        f: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let Self { line, inner, scratch, segmented, now, .. } = self;
+        let link = Link::of(inner);
+        if is_plain && len <= link.frame_len_max {
+            let result = line.send(now, len, FrameMeta::default(), f);
+            forward_due(line, inner, now);
+            return result;
+        }
+        if scratch.len() < len {
+            scratch.resize(len, 0);
+        }
+        let frame = &mut scratch[..len];
+        let result = f(frame);
+        let meta = meta(frame);
+        let pieces = link.enter(line, now, frame, &meta, &FrameMeta::default());
+        *segmented += u64::from(pieces > 1);
+        forward_due(line, inner, now);
+        result
+    }
+}
+
+impl<D: Nic> smoltcp::phy::TxToken for TxToken<'_, '_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let result = self.line.send(self.now, len, self.meta, f);
+        let meta = self.meta;
+        let medium = self.inner.capabilities().medium;
+        if !self.line.spec().is_perfect() {
+            let is_plain = meta.segmentation_offload_size.is_none();
+            return self.send(len, is_plain, |frame| FrameMeta::from_smoltcp(meta, medium, frame), f);
+        }
+        // The inner device gets the size only, so the kind does not matter.
+        let result = self.line.send(self.now, len, FrameMeta::from_smoltcp(meta, medium, &[]), f);
         forward_due(self.line, self.inner, self.now);
         result
     }
@@ -296,15 +429,62 @@ impl<D: Device> smoltcp::phy::TxToken for TxToken<'_, '_, D> {
 }
 
 /// Moves the frames that are due into `inner`. `false`: it did not take them all.
-fn forward_due<D: Device>(line: &mut Line<'_>, inner: &mut D, now: Instant) -> bool {
-    while line.is_due(now) {
-        let Some(mut token) = inner.transmit(now) else { return false };
-        line.release(now, |frame, meta| {
-            token.set_meta(meta);
+fn forward_due<D: Nic>(line: &mut Line<'_>, inner: &mut D, now: Instant) -> bool {
+    let flips_bits = line.spec().corrupt != Probability::NEVER;
+    while let Some((frame, meta)) = line.peek(now) {
+        if flips_bits {
+            // Said to be complete, it is not made right again by the device.
+            let sent = inner.transmit_with(now, frame.len(), &FrameMeta::default(), |room| copy(room, frame));
+            if sent.is_none() {
+                return false;
+            }
+        } else {
+            let Some(mut token) = inner.transmit(now) else { return false };
+            token.set_meta(meta.to_smoltcp());
             token.consume(frame.len(), |room| copy(room, frame));
-        });
+        }
+        line.release(now, |_, _| ());
     }
     true
+}
+
+/// What the inner device is connected to.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    medium: Medium,
+    /// Bytes of the longest packet.
+    mtu: usize,
+    /// Bytes of the longest frame without VLAN tags.
+    frame_len_max: usize,
+}
+
+impl Link {
+    fn of<D: Device>(device: &D) -> Self {
+        let capabilities = device.capabilities();
+        Self {
+            medium: capabilities.medium,
+            mtu: capabilities.ip_mtu(),
+            frame_len_max: capabilities.max_transmission_unit,
+        }
+    }
+
+    /// Puts what a wire carries of `frame` on `line`: the frame with its checksum, or its pieces, as
+    /// `meta` says; each goes on with `on_wire`. Returns how many these are.
+    fn enter(
+        &self,
+        line: &mut Line<'_>,
+        now: Instant,
+        frame: &[u8],
+        meta: &FrameMeta,
+        on_wire: &FrameMeta,
+    ) -> usize {
+        let segments = Segments::of(self.medium, frame, meta, Some(self.mtu));
+        for index in 0..segments.count() {
+            let len = segments.frame_len(index);
+            line.send(now, len, *on_wire, |room| segments.write(index, room));
+        }
+        segments.count()
+    }
 }
 
 /// Copies a frame. The lengths are the same, unless a device does not keep to its trait.
@@ -341,5 +521,7 @@ const INNER_FULL_RETRY: Duration = Duration::from_millis(1);
 // A frame of any length that the devices of this crate deliver passes.
 const _: () = assert!(FRAME_LEN_MAX > 65_536 + 14);
 
+#[cfg(test)]
+mod super_frames;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,13 @@ pub struct ImpairSpec {
     pub queue: usize,
 }
 
+impl ImpairSpec {
+    /// Whether frames go through as they are, at once. The length of the queue does not matter then.
+    pub fn is_perfect(&self) -> bool {
+        *self == Self { queue: self.queue, ..Self::default() }
+    }
+}
+
 impl Default for ImpairSpec {
     fn default() -> Self {
         Self {

@@ -1,8 +1,7 @@
 //! Checksums of TCP and UDP: filled in, verified, or left out for a device to fill in.
 
-use smoltcp::wire::{IpProtocol, Ipv4Address, Ipv6Address, checksum};
-
 use super::layout::{IpVersion, Layout, Transport};
+use super::sum;
 use crate::meta::ChecksumState;
 
 /// What [`verify`] found.
@@ -42,12 +41,28 @@ pub fn leave_out(frame: &mut [u8], layout: &Layout) -> Option<ChecksumState> {
     if !has_checksum(frame, layout) {
         return None;
     }
+    // Padding would be summed as well.
+    if layout.end != frame.len() {
+        return None;
+    }
     let start = u16::try_from(layout.transport).ok()?;
     let sum = pseudo_header_sum(frame, layout)?;
     let offset = layout.protocol.checksum_offset();
     let field = layout.transport + offset;
     frame.get_mut(field..field + 2)?.copy_from_slice(&sum.to_be_bytes());
     Some(ChecksumState::Partial { start, offset: offset as u16 })
+}
+
+/// Whether the checksum of a frame, of which nobody tells, looks as if it was left out: the field holds
+/// the sum of the pseudo header, or 0 where that does not mean that there is none.
+///
+/// One right checksum in 2^16 looks the same. To [`fill`] that one in changes nothing.
+pub fn seems_left_out(frame: &[u8], layout: &Layout) -> bool {
+    let field = super::layout::half(frame, layout.transport + layout.protocol.checksum_offset());
+    match field {
+        Some(0) => layout.protocol == Transport::Tcp || layout.version == IpVersion::V6,
+        field => field.is_some() && field == pseudo_header_sum(frame, layout),
+    }
 }
 
 /// Fills in a checksum that was left out, as a device does: from `start` to the end of the frame, with
@@ -57,7 +72,7 @@ pub fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
     if field + 2 > frame.len() {
         return false;
     }
-    let sum = !checksum::data(&frame[start..]);
+    let sum = !sum::data(&frame[start..]);
     // 0 would say that there is none (RFC 768); for TCP, 0xffff is the same number.
     let sum = if sum == 0 { 0xffff } else { sum };
     frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
@@ -82,7 +97,7 @@ pub fn verify(frame: &[u8], layout: &Layout) -> Verdict {
 }
 
 /// Whether the checksum covers exactly what the IP header says is there.
-fn has_checksum(frame: &[u8], layout: &Layout) -> bool {
+pub(super) fn has_checksum(frame: &[u8], layout: &Layout) -> bool {
     match layout.protocol {
         Transport::Tcp => true,
         Transport::Udp => {
@@ -94,44 +109,40 @@ fn has_checksum(frame: &[u8], layout: &Layout) -> bool {
 }
 
 /// What a checksum field holds for a sum: 0 says of UDP that there is none (RFC 768).
-fn stored(sum: u16, protocol: Transport) -> u16 {
+pub(super) fn stored(sum: u16, protocol: Transport) -> u16 {
     if sum == 0 && protocol == Transport::Udp { 0xffff } else { sum }
 }
 
 /// Sum of pseudo header, header and payload, as it is; all ones if the field in it is right.
 fn transport_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
     let covered = frame.get(layout.transport..layout.end)?;
-    Some(checksum::combine(&[pseudo_header_sum(frame, layout)?, checksum::data(covered)]))
+    Some(sum::combine(&[pseudo_header_sum(frame, layout)?, sum::data(covered)]))
 }
 
 fn pseudo_header_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
     let len = u32::try_from(layout.end - layout.transport).ok()?;
-    let protocol = IpProtocol::from(layout.protocol.number());
-    let addresses =
-        |first: usize, len: usize| frame.get(layout.network + first..layout.network + first + 2 * len);
-    Some(match layout.version {
-        IpVersion::V4 => {
-            let (src, dst) = addresses(12, 4)?.split_at(4);
-            let [src, dst] =
-                [src, dst].map(|bytes| Ipv4Address::from_octets(bytes.try_into().unwrap_or_default()));
-            checksum::pseudo_header_v4(&src, &dst, protocol, len)
-        }
-        IpVersion::V6 => {
-            let (src, dst) = addresses(8, 16)?.split_at(16);
-            let [src, dst] =
-                [src, dst].map(|bytes| Ipv6Address::from_octets(bytes.try_into().unwrap_or_default()));
-            checksum::pseudo_header_v6(&src, &dst, protocol, len)
-        }
-    })
+    Some(sum::combine(&[addresses_sum(frame, layout)?, (len >> 16) as u16, len as u16]))
+}
+
+/// Sum of the pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1) but the length.
+pub(super) fn addresses_sum(frame: &[u8], layout: &Layout) -> Option<u16> {
+    let (first, len) = match layout.version {
+        IpVersion::V4 => (layout.network + 12, 8),
+        IpVersion::V6 => (layout.network + 8, 32),
+    };
+    let addresses = frame.get(first..first + len)?;
+    Some(sum::combine(&[sum::data(addresses), layout.protocol.number().into()]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use smoltcp::phy::ChecksumCapabilities;
     use smoltcp::wire::{
-        EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet,
-        Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+        EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Address, Ipv4Packet,
+        Ipv4Repr, Ipv6Address, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
+        UdpRepr,
     };
 
     const V4: [Ipv4Address; 2] = [Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2)];
@@ -245,6 +256,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn padding_and_other_protocols_cannot_be_left_out() {
+        let mut padded = tcp_over_ipv4(b"x");
+        let layout = Layout::of_frame(&padded).expect("TCP");
+        padded.push(0);
+        let before = padded.clone();
+        assert_eq!(leave_out(&mut padded, &layout), None);
+        assert_eq!(padded, before);
+        assert!(fill(&mut padded, &layout));
+        assert_eq!(verify(&padded, &layout), Verdict::Right);
+    }
+
+    #[test]
+    fn a_field_beyond_the_frame_is_refused() {
+        let mut frame = tcp_over_ipv4(b"data");
+        let before = frame.clone();
+        let len = frame.len() as u16;
+        for (start, offset) in [(len - 1, 0), (0, len - 1), (u16::MAX, u16::MAX), (len, 0)] {
+            assert!(!complete(&mut frame, start, offset));
+        }
+        assert_eq!(frame, before);
+        assert!(complete(&mut frame, len - 2, 0));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_are_survived(
@@ -258,5 +293,73 @@ mod tests {
             fill_checksum(&mut frame);
             assert_eq!(frame.len(), len);
         }
+
+        #[test]
+        fn left_out_and_completed_is_filled_in(
+            kind in 0..4usize,
+            payload in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        ) {
+            let mut frame = segment_or_datagram(kind, &payload);
+            let layout = Layout::of_frame(&frame).expect("whole");
+            let mut filled = frame.clone();
+            prop_assert!(fill(&mut filled, &layout));
+            prop_assert_eq!(verify(&filled, &layout), Verdict::Right);
+            let Some(ChecksumState::Partial { start, offset }) = leave_out(&mut frame, &layout) else {
+                panic!("left out")
+            };
+            prop_assert!(seems_left_out(&frame, &layout));
+            prop_assert!(complete(&mut frame, start, offset));
+            let field = usize::from(start + offset);
+            if filled[field..field + 2] == [0, 0] {
+                // Of TCP; the kernel and we write the other zero here.
+                prop_assert_eq!(&frame[field..field + 2], &[0xff, 0xff]);
+                frame[field..field + 2].fill(0);
+            }
+            prop_assert_eq!(frame, filled);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(
+            kind in 0..4usize,
+            payload in proptest::collection::vec(proptest::num::u8::ANY, 1..300),
+            at in proptest::num::usize::ANY,
+            bit in 0..8u32,
+        ) {
+            let mut frame = segment_or_datagram(kind, &payload);
+            let layout = Layout::of_frame(&frame).expect("whole");
+            fill(&mut frame, &layout);
+            // In the payload: a flip in a header may make it no segment at all, or one without a checksum.
+            let at = layout.payload + at % (layout.end - layout.payload);
+            frame[at] ^= 1 << bit;
+            prop_assert_eq!(verify(&frame, &layout), Verdict::Wrong);
+        }
+    }
+
+    /// TCP or UDP over either version of IP.
+    fn segment_or_datagram(kind: usize, payload: &[u8]) -> Vec<u8> {
+        let (is_tcp, is_v6) = (kind.is_multiple_of(2), kind >= 2);
+        let mut transport = if is_tcp {
+            [&[4, 1, 0, 80, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, 0x18, 2, 0, 0xbe, 0xef, 0, 0][..], payload].concat()
+        } else {
+            [&[4, 1, 0, 53, 0, 0, 0xbe, 0xef][..], payload].concat()
+        };
+        if !is_tcp {
+            transport[4..6].copy_from_slice(&(8 + payload.len() as u16).to_be_bytes());
+        }
+        let number = if is_tcp { 6 } else { 17 };
+        let len = transport.len() as u16;
+        let ip = if is_v6 {
+            [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[number, 64], &V6[0].octets(), &V6[1].octets()]
+                .concat()
+        } else {
+            let [high, low] = (20 + len).to_be_bytes();
+            [&[0x45, 0, high, low, 0, 1, 0x40, 0, 64, number, 0, 0][..], &V4[0].octets(), &V4[1].octets()]
+                .concat()
+        };
+        let ethertype = if is_v6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
+        let mut frame = ethernet(ethertype, 0);
+        frame.extend(ip);
+        frame.extend(transport);
+        frame
     }
 }

@@ -1,5 +1,7 @@
 //! Where the headers of a frame are: the one walk from the link header to the transport's payload.
 
+use smoltcp::phy::Medium;
+
 use super::{ETHERNET_HEADER_LEN, VLAN_TAG_LEN};
 
 /// Offsets, in bytes from the start of the frame, of a TCP segment or UDP datagram that is whole as far
@@ -59,7 +61,7 @@ impl Transport {
 
 impl Layout {
     /// Walks an Ethernet frame, past two VLAN tags at most. `None`: no TCP or UDP, a fragment, or cut
-    /// short within the headers.
+    /// short within the headers; or with a routing header of IPv6 that has not been followed to its end.
     pub fn of_frame(frame: &[u8]) -> Option<Self> {
         let mut network = ETHERNET_HEADER_LEN;
         let mut ethertype = half(frame, network - 2)?;
@@ -80,6 +82,16 @@ impl Layout {
         match packet.first()? >> 4 {
             4 => Self::of_ipv4(packet, 0),
             6 => Self::of_ipv6(packet, 0),
+            _ => None,
+        }
+    }
+
+    /// Walks a frame of a device of this medium. Other media than Ethernet and IP: `None`.
+    pub fn on(medium: Medium, frame: &[u8]) -> Option<Self> {
+        match medium {
+            Medium::Ethernet => Self::of_frame(frame),
+            Medium::Ip => Self::of_packet(frame),
+            #[allow(unreachable_patterns, reason = "smoltcp has more media with other features")]
             _ => None,
         }
     }
@@ -110,6 +122,10 @@ impl Layout {
         let mut next_header = *frame.get(network + 6)?;
         for _ in 0..IPV6_EXTENSIONS_MAX {
             let (HOP_BY_HOP | ROUTING | DESTINATION) = next_header else { break };
+            // With addresses still to be visited, the checksum is not over the destination that is there.
+            if next_header == ROUTING && *frame.get(transport + 3)? != 0 {
+                return None;
+            }
             next_header = *frame.get(transport)?;
             // Units of 8 octets, not counting the first 8: RFC 8200 section 4.
             transport += 8 * (usize::from(*frame.get(transport + 1)?) + 1);

@@ -10,15 +10,20 @@
 //! | [`layout`] | finds the headers of a frame |
 //! | [`virtio`] | `virtio_net_hdr` to and from [`FrameMeta`](crate::meta::FrameMeta) |
 //! | [`checksum`] | fills in, verifies, or leaves out a checksum |
+//! | [`segment`] | splits a frame into those that a wire carries |
+//! | [`software`] | both, for a device that cannot hand them on |
+//! | [`sum`] | the sum that checksums are made of |
 
 pub mod checksum;
 pub mod layout;
 pub mod segment;
 pub mod software;
+pub mod sum;
 pub mod virtio;
 
 pub use checksum::fill_checksum;
 pub use layout::Layout;
+pub use segment::Segments;
 
 /// Bytes of an Ethernet header without tags.
 pub const ETHERNET_HEADER_LEN: usize = 14;

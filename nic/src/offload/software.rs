@@ -6,24 +6,45 @@ use smoltcp::time::Instant;
 use super::segment::Segments;
 use crate::meta::FrameMeta;
 
-/// Lets `f` write a frame of `len` bytes beside the device, does what `meta` leaves to be done, and sends
-/// the result through `device`, one token a segment. `None`: no room for the first of them, and `f` was
-/// not called. Segments for which there is no room behind the first are lost, as in a full queue.
+/// What [`transmit`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent<R> {
+    /// What the closure returned.
+    pub result: R,
+    /// Frames that were handed to the device.
+    pub frames: usize,
+    /// Pieces of the frame for which the device had no room: the last ones. They are lost, as in a full
+    /// queue.
+    pub lost: usize,
+}
+
+/// Lets `f` write a frame of `len` bytes into `scratch`, does what `meta` leaves to be done, and sends
+/// the result through `device`, one token a piece. `None`: no room for the first of them, and `f` was
+/// not called.
+///
+/// `scratch` grows to the longest frame that it has met; a device that keeps it sends without allocating.
 pub fn transmit<D: Device + ?Sized, R>(
     device: &mut D,
     now: Instant,
     len: usize,
     meta: &FrameMeta,
+    scratch: &mut Vec<u8>,
     f: impl FnOnce(&mut [u8]) -> R,
-) -> Option<R> {
+) -> Option<Sent<R>> {
+    let medium = device.capabilities().medium;
     let first = device.transmit(now)?;
-    let mut frame = vec![0; len];
-    let result = f(&mut frame);
-    let segments = Segments::new(&frame, meta);
-    first.consume(segments.frame_len(0), |room| segments.write(0, room));
-    for index in 1..segments.count() {
-        let Some(token) = device.transmit(now) else { break };
-        token.consume(segments.frame_len(index), |room| segments.write(index, room));
+    if scratch.len() < len {
+        scratch.resize(len, 0);
     }
-    Some(result)
+    let frame = &mut scratch[..len];
+    let result = f(frame);
+    let segments = Segments::of(medium, frame, meta, None);
+    first.consume(segments.frame_len(0), |room| segments.write(0, room));
+    let mut frames = 1;
+    while frames < segments.count() {
+        let Some(token) = device.transmit(now) else { break };
+        token.consume(segments.frame_len(frames), |room| segments.write(frames, room));
+        frames += 1;
+    }
+    Some(Sent { result, frames, lost: segments.count() - frames })
 }

@@ -4,7 +4,10 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod batch;
+pub(crate) mod bpf;
 pub(crate) mod ethtool;
+pub(crate) mod fanout;
+pub(crate) mod filter;
 pub(crate) mod interface;
 pub(crate) mod packet_socket;
 

@@ -10,10 +10,13 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod segment;
+mod steer;
 mod support;
 mod suppress;
 mod talk;
 mod testbed;
+mod tune;
 mod watch;
 mod wire;
 
@@ -37,11 +40,14 @@ fn main() -> ExitCode {
         http::cases(),
         echo::cases(),
         link::cases(),
+        segment::cases(),
         wire::cases(),
+        steer::cases(),
         suppress::cases(),
         bad_input::cases(),
         capture::cases(),
         demo::cases(),
+        tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }

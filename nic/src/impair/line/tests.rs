@@ -6,7 +6,7 @@ use super::*;
 
 /// A frame of `len` bytes that carries its number.
 fn send(line: &mut Line<'_>, now: Instant, number: u32, len: usize) {
-    line.send(now, len.max(4), PacketMeta::default(), |room| {
+    line.send(now, len.max(4), FrameMeta::default(), |room| {
         room.fill(0);
         room[..4].copy_from_slice(&number.to_be_bytes());
     });
@@ -286,7 +286,7 @@ fn corruption_flips_one_bit_anywhere() {
     let mut line = line("corrupt=100%", 3);
     let mut flips = [0u32; 64 * 8];
     for _ in 0..20_000 {
-        line.send(at(0), 64, PacketMeta::default(), |room| room.fill(0));
+        line.send(at(0), 64, FrameMeta::default(), |room| room.fill(0));
         let frame = line.release(at(0), |frame, _| frame.to_vec()).expect("due");
         assert_eq!(frame.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
         let byte = frame.iter().position(|&byte| byte != 0).expect("one bit");
@@ -295,7 +295,7 @@ fn corruption_flips_one_bit_anywhere() {
     // 39 expected for each of the 512 bits.
     assert!(flips.iter().all(|&count| (10..80).contains(&count)), "{flips:?}");
 
-    line.send(at(0), 0, PacketMeta::default(), |_| ());
+    line.send(at(0), 0, FrameMeta::default(), |_| ());
     assert_eq!(line.release(at(0), |frame, _| frame.len()), Some(0), "an empty frame passes");
 }
 
@@ -303,13 +303,11 @@ fn corruption_flips_one_bit_anywhere() {
 fn metadata_stays_with_its_frame_and_its_copy() {
     let mut line = line("duplicate=100%", 1);
     for size in [100, 200] {
-        let mut meta = PacketMeta::default();
-        meta.segmentation_offload_size = std::num::NonZeroU16::new(size);
+        let meta = FrameMeta { rx_hash: Some(size), ..FrameMeta::default() };
         line.send(at(0), 60, meta, |_| ());
     }
     let mut sizes = Vec::new();
-    while line.release(at(0), |_, meta| sizes.push(meta.segmentation_offload_size.map(u16::from))).is_some() {
-    }
+    while line.release(at(0), |_, meta| sizes.push(meta.rx_hash)).is_some() {}
     assert_eq!(sizes, [Some(100), Some(100), Some(200), Some(200)]);
 }
 
@@ -336,7 +334,7 @@ fn borrowed_slots_bound_the_line() {
 fn frames_beyond_the_longest_are_written_dropped_and_counted() {
     let mut line = line("loss=0%", 1);
     let max = crate::slot::FRAME_LEN_MAX;
-    assert_eq!(line.send(at(0), max + 1, PacketMeta::default(), |room| room.len()), max + 1);
+    assert_eq!(line.send(at(0), max + 1, FrameMeta::default(), |room| room.len()), max + 1);
     assert_eq!((line.counters().oversize, line.len()), (1, 0));
     send(&mut line, at(0), 7, max);
     assert_eq!(release(&mut line, at(0)), Some(7));
