@@ -8,10 +8,12 @@ use std::str::FromStr;
 use managed::ManagedSlice;
 use smoltcp::time::Duration;
 
+use crate::filter::Program;
 use crate::geometry::{RingGeometry, V3_BLOCK_SIZE};
 use crate::meta::TimestampSource;
 use crate::offload::virtio::VIRTIO_NET_HDR_LEN;
 use crate::offload::{ETHERNET_HEADER_LEN, VLAN_TAG_LEN};
+use crate::steer::Fanout;
 
 /// A set of choices for one purpose; each gives an [`AfPacketConfig`] in which any field can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +134,10 @@ pub struct AfPacketConfig<'a> {
     pub promiscuous: bool,
     /// The kernel tells its hash of each flow (TPACKET_V3 only).
     pub rx_hash: bool,
+    /// Only frames that this program accepts are received. Its first instruction sees the link header.
+    pub filter: Option<Program>,
+    /// The sockets of a group share what is received, by these rules.
+    pub fanout: Option<Fanout>,
 }
 
 impl AfPacketConfig<'_> {
@@ -157,6 +163,8 @@ impl AfPacketConfig<'_> {
             outgoing: false,
             promiscuous: false,
             rx_hash: false,
+            filter: None,
+            fanout: None,
         };
         match profile {
             Profile::Latency => latency,

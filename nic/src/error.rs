@@ -28,6 +28,8 @@ pub enum Step {
     Version,
     /// The other socket options.
     Options,
+    /// The filter.
+    Filter,
     /// PACKET_RX_RING and PACKET_TX_RING.
     Rings,
     /// Mapping the rings.
@@ -36,6 +38,8 @@ pub enum Step {
     Bind,
     /// Promiscuous mode.
     Membership,
+    /// The group of sockets that share what is received.
+    Fanout,
 }
 
 impl fmt::Display for Step {
@@ -46,10 +50,12 @@ impl fmt::Display for Step {
             Self::Geometry => "check the ring geometry of",
             Self::Version => "choose the ring version on",
             Self::Options => "set socket options for",
+            Self::Filter => "attach a filter for",
             Self::Rings => "allocate rings for",
             Self::Map => "map the rings of",
             Self::Bind => "bind to",
             Self::Membership => "listen to all stations on",
+            Self::Fanout => "share what is received on",
         })
     }
 }

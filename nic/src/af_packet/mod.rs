@@ -72,6 +72,7 @@ pub struct AfPacket<'a> {
     link: Link,
     interface: Interface,
     shape: Shape,
+    fanout: Option<u16>,
 }
 
 /// By which way frames come.
@@ -132,6 +133,11 @@ impl AfPacket<'_> {
     /// What was opened, and how much memory it takes.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Number of the fanout group that this socket is in, for those that are to join it.
+    pub fn fanout_id(&self) -> Option<u16> {
+        self.fanout
     }
 
     /// Asks the interface to let frames to this address pass, until the device is dropped: one of our own

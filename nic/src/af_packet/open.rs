@@ -1,4 +1,5 @@
-//! Opening: socket → interface → geometry → version → options → rings → map → bind → membership.
+//! Opening: socket → interface → geometry → version → options → filter → rings → map → bind → membership →
+//! fanout.
 //!
 //! One step is one function, and each failure names its step. The socket receives nothing before `bind`,
 //! so no frame is lost or mixed up on the way; if a step fails, closing the socket undoes the earlier ones.
@@ -15,11 +16,12 @@ use crate::config::{
     TxMode,
 };
 use crate::error::{OpenError, Step};
-use crate::ethtool::{self, Offload};
+use crate::ethtool;
 use crate::geometry::RingGeometry;
 use crate::link::Interface;
 use crate::meta::TimestampSource;
 use crate::shm::{BlockRing, Region, Side, SlotRing};
+use crate::steer::Fanout;
 use crate::sys::packet_socket::PacketSocket;
 use crate::wait::Waker;
 
@@ -43,6 +45,9 @@ impl<'a> AfPacket<'a> {
         let tx_rings = tx_candidates(&config, &interface).map_err(at(Step::Geometry))?;
         set_version(&socket, config.version).map_err(at(Step::Version))?;
         let bypass = set_options(&socket, &config, &interface).map_err(at(Step::Options))?;
+        if let Some(filter) = &config.filter {
+            crate::filter::attach(socket.as_fd(), filter).map_err(at(Step::Filter))?;
+        }
         let rx_ring = allocate(&socket, libc::PACKET_RX_RING, &config, &rx_rings).map_err(at(Step::Rings))?;
         let tx_ring = allocate(&socket, libc::PACKET_TX_RING, &config, &tx_rings).map_err(at(Step::Rings))?;
         let region = map(&socket, rx_ring, tx_ring).map_err(at(Step::Map))?;
@@ -51,6 +56,8 @@ impl<'a> AfPacket<'a> {
         if config.promiscuous {
             socket.listen_to_all(interface.index).map_err(at(Step::Membership))?;
         }
+
+        let fanout = join(&socket, config.fanout.as_ref()).map_err(at(Step::Fanout))?;
 
         let shape = shape(&config, rx_ring, tx_ring);
         log::debug!("{}: {shape}", interface.name);
@@ -62,7 +69,8 @@ impl<'a> AfPacket<'a> {
         let rx = receiver(config, region.as_ref().zip(rx_ring), rx_start, frame_len_max);
         let link = Link { socket, waker, starved: false, down: false, bypass, stuck_since: None };
         let (rx_counters, tx_counters) = (Counters::default(), Counters::default());
-        Ok(Self { rx, tx, pieces: Pieces::default(), link, rx_counters, tx_counters, interface, shape })
+        let pieces = Pieces::default();
+        Ok(Self { rx, tx, pieces, link, rx_counters, tx_counters, interface, shape, fanout })
     }
 }
 
@@ -227,10 +235,10 @@ fn may_bypass(config: &AfPacketConfig<'_>, interface: &Interface) -> bool {
     if !config.vnet_hdr {
         return true;
     }
-    let has = ethtool::offloads(&interface.name);
-    let can = has.is_ok_and(|offloads| offloads.has(Offload::Tso) && offloads.has(Offload::TxChecksum));
+    let can = ethtool::features(&interface.name)
+        .is_ok_and(|features| SPLITTING.iter().all(|name| features.is_active(name)));
     if !can {
-        log::warn!("{}: it cannot split frames, so they do not skip its queue", interface.name);
+        log::warn!("{}: it does not split all frames itself, so none skips its queue", interface.name);
     }
     can
 }
@@ -310,6 +318,12 @@ fn bind(socket: &PacketSocket, interface: &Interface, rx: RxMode) -> io::Result<
     socket.take_error()?.map_or(Ok(()), Err)
 }
 
+/// Joins the group, if there is to be one; returns its number, which the kernel may have chosen.
+fn join(socket: &PacketSocket, fanout: Option<&Fanout>) -> io::Result<Option<u16>> {
+    let Some(fanout) = fanout else { return Ok(None) };
+    fanout.join(socket.as_fd()).map(Some).map_err(|error| io::Error::other(error))
+}
+
 fn queue(config: &AfPacketConfig<'_>, ring: Option<(&Arc<Region>, RingGeometry)>, start: usize) -> Queue {
     match (config.tx, ring) {
         (TxMode::Send, _) => Queue::Send(TxSend::new(tx_queue_bytes(config))),
@@ -381,3 +395,5 @@ fn page_size() -> usize {
 
 /// Enough for every slot of a TX ring of 64 KB frames; memory is taken only by frames in flight.
 const SEND_BUFFER_BYTES: libc::c_int = 64 << 20;
+/// What an interface must do itself with the super-frames that we may send, by the kernel's names.
+const SPLITTING: [&str; 3] = ["tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation"];
