@@ -38,7 +38,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
-//! | [`echo`], [`http`], [`demo`], [`capture`], [`tune`] | the programs |
+            cli::Command::Capture(args) => capture::run(&args),
+            cli::Command::Tune(args) => tune::run(&args),
         }
     });
     match result {

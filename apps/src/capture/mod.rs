@@ -37,6 +37,7 @@ use nix::sys::time::TimeValLike as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smoltcp::time::Instant;
+use wirestack::nic::affinity;
 use wirestack::nic::capture::pcapng::InterfaceStatistics;
 use wirestack::nic::{LinkError, Nic, Waker, wait};
 
@@ -151,14 +152,15 @@ fn start<N: Nic + Send + 'static>(
     shared: &Arc<Shared>,
     events: &Sender<Event>,
 ) -> Result<Vec<JoinHandle<Finished>>, AppError> {
+    let cpus = args.pin.as_ref().map(|pin| affinity::spread(pin, nics.len())).unwrap_or_default();
     let workers = nics.into_iter().enumerate().map(|(index, nic)| {
         let analyzer = args.analyze.then(|| analyze::Analyzer::new(args.max_flows as usize));
         let worker = Worker::new(nic, index, Arc::clone(shared), events.clone(), analyzer);
-        let cpu = args.pin.as_ref().and_then(|pin| pin.0.get(index % pin.0.len()).copied());
+        let cpu = cpus.get(index).cloned();
         let builder = thread::Builder::new().name(format!("capture {index}"));
         let run = move || {
             if let Some(cpu) = cpu {
-                setup::pin(cpu);
+                setup::pin(&cpu);
             }
             worker.run()
         };

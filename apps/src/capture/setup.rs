@@ -4,19 +4,22 @@
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use smoltcp::phy::Medium;
 use smoltcp::time::Duration;
+use wirestack::nic::affinity::{self, CpuSet};
 use wirestack::nic::capture::file::{CaptureFileConfig, Rotation};
 use wirestack::nic::capture::{CaptureFile, PcapngInterface};
 use wirestack::nic::config::{Profile, RxMode};
 use wirestack::nic::error::Step;
+use wirestack::nic::filter::Program;
+use wirestack::nic::filter::tcpdump::{self, Target};
 use wirestack::nic::geometry::{RingGeometry, V3_BLOCK_SIZE};
+use wirestack::nic::steer::{Fanout, FanoutFlags, FanoutMode};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, wait};
 
 use crate::cli::NicName;
 use crate::error::AppError;
+use crate::setup::random_seed;
 
 use super::args::{CaptureArgs, Mode};
 
@@ -39,7 +42,8 @@ pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
     })?;
-    let nics = (0..threads).map(|_| open(args, mode, &interface)).collect::<Result<Vec<_>, _>>()?;
+    let filter = filter(args, name)?;
+    let nics = open_all(args, mode, &interface, filter.as_ref(), threads)?;
     let file = args.write.as_deref().map(|path| create_file(args, path, name)).transpose()?;
     Ok(Prepared { interface: interface.name, mode, nics, file })
 }
@@ -81,30 +85,62 @@ fn check_rotation(args: &CaptureArgs) -> Result<(), AppError> {
 
 fn check_pin(args: &CaptureArgs) -> Result<(), AppError> {
     let Some(pin) = &args.pin else { return Ok(()) };
-    let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(AppError::running)?;
-    match pin.0.iter().find(|&&cpu| !allowed.is_set(cpu).unwrap_or(false)) {
-        None => Ok(()),
-        Some(cpu) => {
-            let cpus: Vec<_> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect();
-            let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
-            let problem = format_args!("this process may run on CPUs {} only", cpus.join(","));
-            Err(AppError::flag("--pin", cpu, problem))
-        }
+    let allowed = affinity::current_thread().map_err(AppError::running)?;
+    if pin.difference(&allowed).is_empty() {
+        return Ok(());
     }
+    Err(AppError::flag("--pin", pin, format_args!("this process may run on CPUs {allowed} only")))
 }
 
-/// Keeps the calling thread on one CPU.
-pub(super) fn pin(cpu: usize) {
-    let mut cpus = CpuSet::new();
-    let result = cpus.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus));
-    if let Err(error) = result {
+/// Keeps the calling thread on a CPU.
+pub(super) fn pin(cpu: &CpuSet) {
+    if let Err(error) = affinity::pin_current_thread(cpu) {
         // It was allowed when the flags were checked. The capture goes on where the kernel likes.
         log::warn!("--pin {cpu}: {error}");
     }
 }
 
-fn open(args: &CaptureArgs, mode: Mode, interface: &Interface) -> Result<AfPacket<'static>, AppError> {
+/// The program of the expression, if there is one.
+fn filter(args: &CaptureArgs, interface: &str) -> Result<Option<Program>, AppError> {
+    let expression = args.expression.join(" ");
+    let is_given = !expression.trim().is_empty();
+    let compile = || tcpdump::compile(&expression, Target::Interface(interface)).map_err(AppError::usage);
+    is_given.then(compile).transpose()
+}
+
+/// Opens a socket for each thread; with fanout, all in one new group.
+fn open_all(
+    args: &CaptureArgs,
+    mode: Mode,
+    interface: &Interface,
+    filter: Option<&Program>,
+    threads: u16,
+) -> Result<Vec<AfPacket<'static>>, AppError> {
+    // Our flow hash: both directions of a flow, its fragments, and the ICMP errors about it stay together.
+    let flow = FanoutMode::Flow { seed: random_seed() as u32, ebpf: false };
+    let mut fanout = mode.is_fanout().then(|| Fanout {
+        flags: FanoutFlags { outgoing: true, ..FanoutFlags::default() },
+        ..Fanout::new(flow)
+    });
+    let mut nics = Vec::new();
+    for _ in 0..threads {
+        let nic = open(args, mode, interface, filter.cloned(), fanout.clone())?;
+        fanout = fanout.map(|fanout| Fanout { id: nic.fanout_id(), ..fanout });
+        nics.push(nic);
+    }
+    Ok(nics)
+}
+
+fn open(
+    args: &CaptureArgs,
+    mode: Mode,
+    interface: &Interface,
+    filter: Option<Program>,
+    fanout: Option<Fanout>,
+) -> Result<AfPacket<'static>, AppError> {
     let mut config = AfPacketConfig::profile(Profile::Capture);
+    config.filter = filter;
+    config.fanout = fanout;
     config.promiscuous = !args.no_promiscuous;
     // How long the segments of a super-frame are is told in this header only.
     config.vnet_hdr = args.analyze;
