@@ -1,8 +1,8 @@
 //! `capture`, with trafgen as the sender, and tcpdump and tshark as the judges of what was written.
 
 use std::fs;
-use std::io;
-use std::net::UdpSocket;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,7 @@ use wirestack_apps::testbed::{OURS_IPV4, PEER_IPV4, Wire};
 use wirestack_nic::capture::file::{CaptureFileConfig, Rotation};
 use wirestack_nic::capture::pcapng::{InterfaceStatistics, TimeUnit};
 use wirestack_nic::capture::{CaptureFile, Direction, PcapngInterface, PcapngWriter};
+use wirestack_nic::ethtool::Offload;
 use wirestack_tests::programs::{Child, Ended, output, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, test, veth_test};
 
@@ -44,6 +45,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         judged(veth_test("capture::a_removed_interface_ends_it", removed)),
         veth_test("capture::seconds_end_it", seconds_end_it),
         veth_test("capture::flows_are_analysed", flows_are_analysed),
+        veth_test("capture::segments_of_super_frames_are_counted", segments_are_counted),
         require_program("tcpdump", veth_test("capture::bad_input", bad_input)),
     ]
 }
@@ -408,6 +410,33 @@ fn flows_are_analysed(wire: &Wire) -> Outcome {
             (&63.into(), &256.into()),
             "{flow}"
         );
+    }
+    Ok(())
+}
+
+/// The kernel's TCP with itself: with offloads on, frames on a veth pair are far longer than the MTU.
+fn segments_are_counted(wire: &Wire) -> Outcome {
+    address_ours(wire)?;
+    let listener = wire.at_ours(|| TcpListener::bind((OURS_IPV4, 4000)))?;
+    let child = start(wire, &["--analyze", "tcp"])?;
+    let mut sender = wire.at_peer(|| TcpStream::connect((OURS_IPV4, 4000)))?;
+    let (mut receiver, _) = listener.accept()?;
+    let reader = std::thread::spawn(move || io::copy(&mut receiver, &mut io::sink()));
+    sender.write_all(&vec![0; 4 << 20])?;
+    drop(sender);
+    assert_eq!(reader.join().expect("no panic")?, 4 << 20);
+    let figures = end(child)?;
+    let flows = figures["threads"][0]["analysis"]["flows"].as_array().ok_or("no flows")?;
+    // The one with the most bytes is the first, and there is one for each direction.
+    assert_eq!((flows.len(), &flows[0]["dst_port"], &flows[1]["src_port"]), (2, &4000.into(), &4000.into()));
+    let figure = |name: &str| flows[0][name].as_f64().unwrap_or_default();
+    let (frames, packets, bytes) = (figure("frames"), figure("packets"), figure("bytes"));
+    // Of an MTU of 1500, 1448 bytes are left behind the headers and the option with timestamps.
+    assert!(packets >= f64::from(4 << 20) / 1448.0 && bytes > f64::from(4 << 20), "{}", flows[0]);
+    if wire.peer().offloads()?.has(Offload::Tso) {
+        assert!(packets > 2.0 * frames, "{}", flows[0]);
+    } else {
+        assert_eq!(packets, frames, "{}", flows[0]);
     }
     Ok(())
 }
