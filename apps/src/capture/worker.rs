@@ -118,7 +118,11 @@ impl Shared {
 impl Moment {
     pub(super) fn now() -> Self {
         let instant = wait::now();
-        Self { instant, nanos: nanos_of(instant, wait::epoch_offset()) }
+        // Two clocks are read for the offset, the calendar first. A thread that loses its CPU in between
+        // gets one that is too small, and an end that lies before frames that came in time: the largest of
+        // some is right.
+        let offset = (0..OFFSET_READS).map(|_| wait::epoch_offset()).max().unwrap_or_default();
+        Self { instant, nanos: nanos_of(instant, offset) }
     }
 }
 
@@ -314,6 +318,8 @@ fn nanos_of(instant: Instant, epoch_offset: Duration) -> u64 {
     u64::try_from(micros).unwrap_or(0).saturating_mul(1000)
 }
 
+/// A thread is not taken off its CPU as often as this within some microseconds.
+const OFFSET_READS: usize = 5;
 /// Frames between two looks at the clock.
 const BATCH_LEN: usize = 256;
 /// How long the start of the capture matters: frames that came before it are received by then.
