@@ -1,6 +1,7 @@
 //! What a person can write.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,7 +12,9 @@ use wirestack::config::parse_cidr;
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::ethtool::Offload;
 use wirestack::nic::impair::ImpairSpec;
+use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
+use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::capture::args::CaptureArgs;
@@ -38,6 +41,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Count, record and analyse what is on an interface
     Capture(CaptureArgs),
+    /// Send the frames of a pcap or pcapng file, in their own time or another
+    Replay(ReplayArgs),
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
     /// better, and set it with --apply
     Tune(TuneArgs),
@@ -118,10 +123,32 @@ pub struct HttpArgs {
     pub host: HostArgs,
 }
 
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The capture: pcap or pcapng, of Ethernet frames or IP packets
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Device: packet:IFNAME, tap:IFNAME or tun:IFNAME
+    #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
+    pub nic: NicName,
+    /// original, fast (no pauses at all), or a factor: 2 is twice as fast
+    #[arg(long, default_value = "original")]
+    pub speed: Speed,
+    /// How many times the file is sent
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub loops: u32,
+    /// Print the final counters as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Flags of every program that is a host on a network interface.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Device: packet:IFNAME, an Ethernet interface through AF_PACKET rings
+    /// Device: packet:IFNAME, an Ethernet interface through AF_PACKET rings; tap:IFNAME or tun:IFNAME, an
+    /// interface to this host's kernel, made if there is none (,vnet_hdr=off: frames as on a wire);
+    /// nfqueue:NUMBER, packets that a netfilter rule hands over (,gso=off ,mark=NUMBER)
     #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
     pub nic: NicName,
     /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; repeatable
@@ -167,6 +194,49 @@ pub struct HostArgs {
 pub enum NicName {
     /// `packet:NAME`: AF_PACKET rings on the interface of that name.
     Packet(String),
+    /// `tap:NAME` and `tun:NAME`.
+    Tap {
+        /// Which of the two.
+        kind: TapKind,
+        /// Of the interface.
+        name: String,
+        /// `vnet_hdr=on`, the default, or `off`.
+        vnet_hdr: bool,
+    },
+    /// `nfqueue:NUMBER`: packets that a rule of netfilter hands over.
+    NfQueue {
+        /// Of the queue.
+        number: u16,
+        /// `gso=on`, the default, or `off`.
+        gso: bool,
+        /// `mark=NUMBER` on what is sent.
+        mark: Option<u32>,
+    },
+}
+
+impl NicName {
+    /// Name of the interface, for programs that are about one.
+    ///
+    /// # Errors
+    /// A queue of netfilter is none.
+    pub fn interface(&self) -> Result<&str, AppError> {
+        match self {
+            Self::Packet(name) | Self::Tap { name, .. } => Ok(name),
+            Self::NfQueue { .. } => {
+                Err(AppError::flag("--nic", self, "it is no interface; packet:IFNAME is accepted"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for NicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packet(name) => write!(f, "packet:{name}"),
+            Self::Tap { kind, name, .. } => write!(f, "{kind}:{name}"),
+            Self::NfQueue { number, .. } => write!(f, "nfqueue:{number}"),
+        }
+    }
 }
 
 /// Reads the arguments. `--help` and `--version` are errors of status 0, whose message is the text.
@@ -179,7 +249,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo, http, capture or tune (see --help)")
+                AppError::usage("no program given; demo, echo, http, capture, replay or tune (see --help)")
             }
             _ => AppError::usage(one_line(&text)),
         }
@@ -199,8 +269,44 @@ fn one_line(report: &str) -> String {
 pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
     match text.split_once(':') {
         Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
-        _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
+        Some((kind @ ("tap" | "tun"), rest)) => {
+            let (name, options) = rest.split_once(',').unwrap_or((rest, ""));
+            let kind = if kind == "tap" { TapKind::Tap } else { TapKind::Tun };
+            let accepted =
+                format!("{kind}:IFNAME is accepted, with ,vnet_hdr=off if wanted, as in {kind}:{kind}0");
+            let vnet_hdr = match options {
+                "" | "vnet_hdr=on" => true,
+                "vnet_hdr=off" => false,
+                _ => return Err(accepted),
+            };
+            if name.is_empty() {
+                Err(accepted)
+            } else {
+                Ok(NicName::Tap { kind, name: name.to_owned(), vnet_hdr })
+            }
+        }
+        Some(("nfqueue", rest)) => parse_nfqueue(rest).ok_or_else(|| {
+            "nfqueue:NUMBER from 0 to 65535 is accepted, with ,gso=off or ,mark=NUMBER, as in nfqueue:5"
+                .to_owned()
+        }),
+        _ => Err("packet:IFNAME, tap:IFNAME, tun:IFNAME or nfqueue:NUMBER is accepted, as in packet:eth0"
+            .to_owned()),
     }
+}
+
+fn parse_nfqueue(text: &str) -> Option<NicName> {
+    let mut parts = text.split(',');
+    let number = parts.next()?.parse().ok()?;
+    let (mut gso, mut mark) = (true, None);
+    for part in parts {
+        match part.split_once('=')? {
+            ("gso", "on") => gso = true,
+            ("gso", "off") => gso = false,
+            ("mark", value) => mark = Some(value.parse().ok()?),
+            _ => return None,
+        }
+    }
+    Some(NicName::NfQueue { number, gso, mark })
 }
 
 pub(crate) fn parse_cpus(text: &str) -> Result<CpuSet, String> {
@@ -260,7 +366,7 @@ mod tests {
         };
         let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo, http, capture or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, capture, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -269,6 +375,16 @@ mod tests {
                 &["--nic", "eth0", "packet:IFNAME"],
             ),
             (error(&["http", "--nic", "packet:", "--address", "10.0.0.2/24"]), &["packet:IFNAME"]),
+            (error(&["http", "--nic", "tap:", "--address", "10.0.0.2/24"]), &["tap:IFNAME"]),
+            (
+                error(&["http", "--nic", "tun:t0,vnet_hdr=maybe", "--address", "10.0.0.2/24"]),
+                &["tun:t0,vnet_hdr=maybe", "vnet_hdr=off"],
+            ),
+            (
+                error(&["http", "--nic", "nfqueue:65536", "--address", "10.0.0.2/24"]),
+                &["nfqueue:65536", "0 to 65535"],
+            ),
+            (error(&["http", "--nic", "nfqueue:1,mark=x", "--address", "10.0.0.2/24"]), &["mark=NUMBER"]),
             (
                 error(&["http", "--nic", "packet:eth0", "--address", "10.0.0.2"]),
                 &["--address", "10.0.0.2", "prefix length"],

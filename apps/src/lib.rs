@@ -1,20 +1,23 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`], [`capture`], [`tune`] | the programs |
+//! | [`echo`], [`http`], [`demo`], [`replay`], [`capture`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+mod attach;
 pub mod capture;
 pub mod cli;
 pub mod demo;
 pub mod echo;
 pub mod error;
 pub mod http;
+pub mod replay;
 mod reserve;
 pub mod serve;
 pub mod setup;
@@ -39,6 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
             cli::Command::Capture(args) => capture::run(&args),
+            cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
         }
     });

@@ -17,8 +17,9 @@ use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
 use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
-use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, RingGeometry, wait};
+use wirestack::nic::{AfPacket, AfPacketConfig, Interface, NfQueueConfig, Nic, RingGeometry, wait};
 
+use crate::attach;
 use crate::cli::{HostArgs, NicName};
 use crate::error::AppError;
 use crate::reserve::Reservation;
@@ -58,12 +59,24 @@ pub struct Ports {
 /// # Errors
 /// The first thing that is wrong, in one line; nothing was changed on the system.
 pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
-    let NicName::Packet(name) = &args.nic;
+    match &args.nic {
+        NicName::Packet(name) => start_packet(args, name, ports, program),
+        &NicName::Tap { kind, ref name, vnet_hdr } => {
+            attach::start_tap(args, (kind, name, vnet_hdr), program)
+        }
+        &NicName::NfQueue { number, gso, mark } => {
+            let config = NfQueueConfig { gso, mark, ..NfQueueConfig::default() };
+            attach::start_nfqueue(args, number, config, ports, program)
+        }
+    }
+}
+
+fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
     let interface = Interface::by_name(name).map_err(|error| {
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
     })?;
-    let mut config = host_config(args, &interface);
+    let mut config = host_config(args, interface.mac);
     config.check().map_err(|error| config_error(args, error))?;
     leave_link_local_to_the_kernel(args, &mut config, &interface)?;
     let claims = claims(args, &interface, ports)?;
@@ -155,8 +168,8 @@ impl Wrap<'_> {
     }
 }
 
-fn host_config<'a>(args: &HostArgs, interface: &Interface) -> HostConfig<'a> {
-    let mut config = HostConfig::new(args.mac.unwrap_or(interface.mac));
+pub(crate) fn host_config<'a>(args: &HostArgs, mac: EthernetAddress) -> HostConfig<'a> {
+    let mut config = HostConfig::new(args.mac.unwrap_or(mac));
     config.addresses.clone_from(&args.addresses);
     config.gateways.clone_from(&args.gateways);
     config.source_ports = args.source_ports.clone();
@@ -165,7 +178,7 @@ fn host_config<'a>(args: &HostArgs, interface: &Interface) -> HostConfig<'a> {
 }
 
 /// Names the flag that a field of the configuration comes from.
-fn config_error(args: &HostArgs, error: ConfigError) -> AppError {
+pub(crate) fn config_error(args: &HostArgs, error: ConfigError) -> AppError {
     match error {
         ConfigError::NoAddress | ConfigError::TooManyAddresses { .. } => {
             AppError::flag("--address", list(&args.addresses), error)

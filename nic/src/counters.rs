@@ -31,6 +31,8 @@ pub struct Counters {
     pub rx_checksum_filled: u64,
     /// Frames whose TCP or UDP checksum was wrong.
     pub rx_bad_checksum: u64,
+    /// Of `rx_frames`, those that a TAP, TUN or netfilter queue gave with several segments in one.
+    pub rx_super_frames: u64,
     /// System calls that asked for frames, without a ring.
     pub rx_calls: u64,
     /// Frames that were not for us on an address shared with the kernel.
@@ -39,6 +41,8 @@ pub struct Counters {
     pub tx_frames: u64,
     /// Bytes of those frames.
     pub tx_bytes: u64,
+    /// Of `tx_frames`, those that went to a TAP or TUN to be split there, or not at all.
+    pub tx_super_frames: u64,
     /// Frames that the kernel refused (TP_STATUS_WRONG_FORMAT).
     pub tx_rejected: u64,
     /// Frames longer than a ring slot can hold; never handed to the kernel.
@@ -80,10 +84,12 @@ impl Counters {
             rx_unsegmented,
             rx_checksum_filled,
             rx_bad_checksum,
+            rx_super_frames,
             rx_calls,
             rx_not_ours,
             tx_frames,
             tx_bytes,
+            tx_super_frames,
             tx_rejected,
             tx_oversize,
             tx_ring_full,
@@ -109,10 +115,12 @@ impl Counters {
             ("rx_unsegmented", rx_unsegmented),
             ("rx_checksum_filled", rx_checksum_filled),
             ("rx_bad_checksum", rx_bad_checksum),
+            ("rx_super_frames", rx_super_frames),
             ("rx_calls", rx_calls),
             ("rx_not_ours", rx_not_ours),
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
+            ("tx_super_frames", tx_super_frames),
             ("tx_rejected", tx_rejected),
             ("tx_oversize", tx_oversize),
             ("tx_ring_full", tx_ring_full),
@@ -147,10 +155,12 @@ impl std::ops::Add for Counters {
             rx_unsegmented: self.rx_unsegmented + other.rx_unsegmented,
             rx_checksum_filled: self.rx_checksum_filled + other.rx_checksum_filled,
             rx_bad_checksum: self.rx_bad_checksum + other.rx_bad_checksum,
+            rx_super_frames: self.rx_super_frames + other.rx_super_frames,
             rx_calls: self.rx_calls + other.rx_calls,
             rx_not_ours: self.rx_not_ours + other.rx_not_ours,
             tx_frames: self.tx_frames + other.tx_frames,
             tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_super_frames: self.tx_super_frames + other.tx_super_frames,
             tx_rejected: self.tx_rejected + other.tx_rejected,
             tx_oversize: self.tx_oversize + other.tx_oversize,
             tx_ring_full: self.tx_ring_full + other.tx_ring_full,

@@ -18,6 +18,9 @@
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
+//! | [`tap`] | `Tap`: TAP and TUN interfaces, whose other end is the kernel |
+//! | [`nfqueue`] | `NfQueue`: packets that netfilter hands over |
+//! | [`replay`] | `Replay`: frames from pcap and pcapng files, in their time |
 //! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
@@ -67,13 +70,17 @@ pub mod impair;
 pub mod link;
 pub mod loopback;
 pub mod meta;
+pub mod nfqueue;
 pub mod offload;
+pub mod replay;
 pub mod restore;
 pub mod slot;
 pub mod steer;
 pub mod suppress;
+pub mod tap;
 pub mod wait;
 
+mod received;
 mod shm;
 mod sys;
 
@@ -84,6 +91,9 @@ pub use error::{LinkError, OpenError};
 pub use geometry::RingGeometry;
 pub use link::Interface;
 pub use meta::{FrameMeta, OffloadCapabilities};
+pub use nfqueue::{NfQueue, NfQueueConfig};
+pub use replay::Replay;
+pub use tap::{Tap, TapConfig};
 pub use wait::{Wake, Waker};
 
 /// A device that an event loop can drive: smoltcp's [`Device`], and how to sleep, flush and look.

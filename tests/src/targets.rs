@@ -1,21 +1,26 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
+use std::io::Cursor;
 use std::net::SocketAddr;
 
 use smoltcp::phy::{ChecksumCapabilities, Device, Medium, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack::backend::smoltcp::Host;
 use wirestack::config::{HostConfig, parse_cidr};
+use wirestack::nic::TpacketVersion;
+use wirestack::nic::af_packet::fuzzing;
 use wirestack::nic::claim::{Claim, ClaimSet, Protocol};
 use wirestack::nic::filter::tcpdump::parse_ddd;
 use wirestack::nic::filter::{Context, Instruction, ListKind, Origin, PrefixSet, Program};
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::loopback::{Loopback, LoopbackConfig};
 use wirestack::nic::meta::ChecksumState;
+use wirestack::nic::nfqueue::{self, Message};
 use wirestack::nic::offload::checksum::Verdict;
 use wirestack::nic::offload::virtio::{self, VIRTIO_NET_HDR_LEN};
 use wirestack::nic::offload::{Layout, Segments};
+use wirestack::nic::replay::{CaptureFile, Player, Speed};
 use wirestack::nic::steer::ebpf::Extended;
 use wirestack::nic::steer::{flow_hash, flow_program};
 use wirestack::nic::{FrameMeta, Nic, offload};
@@ -32,6 +37,9 @@ pub const TARGETS: &[Target] = &[
     ("claims", claims),
     ("host", host),
     ("http", http),
+    ("nfqueue", nfqueue),
+    ("replay", replay),
+    ("rings", rings),
     ("segment", segment),
     ("spec", spec),
     ("steer", steer),
@@ -81,6 +89,18 @@ pub fn checksum(bytes: &[u8]) {
     let once = frame.clone();
     offload::fill_checksum(&mut frame);
     assert_eq!(frame, once, "filling in twice changes nothing");
+}
+
+/// Slots and blocks of an RX ring, whatever a kernel writes into them: the first byte says of which ring.
+pub fn rings(bytes: &[u8]) {
+    let Some((kind, script)) = bytes.split_first() else { return };
+    let (version, vnet_hdr) = ring_kind(*kind);
+    fuzzing::rx_ring(version, vnet_hdr, script);
+}
+
+fn ring_kind(kind: u8) -> (TpacketVersion, bool) {
+    let versions = [TpacketVersion::V1, TpacketVersion::V2, TpacketVersion::V3];
+    (versions[usize::from(kind) % 3], kind / 3 % 2 == 1)
 }
 
 /// A frame to be split: a byte for the medium, a byte and a half-word for an MTU, a `virtio_net_hdr`, and
@@ -153,6 +173,34 @@ pub fn http(bytes: &[u8]) {
         assert!(len <= bytes.len());
         assert_eq!(http::parse(&bytes[..len]), http::Parsed::Request(request, len));
     }
+}
+
+/// A datagram of the kernel's queue of packets: every step goes on, and packets lie within.
+pub fn nfqueue(bytes: &[u8]) {
+    let mut offset = 0;
+    while let Some((message, next)) = nfqueue::message(bytes, offset) {
+        assert!(next > offset, "each message has a length");
+        if let Message::Packet(packet) = message {
+            assert!(bytes.get(packet.payload).is_some(), "a packet lies within its datagram");
+        }
+        offset = next;
+    }
+}
+
+/// A file as pcap or pcapng, played twice: no more frames than bytes, and none longer than the file.
+pub fn replay(bytes: &[u8]) {
+    let Ok(file) = CaptureFile::new(Cursor::new(bytes)) else { return };
+    let mut player = Player::new(file, Speed::Scaled(0.1), 2);
+    let mut now = Instant::from_secs(1);
+    let mut frames = 0;
+    while let Some(due) = player.due(now) {
+        assert!(due >= Instant::from_secs(1), "time goes on");
+        now = now.max(due);
+        assert!(player.peek(now).is_some_and(|frame| frame.len() <= bytes.len()));
+        player.advance();
+        frames += 1;
+    }
+    assert!(frames <= 2 * bytes.len() / SHORTEST_RECORD);
 }
 
 /// The text of an impairment: what is read can be written and read again.
@@ -257,17 +305,14 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0\n".to_vec(),
             b"10.0.0.0/8\n!10.1.0.0/16 # not\nfd00::/8\n".to_vec(),
         ],
-        "steer" => {
-            let quoting = frame(b"data");
-            let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
-            error[23] = 1;
-            error.extend(&quoting[14..]);
-            let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
-            let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
-            let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
-            [quoting, error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
-        }
+        "steer" => steer_seeds(&frame(b"data")),
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "rings" => (0..6)
+            .map(|kind| {
+                let (version, vnet_hdr) = ring_kind(kind);
+                [&[kind][..], &fuzzing::seed(version, vnet_hdr), &fuzzing::seed(version, vnet_hdr)].concat()
+            })
+            .collect(),
         "segment" => {
             let data: Vec<u8> = (0..200).collect();
             let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
@@ -296,6 +341,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"GET /a%20b?c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET".to_vec(),
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
+        "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
+        "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
                 .to_vec(),
@@ -305,6 +352,63 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
+/// A frame, an ICMP error that quotes it, a fragment of IPv6, and the frame with a tag.
+fn steer_seeds(quoting: &[u8]) -> Vec<Vec<u8>> {
+    let mut error = [&ethernet([8, 0])[..], &ipv4(8 + 40), &[3, 1, 0, 0, 0, 0, 0, 0]].concat();
+    error[23] = 1;
+    error.extend(&quoting[14..]);
+    let v6 = [&ethernet([0x86, 0xdd])[..], &[0x60, 0, 0, 0, 0, 28, 0, 64], &[7; 32]].concat();
+    let v6 = [&v6[..], &[44, 0, 0, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 1], &[9; 20]].concat();
+    let tagged = [&quoting[..12], &[0x81, 0, 0, 7], &quoting[12..]].concat();
+    [quoting.to_vec(), error, v6, tagged].map(|frame| [&[1, 2, 3, 4], &frame[..]].concat()).to_vec()
+}
+
+/// A packet as the kernel's queue hands it over, in the order of this machine.
+fn packet_message(payload: &[u8]) -> Vec<u8> {
+    let attribute = |kind: u16, value: &[u8]| {
+        let mut bytes = [&(4 + value.len() as u16).to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let id = attribute(1, &[0, 0, 0, 5, 8, 0, 1]);
+    let flags = attribute(14, &[0, 0, 0, 3]);
+    let body =
+        [&[2, 0, 0, 5][..], &id, &flags, &attribute(13, &[0, 0, 5, 0]), &attribute(10, payload)].concat();
+    let len = (16 + body.len() as u32).to_ne_bytes();
+    [&len[..], &0x0300u16.to_ne_bytes(), &[0; 10], &body].concat()
+}
+
+fn pcap(frames: &[&[u8]]) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    for frame in frames {
+        let len = frame.len() as u32;
+        file.extend([1_700_000_000, 7, len, len].map(u32::to_le_bytes).concat());
+        file.extend(*frame);
+    }
+    file
+}
+
+fn pcapng(frames: &[&[u8]]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let mut body = body.to_vec();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let len = (12 + body.len() as u32).to_le_bytes();
+        [&kind.to_le_bytes()[..], &len, &body, &len].concat()
+    };
+    let section = [&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+    let interface = [1, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+    let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
+    for frame in frames {
+        let len = frame.len() as u32;
+        let head = [0, 0x1700_0000, 7, len, len].map(u32::to_le_bytes).concat();
+        file.extend(block(6, &[&head[..], frame].concat()));
+        file.extend(block(3, &[&len.to_le_bytes()[..], frame].concat()));
+    }
+    file
+}
+
+/// Bytes of a block or record with nothing in it.
+const SHORTEST_RECORD: usize = 12;
 const OURS_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const OURS_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 1);
 const OURS_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);

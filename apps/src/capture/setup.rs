@@ -34,7 +34,10 @@ pub(super) struct Prepared {
 }
 
 pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
-    let NicName::Packet(name) = &args.nic;
+    let NicName::Packet(name) = &args.nic else {
+        let problem = "packet:IFNAME is accepted: frames are recorded as they pass an interface";
+        return Err(AppError::flag("--nic", &args.nic, problem));
+    };
     let (mode, threads) = mode_and_threads(args)?;
     check_rotation(args)?;
     check_pin(args)?;

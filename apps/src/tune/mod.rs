@@ -16,7 +16,7 @@ use wirestack::nic::affinity::{self, AppliedGuard, CpuSet, Outcome, Plan, Report
 use wirestack::nic::ethtool::{self, Offload, OffloadGuard, Offloads};
 use wirestack::nic::restore::{JournalError, Recovery, Scope};
 
-use crate::cli::{NicName, TuneArgs};
+use crate::cli::TuneArgs;
 use crate::error::AppError;
 use crate::serve::{print, print_error, say};
 use pin::PinGuard;
@@ -28,9 +28,8 @@ use until::Until;
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &TuneArgs) -> Result<(), AppError> {
-    let NicName::Packet(name) = &args.nic;
-    let nic_error =
-        |problem: &dyn std::fmt::Display| AppError::flag("--nic", format_args!("packet:{name}"), problem);
+    let name = args.nic.interface()?;
+    let nic_error = |problem: &dyn std::fmt::Display| AppError::flag("--nic", &args.nic, problem);
     let interface = Interface::by_name(name).map_err(|error| {
         let hint = "(`ip link` lists the interfaces of this network namespace)";
         nic_error(&format_args!("{error} {hint}"))
@@ -118,7 +117,7 @@ fn denied(queues: &AppliedGuard) -> Option<&std::io::Error> {
 
 /// Puts back what a process that was killed has left, and tells so.
 fn recover(args: &TuneArgs, roots: &Roots, scope: &Scope) -> Result<(), AppError> {
-    let NicName::Packet(name) = &args.nic;
+    let name = args.nic.interface()?;
     let results: [Result<Recovery, JournalError>; 2] =
         [affinity::recover(roots, name, scope), ethtool::recover(name)];
     for result in results {

@@ -23,11 +23,15 @@
 //! | `abi` | the kernel's layout |
 
 pub(crate) mod abi;
+#[doc(hidden)]
+pub mod fuzzing;
 mod open;
 mod rx_blocks;
 mod rx_frame;
 mod rx_frames;
 mod rx_recv;
+#[cfg(test)]
+mod test_frames;
 mod tokens;
 mod tx;
 mod tx_ring;
@@ -181,7 +185,8 @@ impl AfPacket<'_> {
         }
     }
 
-    /// The kernel has no room for the oldest frame now, or will never take it: it says ENOBUFS for both.
+    /// The kernel has no room for the oldest frame now, or will never take it: it says ENOBUFS for both, and
+    /// what else it may say is treated alike.
     fn on_no_buffers(&mut self) {
         let Self { tx, tx_counters, link, interface, .. } = self;
         let now = wait::now();
@@ -305,20 +310,25 @@ impl Nic for AfPacket<'_> {
     fn flush(&mut self) -> Result<(), LinkError> {
         for _ in 0..2 {
             let Self { tx, tx_counters, link, interface, .. } = self;
+            let gone = tx_counters.tx_frames + tx_counters.tx_rejected;
             let Err(error) = tx.flush(tx_counters, &link.socket) else {
                 link.stuck_since = None;
                 return Ok(());
             };
+            if tx_counters.tx_frames + tx_counters.tx_rejected > gone {
+                // Another frame is the oldest now: its time begins anew.
+                link.stuck_since = None;
+            }
             match error.raw_os_error() {
                 // Said by `send` because it is down, or left on the socket from an earlier time: in
                 // that case the interface is up, and the next `send` works.
                 Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => link.check(interface)?,
-                Some(libc::ENOBUFS) => {
-                    self.on_no_buffers();
+                Some(libc::EAGAIN | libc::EINTR) => {
+                    log::trace!("{}: {} frames stay queued: {error}", interface.name, tx.queued());
                     return Ok(());
                 }
                 _ => {
-                    log::trace!("{}: {} frames stay queued: {error}", interface.name, tx.queued());
+                    self.on_no_buffers();
                     return Ok(());
                 }
             }

@@ -321,7 +321,7 @@ fn bind(socket: &PacketSocket, interface: &Interface, rx: RxMode) -> io::Result<
 /// Joins the group, if there is to be one; returns its number, which the kernel may have chosen.
 fn join(socket: &PacketSocket, fanout: Option<&Fanout>) -> io::Result<Option<u16>> {
     let Some(fanout) = fanout else { return Ok(None) };
-    fanout.join(socket.as_fd()).map(Some).map_err(|error| io::Error::other(error))
+    fanout.join(socket.as_fd()).map(Some).map_err(io::Error::other)
 }
 
 fn queue(config: &AfPacketConfig<'_>, ring: Option<(&Arc<Region>, RingGeometry)>, start: usize) -> Queue {

@@ -70,14 +70,17 @@ impl RxBlocks {
             }
             let block_size = self.ring.block_size();
             let Some(mut block) = self.ring.claim(self.next) else { return false };
+            if self.cursor.is_none() {
+                // The kernel says it of a block, and not of the frames in it (`prb_close_block`).
+                self.losing |= block.status() & libc::TP_STATUS_LOSING != 0;
+            }
             let mut cursor = self.cursor.take().unwrap_or_else(|| first_frame(&block, block_size));
             while cursor.left > 0 {
                 let found = self.options.take_from(&mut block, block_size, &mut cursor, counters);
-                let Some((losing, frame)) = found else {
+                let Some(frame) = found else {
                     counters.rx_malformed += cursor.left as u64;
                     break;
                 };
-                self.losing |= losing;
                 if frame.is_some() {
                     self.current = frame;
                     self.cursor = Some(cursor);
@@ -124,18 +127,18 @@ impl RxBlocks {
 }
 
 impl RxOptions {
-    /// Takes the frame at `cursor` and moves on: whether the kernel says that it loses frames, and the
-    /// frame unless it was dropped and counted. `None`: what is there is no frame.
+    /// Takes the frame at `cursor` and moves on: the frame, unless it was dropped and counted. `None`: what is
+    /// there is no frame.
     fn take_from(
         &self,
         block: &mut Block<'_>,
         block_size: usize,
         cursor: &mut Cursor,
         counters: &mut Counters,
-    ) -> Option<(bool, Option<Frame>)> {
+    ) -> Option<Option<Frame>> {
         let layout = TpacketVersion::V3.layout();
-        let (base, first) = (cursor.offset, layout.len + abi::ADDRESS_LEN);
-        let bytes = block.get(base..base.checked_add(first)?)?;
+        let (base, header_len) = (cursor.offset, layout.len + abi::ADDRESS_LEN);
+        let bytes = block.get(base..base.checked_add(header_len)?)?;
         let word = |offset: usize| -> Option<u32> {
             bytes.get(offset..offset + 4)?.try_into().ok().map(u32::from_ne_bytes)
         };
@@ -144,26 +147,29 @@ impl RxOptions {
         let room = block_size - base;
         let is_last = cursor.left == 1;
         // A step forward, to a header that is aligned and lies in the block.
-        let is_step = next_offset >= first && next_offset < room && next_offset.is_multiple_of(8);
+        let is_step = next_offset >= header_len && next_offset < room && next_offset.is_multiple_of(8);
         if !header.is_within(layout, self.vnet_hdr, room) || !(is_last || is_step) {
             return None;
         }
         cursor.left -= 1;
-        cursor.offset = base + next_offset;
-        let losing = header.status & libc::TP_STATUS_LOSING != 0;
+        if !is_last {
+            cursor.offset = base + next_offset;
+        }
         if !self.wants(&header) {
-            return Some((losing, None));
+            return Some(None);
         }
         if header.snaplen < header.len {
             // Longer than a block, or cut by a filter.
             counters.rx_truncated += 1;
-            return Some((losing, None));
+            return Some(None);
         }
         let end = base + header.mac + header.snaplen;
+        // What lies before the frame was read already, and makes room for a tag.
+        let first = layout.len;
         let area = block.get_mut(base + first..end)?;
         let ready = self.prepare(counters, &header, area, header.mac - first);
         let frame = ready.map(|(start, meta)| Frame { start: base + first + start, end, meta });
-        Some((losing, frame))
+        Some(frame)
     }
 }
 

@@ -81,7 +81,8 @@ impl Header {
     /// header's start.
     pub(crate) fn is_within(&self, layout: &HeaderLayout, vnet_hdr: bool, room: usize) -> bool {
         let before = layout.len + abi::ADDRESS_LEN + if vnet_hdr { abi::VNET_HDR_LEN } else { 0 };
-        self.mac >= before && self.snaplen <= self.len && self.mac + self.snaplen <= room
+        let end = self.mac.checked_add(self.snaplen);
+        self.mac >= before && self.snaplen <= self.len && end.is_some_and(|end| end <= room)
     }
 
     fn timestamp(&self) -> Timestamp {
@@ -131,7 +132,7 @@ impl RxOptions {
         let mut meta = FrameMeta::default();
         if self.vnet_hdr {
             let virtio = at.checked_sub(abi::VNET_HDR_LEN).and_then(|start| area.get(start..at));
-            let decoded = virtio::decode(virtio.unwrap_or_default(), area.len() - at);
+            let decoded = virtio::decode(virtio.unwrap_or_default(), area.len().saturating_sub(at));
             let Ok(decoded) = decoded else {
                 counters.rx_malformed += 1;
                 return None;
@@ -210,3 +211,6 @@ fn put_back(area: &mut [u8], at: usize, tag: [u8; VLAN_TAG_LEN]) -> Option<usize
 
 /// Bytes of the two addresses at the start of an Ethernet frame.
 const ADDRESSES_LEN: usize = 12;
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,8 @@ impl<'a> RxFrames<'a> {
                     None => counters.rx_truncated += 1,
                 }
             } else {
-                let first = layout.len + abi::ADDRESS_LEN;
+                // What lies before the frame was read already, and makes room for a tag.
+                let first = layout.len;
                 let end = header.mac + header.snaplen;
                 let area = slot.get_mut(first..end).unwrap_or_default();
                 let ready = self.options.prepare(counters, &header, area, header.mac - first);
@@ -180,7 +181,8 @@ fn fetch(
 ) -> bool {
     let (skipped, virtio_len) =
         if options.vnet_hdr { (0, abi::VNET_HDR_LEN) } else { (oversize_start(options), 0) };
-    let Some(room) = room.get_mut(skipped..) else { return false };
+    // Without room the copy leaves the queue all the same: while it is there, the socket is readable.
+    let room = room.get_mut(skipped..).unwrap_or_default();
     for _ in 0..STRAY_COPIES_MAX {
         match recv(room) {
             Ok(len) if len == frame_len + virtio_len => return len <= room.len(),

@@ -81,10 +81,11 @@ impl RxRecv {
         let facts = self.facts.get(self.next)?;
         let buffer = self.buffers.get_mut(self.next)?;
         let virtio_len = if self.options.vnet_hdr { abi::VNET_HDR_LEN } else { 0 };
+        let snaplen = facts.len.saturating_sub(virtio_len);
         let header = Header {
             status: facts.status,
-            len: facts.len.saturating_sub(virtio_len),
-            snaplen: facts.len.saturating_sub(virtio_len),
+            len: facts.wire_len.max(snaplen),
+            snaplen,
             timestamp_nanos: facts.timestamp_nanos,
             vlan_tci: facts.vlan_tci,
             vlan_tpid: facts.vlan_tpid,
@@ -94,7 +95,9 @@ impl RxRecv {
         if !self.options.wants(&header) {
             return None;
         }
-        let Some(area) = buffer.get_mut(..FRAME_START + facts.len) else {
+        let area = FRAME_START.checked_add(facts.len).and_then(|end| buffer.get_mut(..end));
+        // Longer than any buffer, or cut by a filter.
+        let Some(area) = area.filter(|_| header.snaplen == header.len) else {
             counters.rx_truncated += 1;
             return None;
         };
@@ -123,3 +126,6 @@ impl RxRecv {
 const FRAME_START: usize = VLAN_TAG_LEN;
 /// Bytes of a buffer: any frame, merged or of the largest MTU.
 const BUFFER_LEN: usize = FRAME_START + abi::VNET_HDR_LEN + SUPER_FRAME_LEN_MAX;
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,6 @@ impl TxToken for FrameOut<'_> {
 
 /// Bytes from the start of a UDP header to its checksum, by which a frame of UDP is known.
 const UDP_CHECKSUM_OFFSET: u16 = 6;
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,20 @@ pub(crate) struct Tx {
     frame_len_max: usize,
     /// Bytes of the longest frame that can be written, and is split later.
     super_frame_len_max: usize,
-    /// A frame that is to be split here; reused.
+    /// A frame that is split here; reused.
     scratch: Vec<u8>,
+    /// The pieces of it for which there was no room yet.
+    rest: Option<Rest>,
+}
+
+/// What is left of a frame that is split here.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    /// Bytes of the frame in the scratch memory.
+    len: usize,
+    meta: FrameMeta,
+    /// Pieces that were queued already.
+    next: usize,
 }
 
 /// By which way entries go to the kernel.
@@ -50,23 +62,16 @@ pub(crate) enum Work {
 
 impl Tx {
     pub(crate) fn new(queue: Queue, vnet_hdr: bool, frame_len_max: usize) -> Self {
-        let entry_len_max = match &queue {
+        let entry_len_max = queue.entry_len_max();
+        let super_frame_len_max = match &queue {
             Queue::None => 0,
-            Queue::Ring(ring) => ring.entry_len_max(),
-            Queue::Send(send) => send.entry_len_max(),
+            Queue::Ring(_) | Queue::Send(_) if vnet_hdr => {
+                entry_len_max.saturating_sub(VNET_HDR_LEN).min(SUPER_FRAME_LEN_MAX)
+            }
+            // Split here; pieces for which there is no room yet wait in the scratch memory.
+            Queue::Ring(_) | Queue::Send(_) => SUPER_FRAME_LEN_MAX,
         };
-        let super_frame_len_max = if vnet_hdr {
-            entry_len_max.saturating_sub(VNET_HDR_LEN).min(SUPER_FRAME_LEN_MAX)
-        } else {
-            // Split here: the pieces of one super-frame must find room at once, several times over.
-            let slots = match &queue {
-                Queue::None => 0,
-                Queue::Ring(ring) => ring.slots(),
-                Queue::Send(send) => send.entry_len_max() / frame_len_max.max(1),
-            };
-            (slots / 4 * frame_len_max.saturating_sub(HEADERS_LEN_MAX)).min(SUPER_FRAME_LEN_MAX)
-        };
-        Self { queue, vnet_hdr, frame_len_max, super_frame_len_max, scratch: Vec::new() }
+        Self { queue, vnet_hdr, frame_len_max, super_frame_len_max, scratch: Vec::new(), rest: None }
     }
 
     /// Bytes of the longest frame that is split later; `None` if that is no gain.
@@ -77,26 +82,22 @@ impl Tx {
 
     /// Whether a frame of any length up to the limits can be written now.
     pub(crate) fn has_room(&self) -> bool {
-        let (entry_len, count) = if self.vnet_hdr {
-            (VNET_HDR_LEN + self.super_frame_len_max.max(self.frame_len_max), 1)
+        let entry_len = if self.vnet_hdr {
+            VNET_HDR_LEN + self.super_frame_len_max.max(self.frame_len_max)
         } else {
-            let payload_len = self.frame_len_max.saturating_sub(HEADERS_LEN_MAX).max(1);
-            (self.frame_len_max, self.super_frame_len_max.div_ceil(payload_len).max(1))
+            self.frame_len_max
         };
-        match &self.queue {
-            Queue::None => false,
-            Queue::Ring(ring) => ring.has_room(count),
-            Queue::Send(send) => send.has_room(count, entry_len),
-        }
+        self.rest.is_none() && self.queue.has_room(entry_len)
     }
 
-    /// Frames that the kernel has not taken.
+    /// Frames that the kernel has not taken; what is left of one that is split here counts as one.
     pub(crate) fn queued(&self) -> usize {
-        match &self.queue {
+        let queued = match &self.queue {
             Queue::None => 0,
             Queue::Ring(ring) => ring.queued(),
             Queue::Send(send) => send.queued(),
-        }
+        };
+        queued + usize::from(self.rest.is_some())
     }
 
     /// Lets `f` write a frame of `len` bytes, and queues it with what is left to be done.
@@ -133,7 +134,8 @@ impl Tx {
         }
     }
 
-    /// Does here what `work` leaves to be done.
+    /// Does here what `work` leaves to be done. The caller checked that nothing is left of an earlier frame;
+    /// if something is, it is lost and counted.
     fn split<R>(
         &mut self,
         counters: &mut Counters,
@@ -141,20 +143,37 @@ impl Tx {
         work: Work,
         f: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        let Self { queue, scratch, .. } = self;
-        if scratch.len() < len {
-            scratch.resize(len, 0);
+        counters.tx_oversize += u64::from(self.rest.is_some());
+        if self.scratch.len() < len {
+            self.scratch.resize(len, 0);
         }
-        let frame = scratch.get_mut(..len).unwrap_or_default();
+        let frame = self.scratch.get_mut(..len).unwrap_or_default();
         let result = f(frame);
         let meta = work.meta(frame);
-        let segments = Segments::new(frame, &meta);
-        counters.tx_segmented += u64::from(segments.count() > 1);
-        for index in 0..segments.count() {
-            let len = segments.frame_len(index);
-            queue.write(counters, len, |room| segments.write(index, room));
-        }
+        counters.tx_segmented += u64::from(Segments::new(frame, &meta).count() > 1);
+        self.rest = Some(Rest { len, meta, next: 0 });
+        self.queue_rest(counters);
         result
+    }
+
+    /// Queues the pieces that are left of a frame, as far as there is room. Says whether that was at least one.
+    fn queue_rest(&mut self, counters: &mut Counters) -> bool {
+        let Self { queue, scratch, rest, .. } = self;
+        let Some(Rest { len: frame_len, meta, next: first }) = *rest else { return false };
+        let segments = Segments::new(scratch.get(..frame_len).unwrap_or_default(), &meta);
+        let mut next = first;
+        while next < segments.count() {
+            let len = segments.frame_len(next);
+            // One that never finds room is counted as such, and not waited for.
+            if len <= queue.entry_len_max() && !queue.has_room(len) {
+                *rest = Some(Rest { len: frame_len, meta, next });
+                return next > first;
+            }
+            queue.write(counters, len, |room| segments.write(next, room));
+            next += 1;
+        }
+        *rest = None;
+        true
     }
 
     /// Hands all queued frames over.
@@ -163,10 +182,18 @@ impl Tx {
     /// What left frames queued: they are offered again by the next call.
     pub(crate) fn flush(&mut self, counters: &mut Counters, socket: &PacketSocket) -> io::Result<()> {
         let virtio_len = if self.vnet_hdr { VNET_HDR_LEN } else { 0 };
-        match &mut self.queue {
-            Queue::None => Ok(()),
-            Queue::Ring(ring) => ring.flush(counters, virtio_len, || socket.kick()),
-            Queue::Send(send) => send.flush(counters, virtio_len, |entries| socket.send_batch(entries)),
+        // Each round queues at least one piece of one frame, or is the last.
+        loop {
+            match &mut self.queue {
+                Queue::None => return Ok(()),
+                Queue::Ring(ring) => ring.flush(counters, virtio_len, || socket.kick())?,
+                Queue::Send(send) => {
+                    send.flush(counters, virtio_len, |entries| socket.send_batch(entries))?;
+                }
+            }
+            if !self.queue_rest(counters) {
+                return Ok(());
+            }
         }
     }
 
@@ -182,6 +209,22 @@ impl Tx {
 }
 
 impl Queue {
+    fn has_room(&self, entry_len: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::Ring(ring) => ring.has_room(),
+            Self::Send(send) => send.has_room(entry_len),
+        }
+    }
+
+    fn entry_len_max(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ring(ring) => ring.entry_len_max(),
+            Self::Send(send) => send.entry_len_max(),
+        }
+    }
+
     fn write<R>(&mut self, counters: &mut Counters, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
         let result = match self {
             Self::None => Err(f),
@@ -221,13 +264,15 @@ impl Work {
     }
 
     /// The same as metadata, for a frame that is split here.
-    fn meta(self, frame: &[u8]) -> FrameMeta {
+    fn meta(self, frame: &mut [u8]) -> FrameMeta {
         match self {
             Self::Told(meta) => meta,
             Self::Stack(size) => {
-                let layout = Layout::of_frame(frame);
-                let gso = size.zip(layout).map(|(size, layout)| gso(size, &layout));
-                FrameMeta { gso, ..FrameMeta::default() }
+                let Some(layout) = tcp(frame) else { return FrameMeta::default() };
+                let gso = size.map(|size| gso(size, &layout));
+                // It may fit into one piece, of which nothing but the checksum is filled in.
+                let checksum = checksum::leave_out(frame, &layout).unwrap_or_default();
+                FrameMeta { checksum, gso, ..FrameMeta::default() }
             }
         }
     }
@@ -246,5 +291,5 @@ fn gso(size: NonZeroU16, layout: &Layout) -> Gso {
     Gso { kind, size, ecn: false }
 }
 
-/// Bytes of all headers of a segment, at most: Ethernet with two tags, IPv6, TCP with all its options.
-const HEADERS_LEN_MAX: usize = 22 + 40 + 60;
+#[cfg(test)]
+mod tests;

@@ -50,24 +50,14 @@ impl TxRing {
         Self { ring, layout, offset, tells_offset, head: 0, queued: 0, lens }
     }
 
-    /// Whether this many entries can be written now.
-    pub(crate) fn has_room(&self, count: usize) -> bool {
-        if count > self.ring.len() - self.queued {
-            return false;
-        }
-        // Devices mostly end frames in their order, so the two ends speak for what is between them.
-        let last = (self.head + count.saturating_sub(1)) % self.ring.len();
-        self.ring.status(self.head) & BUSY == 0 && self.ring.status(last) & BUSY == 0
+    /// Whether an entry can be written now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued < self.ring.len() && self.ring.status(self.head) & BUSY == 0
     }
 
     /// Bytes of the longest entry.
     pub(crate) fn entry_len_max(&self) -> usize {
         self.ring.slot_size().saturating_sub(self.offset)
-    }
-
-    /// Number of slots.
-    pub(crate) fn slots(&self) -> usize {
-        self.ring.len()
     }
 
     /// Entries that the kernel has not taken.
@@ -78,11 +68,11 @@ impl TxRing {
     /// Lets `f` write an entry of `len` bytes straight into the next slot, and queues it. An entry that no
     /// slot can hold, or for which there is no room, is not written: `f` comes back.
     pub(crate) fn write<R, F: FnOnce(&mut [u8]) -> R>(&mut self, len: usize, f: F) -> Result<R, F> {
-        let range = self.offset..self.offset + len;
-        let has_room = self.has_room(1);
+        let Some(end) = self.offset.checked_add(len) else { return Err(f) };
+        let has_room = self.has_room();
         let slot = self.ring.claim(self.head).filter(|_| has_room);
         let Some(mut slot) = slot else { return Err(f) };
-        let Some(entry) = slot.get_mut(range) else { return Err(f) };
+        let Some(entry) = slot.get_mut(self.offset..end) else { return Err(f) };
         let result = f(entry);
         set_header(&mut slot, self.layout, len, self.tells_offset.then_some(self.offset));
         slot.release(libc::TP_STATUS_SEND_REQUEST);

@@ -31,10 +31,9 @@ impl TxSend {
         Self { memory: vec![0; bytes], entries: VecDeque::with_capacity(BATCH_LEN), used: 0 }
     }
 
-    /// Whether this many entries of up to `len` bytes can be written now.
-    pub(crate) fn has_room(&self, count: usize, len: usize) -> bool {
-        self.entries.len() + count <= ENTRIES_MAX
-            && self.memory.len() - self.used >= count * len.next_multiple_of(ALIGNMENT)
+    /// Whether an entry of `len` bytes can be written now.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.entries.len() < ENTRIES_MAX && self.memory.len() - self.used >= len
     }
 
     /// Bytes of the longest entry.
@@ -50,9 +49,11 @@ impl TxSend {
     /// Lets `f` write an entry of `len` bytes, and queues it. One for which there is no room is not written:
     /// `f` comes back.
     pub(crate) fn write<R, F: FnOnce(&mut [u8]) -> R>(&mut self, len: usize, f: F) -> Result<R, F> {
+        if !self.has_room(len) {
+            return Err(f);
+        }
         let range = self.used..self.used + len;
-        let room = self.memory.get_mut(range.clone()).filter(|_| self.entries.len() < ENTRIES_MAX);
-        let Some(room) = room else { return Err(f) };
+        let Some(room) = self.memory.get_mut(range.clone()) else { return Err(f) };
         let result = f(room);
         self.used = range.end.next_multiple_of(ALIGNMENT).min(self.memory.len());
         self.entries.push_back(range);
@@ -83,7 +84,10 @@ impl TxSend {
             let memory = &self.memory;
             let mut entries = self.entries.iter().map(|range| memory.get(range.clone()).unwrap_or_default());
             match send(&mut entries) {
-                Ok(0) => return Err(io::ErrorKind::WouldBlock.into()),
+                Ok(0) => {
+                    self.settle();
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Ok(taken) => {
                     for range in self.entries.drain(..taken.min(self.entries.len())) {
                         counters.tx_frames += 1;

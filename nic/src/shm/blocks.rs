@@ -10,12 +10,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::af_packet::abi;
 use crate::geometry::RingGeometry;
 
-use super::Region;
+use super::{HAND_OVER, LOOK, Region};
 
 /// One ring: an area of a [`Region`] cut into blocks.
 #[derive(Debug)]
@@ -54,20 +54,28 @@ impl BlockRing {
     /// The status word of a block as it is now. What the kernel wrote before it set this value is visible
     /// afterwards.
     pub(crate) fn status(&self, index: usize) -> u32 {
-        // Acquire: pairs with the kernel's smp_wmb before it stores the status.
-        self.status_word(index).load(Ordering::Acquire)
+        // Pairs with the kernel's smp_wmb before it stores the status.
+        self.status_word(index).load(LOOK)
     }
 
     /// The block, if it is ours now.
     pub(crate) fn claim(&mut self, index: usize) -> Option<Block<'_>> {
-        let is_ours = self.status(index) & libc::TP_STATUS_USER != 0;
-        is_ours.then_some(Block { ring: self, index })
+        let status = self.status(index);
+        let is_ours = status & libc::TP_STATUS_USER != 0;
+        is_ours.then_some(Block { ring: self, index, status })
+    }
+
+    /// The block, if it is the kernel's: for kernels that are a test or a fuzzer. This is the other half of
+    /// the contract, on plain memory.
+    pub(crate) fn claim_as_kernel(&mut self, index: usize) -> Option<Block<'_>> {
+        let status = self.status(index);
+        (status & libc::TP_STATUS_USER == 0).then_some(Block { ring: self, index, status })
     }
 
     /// Sets a status word as the kernel does at any time: for the kernels of tests.
     #[cfg(test)]
     pub(crate) fn force_status(&self, index: usize, status: u32) {
-        self.status_word(index).store(status, Ordering::Release);
+        self.status_word(index).store(status, HAND_OVER);
     }
 
     fn block_start(&self, index: usize) -> usize {
@@ -92,9 +100,15 @@ impl BlockRing {
 pub(crate) struct Block<'a> {
     ring: &'a mut BlockRing,
     index: usize,
+    status: u32,
 }
 
 impl Block<'_> {
+    /// The status with which it became ours.
+    pub(crate) fn status(&self) -> u32 {
+        self.status
+    }
+
     /// Bytes of the block, counted from its start; `None` if the range touches the status word or leaves
     /// the block. The range may come from the kernel.
     pub(crate) fn get(&self, range: Range<usize>) -> Option<&[u8]> {
@@ -122,8 +136,8 @@ impl Block<'_> {
 
     /// Ends our ownership: what was written is visible to the kernel before it sees the status.
     pub(crate) fn release(self, status: u32) {
-        // Release: pairs with the kernel's smp_rmb behind its load of the status.
-        self.ring.status_word(self.index).store(status, Ordering::Release);
+        // Pairs with the kernel's smp_rmb behind its load of the status.
+        self.ring.status_word(self.index).store(status, HAND_OVER);
     }
 
     fn checked_len(&self, range: &Range<usize>) -> Option<usize> {

@@ -17,8 +17,8 @@ pub(crate) struct Region {
 enum Backing {
     /// Made by `mmap`; ends by `munmap`.
     Mapping,
-    /// Made by the allocator, page-aligned and zeroed: the kernel of a test is another thread.
-    #[cfg(test)]
+    /// Made by the allocator, page-aligned and zeroed: the kernel of a test is another thread, that of a
+    /// fuzzer is its input.
     Heap,
 }
 
@@ -53,7 +53,9 @@ impl Region {
     }
 
     /// Zeroed memory of the process, for tests of the rings without a kernel.
-    #[cfg(test)]
+    ///
+    /// # Panics
+    /// If `len` is 0, or there is no memory.
     pub(crate) fn heap(len: usize) -> Self {
         let layout = std::alloc::Layout::from_size_align(len, 4096).expect("a test's length");
         assert_ne!(len, 0);
@@ -81,7 +83,6 @@ impl Drop for Region {
                 let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
                 debug_assert_eq!(result, 0, "munmap of our own mapping");
             }
-            #[cfg(test)]
             Backing::Heap => {
                 let layout = std::alloc::Layout::from_size_align(self.len, 4096).expect("as in `heap`");
                 // SAFETY: allocated in `heap` with this layout; unreferenced as above.

@@ -14,13 +14,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::af_packet::abi::{self, HeaderLayout};
 use crate::config::TpacketVersion;
 use crate::geometry::RingGeometry;
 
-use super::Region;
+use super::{HAND_OVER, LOOK, Region};
 
 /// Which direction a ring has, and with it which values of the status word make a slot ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +86,8 @@ impl SlotRing {
     /// The status word of a slot as it is now. What the kernel wrote before it set this value is
     /// visible afterwards.
     pub(crate) fn status(&self, index: usize) -> u32 {
-        // Acquire: pairs with the store of the kernel's `__packet_set_status`.
-        self.status_word(index).load(Ordering::Acquire)
+        // Pairs with the store of the kernel's `__packet_set_status`.
+        self.status_word(index).load(LOOK)
     }
 
     /// The slot, if it is ours now.
@@ -96,10 +96,17 @@ impl SlotRing {
         self.side.is_ours(status).then_some(Slot { ring: self, index, status })
     }
 
+    /// The slot, if it is the kernel's on an RX ring: for kernels that are a test or a fuzzer. This is the
+    /// other half of contract 1, on plain memory.
+    pub(crate) fn claim_as_kernel(&mut self, index: usize) -> Option<Slot<'_>> {
+        let status = self.status(index);
+        (status & libc::TP_STATUS_USER == 0).then_some(Slot { ring: self, index, status })
+    }
+
     /// Sets a status word as the kernel does at any time: for the kernels of tests.
     #[cfg(test)]
     pub(crate) fn force_status(&self, index: usize, status: u32) {
-        self.status_word(index).store(status, Ordering::Release);
+        self.status_word(index).store(status, HAND_OVER);
     }
 
     fn slot_start(&self, index: usize) -> usize {
@@ -161,8 +168,8 @@ impl Slot<'_> {
 
     /// Ends our ownership: what was written is visible to the kernel before it sees `status`.
     pub(crate) fn release(self, status: u32) {
-        // Release: pairs with the load of the kernel's `__packet_get_status`.
-        self.ring.status_word(self.index).store(status, Ordering::Release);
+        // Pairs with the load of the kernel's `__packet_get_status`.
+        self.ring.status_word(self.index).store(status, HAND_OVER);
     }
 
     fn checked_len(&self, range: &Range<usize>) -> Option<usize> {

@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub(crate) struct Received {
     /// Bytes of the frame, and of its virtio_net_hdr if the socket has these; may exceed the buffer.
     pub(crate) len: usize,
+    /// Bytes of the frame on the wire (`tp_len` of `struct tpacket_auxdata`), of which a filter may have left
+    /// fewer; 0: not told.
+    pub(crate) wire_len: usize,
     /// TP_STATUS_* of `struct tpacket_auxdata`.
     pub(crate) status: u32,
     /// `tp_vlan_tci` of it.
@@ -83,6 +86,7 @@ fn read_control(header: &libc::msghdr, facts: &mut Received) {
             (libc::SOL_PACKET, libc::PACKET_AUXDATA) if has(size_of::<libc::tpacket_auxdata>()) => {
                 // SAFETY: the message is that long, checked; integers, of which any bits are valid.
                 let aux = unsafe { data.cast::<libc::tpacket_auxdata>().read_unaligned() };
+                facts.wire_len = aux.tp_len as usize;
                 facts.status = aux.tp_status;
                 facts.vlan_tci = aux.tp_vlan_tci;
                 facts.vlan_tpid = aux.tp_vlan_tpid;
@@ -90,7 +94,8 @@ fn read_control(header: &libc::msghdr, facts: &mut Received) {
             (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if has(size_of::<libc::timespec>()) => {
                 // SAFETY: as above.
                 let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
-                facts.timestamp_nanos = (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64;
+                let seconds = (time.tv_sec as u64).wrapping_mul(1_000_000_000);
+                facts.timestamp_nanos = seconds.wrapping_add(time.tv_nsec as u64);
             }
             _ => {}
         }

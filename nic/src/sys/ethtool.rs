@@ -33,6 +33,11 @@ impl InterfaceName {
         }
         Ok(Self(chars))
     }
+
+    /// As `struct ifreq` has it.
+    pub(crate) fn chars(self) -> [libc::c_char; libc::IFNAMSIZ] {
+        self.0
+    }
 }
 
 /// `struct ethtool_value` of `linux/ethtool.h`.

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use wirestack_apps::testbed::{Wire, WireOptions};
 use wirestack_nic::config::{AfPacketConfig, RxMode, TpacketVersion, TxMode};
 use wirestack_nic::meta::{ChecksumState, FrameMeta, Gso, GsoKind};
+use wirestack_nic::offload::fill_checksum;
 use wirestack_nic::{AfPacket, Nic, wait};
 
 /// Bytes of a small frame: the least that Ethernet carries, without its own checksum.
@@ -32,6 +33,9 @@ pub(crate) fn frame(len: usize) -> Vec<u8> {
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     frame[34..54].copy_from_slice(&[0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+    if meta(len).is_plain() {
+        fill_checksum(&mut frame);
+    }
     frame
 }
 
@@ -49,8 +53,15 @@ pub(crate) fn meta(len: usize) -> FrameMeta {
 }
 
 /// A device that only sends.
-pub(crate) fn sender(name: &str, tx: TxMode, version: TpacketVersion, vnet_hdr: bool) -> AfPacket<'static> {
-    let config = AfPacketConfig { rx: RxMode::None, tx, version, vnet_hdr, ..AfPacketConfig::default() };
+pub(crate) fn sender(
+    name: &str,
+    tx: TxMode,
+    version: TpacketVersion,
+    vnet_hdr: bool,
+    qdisc_bypass: bool,
+) -> AfPacket<'static> {
+    let config =
+        AfPacketConfig { rx: RxMode::None, tx, version, vnet_hdr, qdisc_bypass, ..AfPacketConfig::default() };
     AfPacket::open(name, config).expect("a device that sends")
 }
 

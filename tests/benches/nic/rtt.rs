@@ -1,5 +1,7 @@
 //! One small frame there and back between two devices, each on a core of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smoltcp::time::Duration;
@@ -81,14 +83,17 @@ fn ping_pong(
     let wire = frames::wire()?;
     let total = count + count / 10;
     let (name, echo_config) = (wire.peer().name().to_owned(), config());
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
     let (ready, is_ready) = std::sync::mpsc::channel();
     let echo = wire.peer().namespace().spawn(move || {
         pin(1);
         let mut nic = AfPacket::open(&name, echo_config).expect("a device");
         ready.send(()).expect("somebody waits");
-        // Until the other end has had all that it wants, and is quiet.
-        while take(&mut nic, waiting, ECHO_PATIENCE) {
-            give(&mut nic);
+        while !is_done.load(Ordering::Relaxed) {
+            if take(&mut nic, waiting, PATIENCE) {
+                give(&mut nic);
+            }
         }
     });
     is_ready.recv()?;
@@ -107,6 +112,7 @@ fn ping_pong(
         }
         times.split_off(total - count)
     });
+    done.store(true, Ordering::Relaxed);
     echo.join().map_err(|_| "the echo panicked")?;
     Ok(times)
 }
@@ -144,5 +150,3 @@ fn give(nic: &mut AfPacket<'_>) {
 
 /// How long the answer to a frame may take before it is taken for lost.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long the echo waits for a first frame, or another.
-const ECHO_PATIENCE: Duration = Duration::from_millis(500);

@@ -47,7 +47,10 @@ pub(crate) fn small() -> Result<(), Box<dyn std::error::Error>> {
         table.line(&name, outcome.sent_rate / 1e6, "Mpps", &outcome.remark());
     }
     for (program, args) in [
-        ("netsniff-ng", &["--in", "IF", "--out", "/dev/null", "--silent", "--bind-cpu", "1"][..]),
+        (
+            "netsniff-ng",
+            &["--in", "IF", "--out", "/dev/null", "--silent", "--bind-cpu", "1", "--ring-size", "64MiB"][..],
+        ),
         ("tcpdump", &["-i", "IF", "-w", "/dev/null", "-Q", "in"][..]),
     ] {
         match other(program, args)? {
@@ -139,7 +142,7 @@ fn load(wire: &Wire, len: usize, count: u64) -> f64 {
     let name = wire.peer().name().to_owned();
     wire.at_peer(move || {
         pin(0);
-        let mut nic = frames::sender(&name, TxMode::Send, TpacketVersion::V2, true);
+        let mut nic = frames::sender(&name, TxMode::Send, TpacketVersion::V2, true, false);
         let frame = frames::frame(len);
         let start = Instant::now();
         frames::send(&mut nic, &frame, false, count);

@@ -10,11 +10,15 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod modes;
+mod nfqueue;
+mod replay;
 mod segment;
 mod steer;
 mod support;
 mod suppress;
 mod talk;
+mod tap;
 mod testbed;
 mod tune;
 mod watch;
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        modes::cases(),
         http::cases(),
         echo::cases(),
         link::cases(),
@@ -47,6 +52,9 @@ fn main() -> ExitCode {
         bad_input::cases(),
         capture::cases(),
         demo::cases(),
+        tap::cases(),
+        nfqueue::cases(),
+        replay::cases(),
         tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())
