@@ -18,6 +18,7 @@ use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
 
+use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
 
@@ -42,6 +43,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
+    /// Count, record and analyse what is on an interface
+    Capture(CaptureArgs),
     /// Send the frames of a pcap or pcapng file, in their own time or another
     Replay(ReplayArgs),
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
@@ -282,9 +285,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                AppError::usage("no program given; demo, echo, http, bridge, replay or tune (see --help)")
-            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
+                "no program given; demo, echo, http, capture, bridge, replay or tune (see --help)",
+            ),
             _ => AppError::usage(one_line(&text)),
         }
     })
@@ -300,7 +303,7 @@ fn one_line(report: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-fn parse_nic(text: &str) -> Result<NicName, String> {
+pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
     match text.split_once(':') {
         Some(("packet", name)) if !name.is_empty() => Ok(NicName::Packet(name.to_owned())),
         Some((kind @ ("tap" | "tun"), rest)) => {
@@ -358,7 +361,7 @@ fn parse_nfqueue(text: &str) -> Option<NicName> {
     Some(NicName::NfQueue { number, gso, mark })
 }
 
-fn parse_cpus(text: &str) -> Result<CpuSet, String> {
+pub(crate) fn parse_cpus(text: &str) -> Result<CpuSet, String> {
     let cpus: CpuSet = text.parse().map_err(|error| format!("{error}"))?;
     if cpus.is_empty() { Err("one CPU at least is accepted, as in 0-3,7".to_owned()) } else { Ok(cpus) }
 }
@@ -405,7 +408,7 @@ mod tests {
         };
         let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
         let cases: Vec<(AppError, &[&str])> = vec![
-            (error(&[]), &["no program given", "demo, echo, http, bridge, replay or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, capture, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

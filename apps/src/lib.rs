@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -7,12 +7,13 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`echo`], [`http`], [`demo`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`demo`], [`echo`], [`http`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
 mod attach;
 pub mod bridge;
+pub mod capture;
 pub mod cli;
 pub mod demo;
 pub mod device;
@@ -44,6 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
+            cli::Command::Capture(args) => capture::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
         }

@@ -23,9 +23,15 @@ pub fn now() -> Instant {
 
 /// How far the calendar (UNIX epoch) is ahead of [`now`]: what a capture adds to its timestamps.
 pub fn epoch_offset() -> Duration {
-    let epoch = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(TimeSpec::new(0, 0));
-    let epoch_micros = epoch.tv_sec() * 1_000_000 + epoch.tv_nsec() / 1_000;
-    Duration::from_micros(u64::try_from(epoch_micros - now().total_micros()).unwrap_or(0))
+    // The calendar is read first. A thread that loses its core between the two reads gets an offset that is
+    // too small by that time: of a few, the largest is right.
+    let offsets = (0..OFFSET_READS).map(|_| {
+        let epoch = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(TimeSpec::new(0, 0));
+        let epoch_micros = epoch.tv_sec() * 1_000_000 + epoch.tv_nsec() / 1_000;
+        epoch_micros - now().total_micros()
+    });
+    let offset = offsets.max().unwrap_or(0);
+    Duration::from_micros(u64::try_from(offset).unwrap_or(0))
 }
 
 /// Why a wait ended.
@@ -135,3 +141,6 @@ fn timeout(deadline: Option<Instant>) -> Option<TimeSpec> {
         TimeSpec::from_duration(left.into())
     })
 }
+
+/// How often the two clocks are read for their distance.
+const OFFSET_READS: usize = 5;

@@ -14,12 +14,17 @@
 //! logged, nothing more is written (a reader could not find the next block), and the frames that are
 //! missing are counted in `capture_lost`.
 
+pub mod file;
+pub mod pcap;
 pub mod pcapng;
 
+pub use file::{CaptureFile, FrameBuffer};
+pub use pcap::PcapWriter;
 pub use pcapng::{Direction, PcapngInterface, PcapngWriter};
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::{Duration, Instant};
@@ -179,6 +184,10 @@ impl<D: Nic, W: io::Write> Nic for Capture<D, W> {
 
     fn waker(&self) -> Waker {
         self.inner.waker()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.descriptor()
     }
 }
 

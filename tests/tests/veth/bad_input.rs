@@ -46,7 +46,7 @@ fn system(wire: &Wire) -> io::Result<String> {
 }
 
 /// Runs a program that is to refuse its start with one line that has all `words`.
-fn assert_refused(wire: &Wire, command: &mut Command, words: &[&str]) -> Outcome {
+pub(crate) fn assert_refused(wire: &Wire, command: &mut Command, words: &[&str]) -> Outcome {
     let before = system(wire)?;
     let ended = wire.at_ours(|| Child::start(command))?.wait(LONG)?;
     assert_eq!(ended.status.code(), Some(2), "{words:?}: {ended}");

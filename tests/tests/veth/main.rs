@@ -6,6 +6,7 @@
 mod bad_input;
 mod bridge;
 mod bridge_impaired;
+mod capture;
 mod demo;
 mod device;
 mod echo;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         steer::cases(),
         suppress::cases(),
         bad_input::cases(),
+        capture::cases(),
         demo::cases(),
         tap::cases(),
         nfqueue::cases(),

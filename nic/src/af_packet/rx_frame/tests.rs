@@ -8,6 +8,7 @@ use super::super::test_frames::{TCP_HEADERS_LEN, tcp, tcp_over_ipv6, udp};
 use super::*;
 use crate::config::TpacketVersion;
 use crate::meta::{Gso, GsoKind};
+use crate::offload::checksum::Verdict;
 
 const OPTIONS: RxOptions = RxOptions {
     vnet_hdr: false,
