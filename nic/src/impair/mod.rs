@@ -235,6 +235,8 @@ impl<'a, D: Nic> Device for Impair<'a, D> {
                 Checksum::Both | Checksum::Rx => Checksum::Both,
                 Checksum::Tx | Checksum::None => Checksum::Tx,
             });
+            // What is to be split has no checksum that the stack could make.
+            capabilities.segmentation = Default::default();
         }
         capabilities
     }

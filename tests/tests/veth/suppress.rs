@@ -188,7 +188,9 @@ fn bulk_of_the_kernel_goes_on(wire: &Wire) -> Outcome {
     assert!(ended.status.success() && !ended.stdout.contains("\"error\""), "{ended}");
     server.wait(LONG)?;
     let ended = end(stack)?;
-    assert!(counter(&ended, "rx_not_ours") > 100, "{}", ended.stdout);
+    // The socket's filter keeps tens of thousands of foreign segments away; what is let through to be
+    // judged here is a few neighbours and errors.
+    assert!(counter(&ended, "rx_not_ours") < 100, "{}", ended.stdout);
     assert_eq!(counter(&ended, "accepted"), 10);
     Ok(())
 }
@@ -470,7 +472,8 @@ fn the_recipe_works(wire: &Wire) -> Outcome {
     }
     let left = rules(wire)?;
     assert!(!left.contains("wirestack"), "{left}");
-    assert_refused(wire, 80);
+    // Alone, or the stack's answer might come first.
     drop(child);
+    assert_refused(wire, 80);
     Ok(())
 }
