@@ -1,10 +1,12 @@
 //! One small frame there and back between two devices, each on a core of its own.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smoltcp::time::Duration;
+use wirestack_apps::testbed::{IPV4_PREFIX_LEN, OURS_IPV4, PEER_IPV4, Wire};
 use wirestack_nic::config::{AfPacketConfig, RxMode, TpacketVersion, TxMode};
 use wirestack_nic::{AfPacket, FrameMeta, Nic, wait};
 
@@ -22,6 +24,12 @@ enum Waiting {
 
 pub(crate) fn all() -> Result<(), Box<dyn std::error::Error>> {
     let mut table = Table::default();
+    let mut line = |name: &str, mut times: Vec<f64>| {
+        times.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        table.line(name, at(0.5), "us p50", &format!("p99 {:.1} us", at(0.99)));
+    };
+    line("kernel UDP, both ends spinning", kernel_udp(20_000)?);
     let ways = [
         (
             "ring V2, sendmmsg, spinning (latency)",
@@ -66,10 +74,7 @@ pub(crate) fn all() -> Result<(), Box<dyn std::error::Error>> {
             block_timeout: Duration::from_millis(1),
             ..AfPacketConfig::default()
         };
-        let mut times = ping_pong(config, waiting, count)?;
-        times.sort_unstable_by(f64::total_cmp);
-        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        table.line(name, at(0.5), "us p50", &format!("p99 {:.1} us", at(0.99)));
+        line(name, ping_pong(config, waiting, count)?);
     }
     Ok(())
 }
@@ -90,9 +95,10 @@ fn ping_pong(
         pin(1);
         let mut nic = AfPacket::open(&name, echo_config).expect("a device");
         ready.send(()).expect("somebody waits");
+        let frame = frames::frame(SMALL);
         while !is_done.load(Ordering::Relaxed) {
             if take(&mut nic, waiting, PATIENCE) {
-                give(&mut nic);
+                give(&mut nic, &frame);
             }
         }
     });
@@ -101,10 +107,11 @@ fn ping_pong(
     let times = wire.at_ours(move || {
         pin(0);
         let mut nic = AfPacket::open(&name, config).expect("a device");
+        let frame = frames::frame(SMALL);
         let mut times = Vec::with_capacity(total);
         while times.len() < total {
             let start = Instant::now();
-            give(&mut nic);
+            give(&mut nic, &frame);
             // The kernel's queue for frames between interfaces is shared by all of a core, and may be full.
             if take(&mut nic, waiting, PATIENCE) {
                 times.push(start.elapsed().as_secs_f64() * 1e6);
@@ -112,6 +119,48 @@ fn ping_pong(
         }
         times.split_off(total - count)
     });
+    done.store(true, Ordering::Relaxed);
+    echo.join().map_err(|_| "the echo panicked")?;
+    Ok(times)
+}
+
+/// The same over sockets of the kernel: what a stack is held against.
+fn kernel_udp(count: usize) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
+    let wire = Wire::new()?;
+    wire.ours().add_address(OURS_IPV4.into(), IPV4_PREFIX_LEN)?;
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
+    let server = wire.at_peer(|| UdpSocket::bind((PEER_IPV4, 7)))?;
+    let client = wire.at_ours(|| UdpSocket::bind((OURS_IPV4, 0)))?;
+    client.connect((PEER_IPV4, 7))?;
+    server.set_nonblocking(true)?;
+    client.set_nonblocking(true)?;
+    let echo = std::thread::spawn(move || {
+        pin(1);
+        let mut buffer = [0; 64];
+        while !is_done.load(Ordering::Relaxed) {
+            match server.recv_from(&mut buffer) {
+                Ok((len, peer)) => drop(server.send_to(&buffer[..len], peer)),
+                Err(_) => std::hint::spin_loop(),
+            }
+        }
+    });
+    let times = std::thread::spawn(move || {
+        pin(0);
+        let mut buffer = [0; 64];
+        let mut times = Vec::with_capacity(count);
+        // 18 bytes of payload make a frame of 60 bytes.
+        while times.len() < count {
+            let start = Instant::now();
+            let _ = client.send(&buffer[..18]);
+            while client.recv(&mut buffer).is_err() && start.elapsed().as_millis() < 50 {
+                std::hint::spin_loop();
+            }
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        times
+    });
+    let times = times.join().map_err(|_| "the client panicked")?;
     done.store(true, Ordering::Relaxed);
     echo.join().map_err(|_| "the echo panicked")?;
     Ok(times)
@@ -128,6 +177,7 @@ fn take(nic: &mut AfPacket<'_>, waiting: Waiting, patience: Duration) -> bool {
             if waiting == Waiting::Sleep {
                 break;
             }
+            std::hint::spin_loop();
         }
         let deadline = *give_up.get_or_insert_with(|| wait::now() + patience);
         if wait::now() >= deadline {
@@ -139,10 +189,9 @@ fn take(nic: &mut AfPacket<'_>, waiting: Waiting, patience: Duration) -> bool {
     }
 }
 
-fn give(nic: &mut AfPacket<'_>) {
-    let frame = frames::frame(SMALL);
+fn give(nic: &mut AfPacket<'_>, frame: &[u8]) {
     let written = nic.transmit_with(smoltcp::time::Instant::ZERO, SMALL, &FrameMeta::default(), |room| {
-        room.copy_from_slice(&frame);
+        room.copy_from_slice(frame);
     });
     assert!(written.is_some(), "one frame finds room");
     nic.flush().expect("the link is up");
