@@ -42,8 +42,8 @@ impl Outcome {
 
 pub(crate) fn small() -> Result<(), Box<dyn std::error::Error>> {
     let mut table = Table::default();
-    for (name, config) in ways(false) {
-        let outcome = receive(config, SMALL, SMALL_COUNT)?;
+    for (name, config, waiting) in both(false) {
+        let outcome = receive(config, waiting, SMALL, SMALL_COUNT)?;
         table.line(&name, outcome.sent_rate / 1e6, "Mpps", &outcome.remark());
     }
     for (program, args) in [
@@ -65,13 +65,27 @@ pub(crate) fn small() -> Result<(), Box<dyn std::error::Error>> {
 
 pub(crate) fn large() -> Result<(), Box<dyn std::error::Error>> {
     let mut table = Table::default();
-    for (name, config) in ways(true) {
-        let outcome = receive(config, LARGE, LARGE_COUNT)?;
+    for (name, config, waiting) in both(true) {
+        let outcome = receive(config, waiting, LARGE, LARGE_COUNT)?;
         let received = outcome.received as f64 / LARGE_COUNT as f64;
         let rate = outcome.sent_rate * received * LARGE as f64 * 8.0 / 1e9;
         table.line(&name, rate, "Gbit/s", &outcome.remark());
     }
     Ok(())
+}
+
+/// How a receiver waits for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Sleep,
+    Spin,
+}
+
+/// Every way, asleep between frames and spinning.
+fn both(super_frames: bool) -> impl Iterator<Item = (String, AfPacketConfig<'static>, Waiting)> {
+    let spinning = ways(super_frames).into_iter();
+    let spinning = spinning.map(|(name, config)| (format!("{name}, spinning"), config, Waiting::Spin));
+    ways(super_frames).into_iter().map(|(name, config)| (name, config, Waiting::Sleep)).chain(spinning)
 }
 
 /// Every way to receive; the first is what the others are held against.
@@ -84,14 +98,14 @@ fn ways(super_frames: bool) -> Vec<(String, AfPacketConfig<'static>)> {
     };
     let slots = |slots: usize| vec![RingGeometry::for_frames(SUPER_FRAME_LEN_MAX, slots)].into();
     let mut ways = vec![
-        ("recvmmsg".to_owned(), AfPacketConfig { rx: RxMode::Recv, ..base() }),
+        (
+            "recvmmsg (bulk)".to_owned(),
+            AfPacketConfig { rx: RxMode::Recv, rx_queue_bytes: 64 << 20, ..base() },
+        ),
         ("ring V1, slots of 2 KB".to_owned(), AfPacketConfig { version: TpacketVersion::V1, ..base() }),
         ("ring V2, slots of 2 KB (latency)".to_owned(), base()),
         ("ring V2, 256 slots of 64 KB".to_owned(), AfPacketConfig { rx_rings: slots(256), ..base() }),
-        (
-            "ring V2, 1024 slots of 64 KB (bulk)".to_owned(),
-            AfPacketConfig { rx_rings: slots(1024), ..base() },
-        ),
+        ("ring V2, 1024 slots of 64 KB".to_owned(), AfPacketConfig { rx_rings: slots(1024), ..base() }),
         ("ring V3, 64 MiB (capture)".to_owned(), AfPacketConfig { version: TpacketVersion::V3, ..base() }),
     ];
     if !super_frames {
@@ -103,6 +117,7 @@ fn ways(super_frames: bool) -> Vec<(String, AfPacketConfig<'static>)> {
 
 fn receive(
     config: AfPacketConfig<'static>,
+    waiting: Waiting,
     len: usize,
     count: u64,
 ) -> Result<Outcome, Box<dyn std::error::Error>> {
@@ -119,13 +134,19 @@ fn receive(
         let cpu_before = thread_cpu_seconds();
         while !is_done.load(Ordering::Relaxed) || last.elapsed() < QUIET {
             let before = received;
-            while nic.receive_with(wait::now(), |frame, _| frame.len()).is_some_and(|got| got == len) {
+            let now = wait::now();
+            while nic.receive_with(now, |frame, _| frame.len()).is_some_and(|got| got == len) {
                 received += 1;
             }
             if received > before {
                 last = Instant::now();
             }
-            let _ = nic.wait(Some(wait::now() + smoltcp::time::Duration::from_millis(10)));
+            match waiting {
+                Waiting::Sleep => {
+                    let _ = nic.wait(Some(wait::now() + smoltcp::time::Duration::from_millis(10)));
+                }
+                Waiting::Spin => std::hint::spin_loop(),
+            }
         }
         let cpu_seconds = thread_cpu_seconds() - cpu_before;
         (received, nic.counters().rx_ring_full + nic.counters().rx_truncated, cpu_seconds)

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
-use wirestack_apps::testbed::{VethEnd, Wire};
-use wirestack_nic::config::{RX_SLOTS, TxMode};
+use wirestack_apps::testbed::{VethEnd, Wire, WireOptions};
+use wirestack_nic::config::{Profile, RX_SLOTS, TxMode};
 use wirestack_nic::error::Step;
 use wirestack_nic::{AfPacket, AfPacketConfig, LinkError, LinkState, Nic, RingGeometry, wait};
 use wirestack_tests::programs::output;
-use wirestack_tests::runner::{Case, Outcome, require_program, test, veth_test};
+use wirestack_tests::runner::{Case, Outcome, require_program, test, veth_test, veth_test_with};
 
 use crate::support::LONG;
 
@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         veth_test("device::one_kick_sends_a_turn", one_kick_sends_a_turn),
         veth_test("device::a_burst_of_4000_frames_finds_room", a_burst_finds_room),
+        veth_test_with("device::jumbo_frames", || WireOptions::with_mtu(65_535), jumbo_frames),
         veth_test("device::every_slot_is_used_again", every_slot_is_used_again),
         veth_test("device::refused_frames_do_not_stall_the_ring", refused_frames),
         veth_test("device::a_full_ring_is_back_pressure", a_full_ring_is_back_pressure),
@@ -119,16 +120,36 @@ fn sends_a_turn(wire: &Wire, config: AfPacketConfig<'static>, kicks: u64) -> Out
 }
 
 fn a_burst_finds_room(wire: &Wire) -> Outcome {
-    let mut ours = open(wire.ours(), AfPacketConfig::default());
-    let mut peer = open(wire.peer(), AfPacketConfig::default());
     const { assert!(RX_SLOTS >= 4000) };
-    for number in 0..4000 {
-        assert!(write(&mut peer, number, 60));
-        // The receiver is not looked at; the sender's ring is smaller than the burst.
+    let mut peer = open(wire.peer(), AfPacketConfig::default());
+    for profile in [Profile::Latency, Profile::Bulk, Profile::Capture] {
+        let mut ours = open(wire.ours(), AfPacketConfig::profile(profile));
+        for number in 0..4000 {
+            assert!(write(&mut peer, number, 60));
+            // The receiver is not looked at; the sender's queue is shorter than the burst.
+        }
+        peer.flush()?;
+        read_numbers(&mut ours, 0..4000);
+        let counters = ours.counters();
+        assert_eq!((counters.rx_ring_full, counters.rx_truncated), (0, 0), "{profile}: {counters}");
     }
-    peer.flush()?;
-    read_numbers(&mut ours, 0..4000);
-    assert_eq!(ours.counters().rx_ring_full, 0);
+    Ok(())
+}
+
+/// The largest MTU that there is: frames of 64 KB on the wire, of which none is merged.
+fn jumbo_frames(wire: &Wire) -> Outcome {
+    for profile in [Profile::Latency, Profile::Bulk] {
+        let mut ours = open(wire.ours(), AfPacketConfig::profile(profile));
+        let mut peer = open(wire.peer(), AfPacketConfig { tx: TxMode::Ring, ..AfPacketConfig::default() });
+        for from_ours in [true, false] {
+            let (from, to) = if from_ours { (&mut ours, &mut peer) } else { (&mut peer, &mut ours) };
+            for (number, len) in [(1, 65_549), (2, 9014), (3, 60)] {
+                assert!(write(from, number, len));
+                from.flush()?;
+                assert_eq!(read(to, patience()), Some((number, len)), "{profile}");
+            }
+        }
+    }
     Ok(())
 }
 
