@@ -23,6 +23,11 @@ pub(crate) struct RxRecv {
     filled: usize,
     /// Where the frame at `next` begins, once it was looked at.
     current: Option<(usize, FrameMeta)>,
+    /// Frames that the next call asks for: more while they come in numbers, since a call for many costs more
+    /// than one for a few.
+    wanted: usize,
+    /// The last call brought fewer than it asked for, so the next one would most likely be for nothing.
+    dry: bool,
 }
 
 impl RxRecv {
@@ -37,6 +42,8 @@ impl RxRecv {
             next: 0,
             filled: 0,
             current: None,
+            wanted: WANTED_MIN,
+            dry: false,
         }
     }
 
@@ -46,13 +53,14 @@ impl RxRecv {
     }
 
     /// Goes on to a frame that can be lent, past those that cannot, which it counts; asks the socket at most
-    /// twice. `receive` fills buffers and tells how many.
+    /// twice, and not at all right after it had less than it was asked for. `receive` fills buffers and tells
+    /// how many.
     pub(crate) fn find(
         &mut self,
         counters: &mut Counters,
         mut receive: impl FnMut(&mut [&mut [u8]], &mut [Received; BATCH_LEN]) -> io::Result<usize>,
     ) -> bool {
-        for _ in 0..2 {
+        for asked in 0..=ASKED_MAX {
             while self.current.is_none() && self.next < self.filled {
                 self.current = self.look(counters);
                 if self.current.is_none() {
@@ -63,14 +71,21 @@ impl RxRecv {
                 return true;
             }
             (self.next, self.filled) = (0, 0);
+            if asked == ASKED_MAX || std::mem::take(&mut self.dry) {
+                break;
+            }
             let mut rooms =
                 self.buffers.iter_mut().map(|buffer| buffer.get_mut(FRAME_START..).unwrap_or_default());
             let mut rooms: [&mut [u8]; BATCH_LEN] = std::array::from_fn(|_| rooms.next().unwrap_or_default());
+            let wanted = self.wanted.min(BATCH_LEN);
             counters.rx_calls += 1;
             // An error that waits on the socket is told once; `wait` looks at the link.
-            self.filled = receive(&mut rooms, &mut self.facts).unwrap_or(0).min(BATCH_LEN);
+            self.filled = receive(&mut rooms[..wanted], &mut self.facts).unwrap_or(0).min(wanted);
+            self.dry = self.filled < wanted;
+            self.wanted = if self.dry { (wanted / 2).max(WANTED_MIN) } else { (wanted * 2).min(BATCH_LEN) };
             if self.filled == 0 {
-                return false;
+                self.dry = false;
+                break;
             }
         }
         false
@@ -123,6 +138,10 @@ impl RxRecv {
     }
 }
 
+/// Calls for one frame that can be lent, if none of those that came can.
+const ASKED_MAX: usize = 2;
+/// Frames that a call asks for while few come.
+const WANTED_MIN: usize = 4;
 /// Where what the kernel writes begins in a buffer: there is room for a VLAN tag before it.
 const FRAME_START: usize = VLAN_TAG_LEN;
 /// Bytes of a buffer: any frame, merged or of the largest MTU.

@@ -33,14 +33,27 @@ pub(crate) fn receive(
     buffers: &mut [&mut [u8]],
     facts: &mut [Received; BATCH_LEN],
 ) -> io::Result<usize> {
-    let count = buffers.len().min(BATCH_LEN);
+    // What the kernel is told of each buffer is made anew in each call, for as many as there may be.
+    match buffers.len() {
+        0..=4 => receive_up_to::<4>(socket, buffers, facts),
+        5..=16 => receive_up_to::<16>(socket, buffers, facts),
+        _ => receive_up_to::<BATCH_LEN>(socket, buffers, facts),
+    }
+}
+
+fn receive_up_to<const N: usize>(
+    socket: BorrowedFd<'_>,
+    buffers: &mut [&mut [u8]],
+    facts: &mut [Received; BATCH_LEN],
+) -> io::Result<usize> {
+    let count = buffers.len().min(N);
     // SAFETY: integers, pointers and arrays of them, for which zeroes are a valid value.
-    let mut headers: [libc::mmsghdr; BATCH_LEN] = unsafe { std::mem::zeroed() };
+    let mut headers: [libc::mmsghdr; N] = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
-    let mut vectors: [libc::iovec; BATCH_LEN] = unsafe { std::mem::zeroed() };
+    let mut vectors: [libc::iovec; N] = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
-    let mut addresses: [libc::sockaddr_ll; BATCH_LEN] = unsafe { std::mem::zeroed() };
-    let mut controls = [Control([0; CONTROL_LEN]); BATCH_LEN];
+    let mut addresses: [libc::sockaddr_ll; N] = unsafe { std::mem::zeroed() };
+    let mut controls = [Control([0; CONTROL_LEN]); N];
     for index in 0..count {
         vectors[index] =
             libc::iovec { iov_base: buffers[index].as_mut_ptr().cast(), iov_len: buffers[index].len() };
