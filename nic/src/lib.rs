@@ -15,13 +15,13 @@
 //! |---|---|
 //! | [`af_packet`] | `AfPacket`: rings of TPACKET_V1 to V3 or system calls, opened in named steps |
 //! | [`config`], [`geometry`] | three profiles and every knob; the ring calculator and the kernel's rules |
+//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`meta`] | what is known of a frame beside its bytes |
 //! | [`offload`] | work left undone in a frame, said (`virtio_net_hdr`) or done: checksums, splitting |
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
 //! | [`tap`] | `Tap`: TAP and TUN interfaces, whose other end is the kernel |
 //! | [`nfqueue`] | `NfQueue`: packets that netfilter hands over |
 //! | [`replay`] | `Replay`: frames from pcap and pcapng files, in their time |
-//! | [`filter`], [`steer`] | what the kernel delivers, and to which of several sockets |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
 //! | [`bridge`] | two devices as one wire |
@@ -45,6 +45,31 @@
 //!     iface.poll(wait::now(), &mut nic, &mut sockets);
 //!     nic.flush()?;
 //!     nic.wait(iface.poll_at(wait::now(), &sockets))?;
+//! }
+//! # }
+//! ```
+//!
+//! smoltcp knows nothing of what a frame brings beside its bytes, and of what a sender can leave to the
+//! device, but the size of TCP segments. Whoever wants more uses [`Nic::receive_with`] and
+//! [`Nic::transmit_with`]: frames of up to 64 KB, several segments in one, without a checksum.
+//!
+//! ```no_run
+//! use wirestack_nic::{AfPacket, AfPacketConfig, Nic, Profile, wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Whatever comes on eth0 goes out on eth1, merged frames as such.
+//! let config = || AfPacketConfig { promiscuous: true, ..AfPacketConfig::profile(Profile::Bulk) };
+//! let (mut from, mut to) = (AfPacket::open("eth0", config())?, AfPacket::open("eth1", config())?);
+//! loop {
+//!     let now = wait::now();
+//!     while from
+//!         .receive_with(now, |frame, meta| {
+//!             to.transmit_with(now, frame.len(), meta, |room| room.copy_from_slice(frame))
+//!         })
+//!         .is_some()
+//!     {}
+//!     to.flush()?;
+//!     from.wait(None)?;
 //! }
 //! # }
 //! ```
