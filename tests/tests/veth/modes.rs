@@ -5,6 +5,7 @@ use std::io;
 use std::num::NonZeroU16;
 use std::process::Command;
 
+use smoltcp::phy::{Device, RxToken};
 use smoltcp::time::Duration;
 use wirestack_apps::testbed::{VethEnd, Wire};
 use wirestack_nic::config::VlanTags;
@@ -21,6 +22,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         veth_test("modes::frames_of_all_lengths_go_every_way", frames_go_every_way),
         veth_test("modes::super_frames_go_every_way", super_frames_go_every_way),
+        veth_test("modes::who_verifies_gets_whole_checksums", who_verifies_gets_whole_checksums),
         require_program("trafgen", veth_test("modes::tags_arrive_every_way", tags_arrive)),
         veth_test("modes::a_block_is_handed_over_when_its_time_is_over", a_block_times_out),
         veth_test("modes::a_socket_that_only_sends_hears_nothing", only_sending),
@@ -196,6 +198,36 @@ fn super_frames_go_every_way(wire: &Wire) -> Outcome {
             }
             assert_eq!(from.counters().tx_rejected + from.counters().tx_oversize, 0, "{name}");
             std::mem::swap(&mut ours, &mut peer);
+        }
+    }
+    Ok(())
+}
+
+/// A device that verifies nothing tells smoltcp to: then no token may lend an absent checksum.
+fn who_verifies_gets_whole_checksums(wire: &Wire) -> Outcome {
+    for config in ways() {
+        let name = name(&config);
+        let mut ours = open(wire.ours(), AfPacketConfig { verify_checksums: false, ..config });
+        let mut peer = open(wire.peer(), AfPacketConfig::default());
+        assert!(ours.capabilities().checksum.tcp.rx());
+        for (mark, len) in [(2000u16, 100), (2001, 30_000)] {
+            let (frame, meta) = super_frame(mark, len);
+            send(&mut peer, &frame, &meta)?;
+            peer.flush()?;
+            let is_it = |frame: &[u8]| frame.get(34..36) == Some(&mark.to_be_bytes());
+            let (mut found, deadline) = (0, wait::now() + Duration::from(LONG));
+            while found < len {
+                assert!(wait::now() < deadline, "{name}: {found} of {len}");
+                let Some((token, _)) = ours.receive(wait::now()) else {
+                    let _ = ours.wait(Some(deadline));
+                    continue;
+                };
+                token.consume(|frame| {
+                    let Some(layout) = Layout::of_frame(frame).filter(|_| is_it(frame)) else { return };
+                    assert_eq!(checksum::verify(frame, &layout), Verdict::Right, "{name}");
+                    found += layout.end - layout.payload;
+                });
+            }
         }
     }
     Ok(())
