@@ -453,3 +453,21 @@ proptest! {
         }
     }
 }
+
+/// A lie of the wire: the last fragment ends beyond what an offset can say.
+#[test]
+fn what_cannot_be_fragmented_is_not_counted_as_fragmented() {
+    let mut net = Net::new([1500, 600], BridgeConfig::default());
+    let mut frame = v4(&[], 1400, false);
+    let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    packet.set_frag_offset(0xfff8);
+    packet.fill_checksum();
+    net.send(&frame, &FrameMeta::default());
+    net.turns(START);
+    assert!(received(&mut net.right).is_empty());
+    let counters = net.bridge.counters().a_to_b;
+    assert_eq!(
+        (counters.too_big, counters.too_big_fragmented, counters.too_big_unanswered, counters.frames),
+        (1, 0, 1, 0)
+    );
+}
