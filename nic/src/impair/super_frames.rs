@@ -151,24 +151,3 @@ fn a_perfect_wire_passes_everything_as_it_is() {
     assert_eq!(token.meta(), meta.to_smoltcp());
     token.consume(|frame| assert!(is_right(frame)));
 }
-
-/// The wire that flips bits may be in front of one that does not: nobody makes them right in between.
-#[test]
-fn a_wrong_checksum_stays_wrong_on_a_wire_that_only_delays() {
-    let (near, mut far) = pair("queue=9", "delay=1ms");
-    let wrong = ImpairConfig { tx: spec("corrupt=100%"), ..ImpairConfig::default() };
-    let mut outer = Impair::new(near, wrong);
-    let (frame, meta) = super_frame(Medium::Ip, 1000);
-    for _ in 0..100 {
-        send(&mut outer, &frame, &FrameMeta { gso: None, ..meta });
-    }
-    outer.flush().expect("it is there");
-    outer.poll_release(at(5000));
-    let mut inner = outer.into_inner();
-    inner.poll_release(at(5000));
-    let mut passed = 0;
-    while let Some((packet, _)) = receive(&mut far) {
-        passed += u64::from(is_right(&packet));
-    }
-    assert_eq!((inner.tx_line().counters().released, passed), (100, 0));
-}
