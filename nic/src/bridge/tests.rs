@@ -290,6 +290,7 @@ fn nobody_is_told_who_may_not_be() {
         ("to a group of IPv6", change(&v6(3000), &[(38, &[0xff])])),
         ("from nobody of IPv6", change(&v6(3000), &[(22, &[0; 16])])),
         ("from a group of IPv6", change(&v6(3000), &[(22, &[0xff])])),
+        ("an ICMPv6 redirect", change(&v6_error, &[(54, &[137])])),
         ("an ICMPv6 error", v6_error.clone()),
         ("not IPv6", change(&v6(3000), &[(14, &[0x40])])),
     ];
