@@ -17,7 +17,7 @@
 //! **Offloads.** [`LoopbackConfig::offloads`] says which work [`Nic::transmit_with`] leaves undone: the
 //! other end gets the frame with the metadata it was sent with, as over a veth pair. The rest is done when
 //! a frame is sent, and all pieces of a split frame wait for room together. An end that receives by
-//! tokens, which cannot tell it, gets absent checksums filled in.
+//! tokens, which cannot tell it, gets absent checksums filled in, and several datagrams one by one.
 //!
 //! **Wake-ups.** Frames can be received as soon as they were sent. An end that sleeps is woken when the
 //! other one flushes or waits, once for all that happened. Before it sleeps, an end says so under the
@@ -35,9 +35,10 @@ use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, Pac
 use smoltcp::storage::RingBuffer;
 use smoltcp::time::Instant;
 
-use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
+use crate::meta::{ChecksumState, FrameMeta, GsoKind, OffloadCapabilities};
 use crate::offload::checksum::{self, Verdict};
 use crate::offload::{Layout, software};
+use crate::received::Arrived;
 use crate::slot::{FRAME_LEN_MAX, Slot, owned_slots};
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker, wait};
 
@@ -65,7 +66,8 @@ pub struct LoopbackConfig {
     /// one: smoltcp's `max_transmission_unit`. From [`MTU_MIN`] to `frame_len_max`.
     pub mtu: usize,
     /// Largest frame in bytes that can be sent, at most [`FRAME_LEN_MAX`]. More than `mtu` offers
-    /// segmentation offload: super-frames arrive whole, with their metadata, as from a card that merges.
+    /// segmentation offload, if the stack leaves out the checksums of TCP that it sends: super-frames arrive
+    /// whole, with their metadata, as from a card that merges.
     pub frame_len_max: usize,
     /// Frames queued in each direction, from 1 to [`QUEUE_LEN_MAX`]. Slots that were given by the user
     /// count instead, if there are any.
@@ -178,6 +180,8 @@ impl<'a> Loopback<'a> {
                 pipe: rx.clone(),
                 bell: own_bell.clone(),
                 lent: Slot::default(),
+                begun: None,
+                scratch: Vec::new(),
                 needs_room: true,
                 medium: config.medium,
                 counters: Counters::default(),
@@ -207,9 +211,11 @@ impl<'a> Loopback<'a> {
         let has_room = self.tx.has_room(1);
         let can_answer = has_room || !self.rx.needs_room;
         let refused_has_room = has_room && self.tx.refused > 0 && self.tx.has_room(self.tx.refused);
+        let has_begun = self.rx.begun.is_some();
         let mut queue = self.rx.pipe.lock();
         let is_full = queue.frames.is_full();
-        match queue.first().map(|slot| slot.meta.to_smoltcp()) {
+        let first = queue.first().map(|slot| told_by_token(&slot.meta));
+        match if has_begun { Some(PacketMeta::default()) } else { first } {
             Some(meta) if can_answer || is_full => Readiness::Frame(meta),
             None if queue.sender_gone => Readiness::Gone,
             _ => {
@@ -251,7 +257,8 @@ impl<'a> Device for Loopback<'a> {
         capabilities.medium = self.medium;
         capabilities.max_transmission_unit = self.mtu;
         capabilities.checksum = self.checksum.clone();
-        if self.tx.frame_len_max > self.mtu {
+        // smoltcp panics on a device that splits what has a checksum already.
+        if self.tx.frame_len_max > self.mtu && !self.checksum.tcp.tx() {
             let frame_len_max = NonZeroUsize::new(self.tx.frame_len_max);
             capabilities.segmentation.tcpv4 = frame_len_max;
             capabilities.segmentation.tcpv6 = frame_len_max;
@@ -285,8 +292,9 @@ impl Nic for Loopback<'_> {
 
     fn flush(&mut self) -> Result<(), LinkError> {
         self.ring_peer();
+        let has_begun = self.rx.begun.is_some();
         let queue = self.rx.pipe.lock();
-        if queue.sender_gone && queue.frames.is_empty() { Err(LinkError::Gone) } else { Ok(()) }
+        if queue.sender_gone && queue.frames.is_empty() && !has_begun { Err(LinkError::Gone) } else { Ok(()) }
     }
 
     fn link_state(&mut self) -> LinkState {
@@ -304,6 +312,9 @@ impl Nic for Loopback<'_> {
 
     fn receive_with<R>(&mut self, _now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
         self.rx.needs_room = false;
+        if let Some(begun) = self.rx.begun.take() {
+            return Some(self.rx.lend_piece(begun, |piece| f(piece, &FrameMeta::default())));
+        }
         for _ in 0..WRONG_MAX {
             let meta = self.rx.take()?;
             let meta = if self.offloads.checksum_rx { self.rx.verified(meta) } else { Some(meta) };
@@ -384,13 +395,21 @@ pub struct RxToken<'t, 'a> {
 
 impl smoltcp::phy::RxToken for RxToken<'_, '_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        // `receive` has seen the frame, and only this end takes frames away.
-        if let Some(FrameMeta { checksum: ChecksumState::Partial { start, offset }, .. }) = self.end.take()
-            && checksum::complete(self.end.lent.frame_mut(), start, offset)
-        {
-            self.end.counters.rx_checksum_filled += 1;
+        let end = self.end;
+        if let Some(begun) = end.begun.take() {
+            return end.lend_piece(begun, f);
         }
-        f(self.end.lend())
+        // `receive` has seen the frame, and only this end takes frames away.
+        let meta = end.take().unwrap_or_default();
+        if is_several_datagrams(&meta) {
+            return end.lend_piece(Arrived::new(meta), f);
+        }
+        if let ChecksumState::Partial { start, offset } = meta.checksum
+            && checksum::complete(end.lent.frame_mut(), start, offset)
+        {
+            end.counters.rx_checksum_filled += 1;
+        }
+        f(end.lend())
     }
 
     fn meta(&self) -> PacketMeta {
@@ -424,6 +443,10 @@ struct RxEnd<'a> {
     bell: Bell,
     /// The frame that is lent to a closure, or the last one that was.
     lent: Slot<'a>,
+    /// That frame has several datagrams, of which some were lent.
+    begun: Option<Arrived>,
+    /// Where such a datagram is written.
+    scratch: Vec<u8>,
     /// The user receives by tokens, so a frame needs room for an answer.
     needs_room: bool,
     medium: Medium,
@@ -451,6 +474,14 @@ impl RxEnd<'_> {
                 None
             }
         }
+    }
+
+    /// Lends the next datagram of the frame that was taken.
+    fn lend_piece<R>(&mut self, mut arrived: Arrived, f: impl FnOnce(&[u8]) -> R) -> R {
+        let Self { lent, begun, scratch, medium, counters, .. } = self;
+        let (result, is_last) = arrived.lend(*medium, lent.frame_mut(), scratch, counters, f);
+        *begun = Some(arrived).filter(|_| !is_last);
+        result
     }
 
     /// The frame that was taken.
@@ -610,6 +641,16 @@ impl Bell {
         // Fails if it did not ring.
         let _ = self.event.read();
     }
+}
+
+/// Whether a frame is one that a token cannot lend whole, since nobody would tell where to split it.
+fn is_several_datagrams(meta: &FrameMeta) -> bool {
+    meta.gso.is_some_and(|gso| gso.kind == GsoKind::Udp)
+}
+
+/// What a token says of the frame that it lends.
+fn told_by_token(meta: &FrameMeta) -> PacketMeta {
+    if is_several_datagrams(meta) { PacketMeta::default() } else { meta.to_smoltcp() }
 }
 
 /// What `config` offers, with frames that the pipe can hold.

@@ -50,6 +50,11 @@ impl Arrived {
         Self { meta, pieces: 0 }
     }
 
+    /// Whether pieces of it were lent, so that the whole would be received twice.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.pieces > 0
+    }
+
     /// Lends what smoltcp takes: the frame, or its next piece, for which `scratch` has room. Says whether
     /// that was the last of it.
     pub(crate) fn lend<R>(

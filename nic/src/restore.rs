@@ -206,6 +206,11 @@ impl Journal {
             return Err(failed(io::Error::from_raw_os_error(libc::EFBIG)));
         }
         self.record.entries.push(entry);
+        if self.record.to_text().len() > FILE_BYTES_MAX {
+            // What could not be read back would be no record of anything.
+            self.record.entries.pop();
+            return Err(failed(io::Error::from_raw_os_error(libc::EFBIG)));
+        }
         self.write()
     }
 

@@ -153,7 +153,12 @@ impl RxOptions {
             };
             at = start;
             if let ChecksumState::Partial { start, .. } = &mut meta.checksum {
-                *start += VLAN_TAG_LEN as u16;
+                // In a frame of 64 KB, the kernel's word may be anything.
+                let Some(moved) = start.checked_add(VLAN_TAG_LEN as u16) else {
+                    counters.rx_malformed += 1;
+                    return None;
+                };
+                *start = moved;
             }
             counters.rx_tagged += 1;
         }

@@ -2,7 +2,8 @@
 //!
 //! smoltcp takes merged TCP segments of any length, and does not look at their checksums, which this
 //! device has verified. It knows nothing of merged UDP datagrams, and looks at the checksums of UDP itself
-//! (it alone sees a reassembled datagram whole): merged ones are split here, absent ones filled in.
+//! (it alone sees a reassembled datagram whole): merged ones are split here, absent ones filled in. A device
+//! that was opened to verify nothing has smoltcp verify TCP too, and fills in its absent checksums as well.
 
 use std::num::NonZeroU16;
 
@@ -55,14 +56,24 @@ impl Pieces {
         f(piece)
     }
 
-    /// Lends a frame as it would be on a wire.
-    fn lend_complete<R>(&mut self, frame: &[u8], meta: &FrameMeta, f: impl FnOnce(&[u8]) -> R) -> R {
-        let ChecksumState::Partial { start, offset: UDP_CHECKSUM_OFFSET } = meta.checksum else {
+    /// Lends a frame with the checksum at which smoltcp looks: of UDP always, of TCP if this device was not
+    /// to verify it (`verifies_tcp`).
+    fn lend_complete<R>(
+        &mut self,
+        frame: &[u8],
+        meta: &FrameMeta,
+        verifies_tcp: bool,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> R {
+        let ChecksumState::Partial { start, offset } = meta.checksum else {
             return f(frame);
         };
+        if verifies_tcp && offset != UDP_CHECKSUM_OFFSET {
+            return f(frame);
+        }
         self.scratch.clear();
         self.scratch.extend_from_slice(frame);
-        checksum::complete(&mut self.scratch, start, UDP_CHECKSUM_OFFSET);
+        checksum::complete(&mut self.scratch, start, offset);
         f(&self.scratch)
     }
 }
@@ -92,9 +103,13 @@ impl<'a> Device for AfPacket<'a> {
         if self.shape.tx != TxMode::None && !self.make_room() {
             return None;
         }
+        let verifies_tcp = self.shape.verify_checksums;
         let Self { rx, tx, pieces, rx_counters, tx_counters, .. } = self;
         let meta = PacketMeta::default();
-        Some((FrameIn { rx, pieces, counters: rx_counters }, FrameOut { tx, counters: tx_counters, meta }))
+        Some((
+            FrameIn { rx, pieces, counters: rx_counters, verifies_tcp },
+            FrameOut { tx, counters: tx_counters, meta },
+        ))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<FrameOut<'_>> {
@@ -120,15 +135,16 @@ pub struct FrameIn<'t, 'a> {
     rx: &'t mut Rx<'a>,
     pieces: &'t mut Pieces,
     counters: &'t mut Counters,
+    verifies_tcp: bool,
 }
 
 impl RxToken for FrameIn<'_, '_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let Self { rx, pieces, counters } = self;
+        let Self { rx, pieces, counters, verifies_tcp } = self;
         if !pieces.is_empty() {
             return pieces.lend(f);
         }
-        rx.lend(counters, |frame, meta| pieces.lend_complete(frame, meta, f))
+        rx.lend(counters, |frame, meta| pieces.lend_complete(frame, meta, verifies_tcp, f))
     }
 
     /// The size of the segments of a merged frame.

@@ -9,7 +9,7 @@ use crate::config::SUPER_FRAME_LEN_MAX;
 use crate::meta::{ChecksumState, FrameMeta, Gso, GsoKind};
 use crate::offload::layout::{IpVersion, Layout, Transport};
 use crate::offload::segment::Segments;
-use crate::offload::{checksum, virtio};
+use crate::offload::{VLAN_TAG_LEN, checksum, virtio};
 use crate::sys::packet_socket::PacketSocket;
 
 use super::abi::VNET_HDR_LEN;
@@ -85,7 +85,8 @@ impl Tx {
         let entry_len = if self.vnet_hdr {
             VNET_HDR_LEN + self.super_frame_len_max.max(self.frame_len_max)
         } else {
-            self.frame_len_max
+            // The wire carries a VLAN tag on top.
+            self.frame_len_max + VLAN_TAG_LEN
         };
         self.rest.is_none() && self.queue.has_room(entry_len)
     }

@@ -240,8 +240,11 @@ impl Direction {
             pieces.write(index, &mut piece);
             match Fate::of(&piece) {
                 Fate::Fragment(network) => {
+                    if !self.fragment(now, &piece, network, limit - network, to) {
+                        self.counters.too_big_unanswered += 1;
+                        break;
+                    }
                     self.counters.too_big_fragmented += u64::from(index == 0);
-                    self.fragment(now, &piece, network, limit - network, to);
                 }
                 Fate::Answer(packet) => {
                     // One answer for all pieces: they are one flow, and none of them passes.
@@ -267,6 +270,7 @@ impl Direction {
         }
     }
 
+    /// `false`: it cannot be fragmented.
     fn fragment(
         &mut self,
         now: Instant,
@@ -274,8 +278,8 @@ impl Direction {
         network: usize,
         packet_len_max: usize,
         to: &mut impl Nic,
-    ) {
-        let Some(fragments) = Fragments::new(frame, network, packet_len_max) else { return };
+    ) -> bool {
+        let Some(fragments) = Fragments::new(frame, network, packet_len_max) else { return false };
         for index in 0..fragments.count() {
             let len = fragments.frame_len(index);
             if self.line.is_some() {
@@ -284,6 +288,7 @@ impl Direction {
                 self.forward(now, len, &FrameMeta::default(), to, |room| fragments.write(index, room));
             }
         }
+        true
     }
 
     /// Sends a frame; if the other side does not take it, it is held.

@@ -290,6 +290,7 @@ fn nobody_is_told_who_may_not_be() {
         ("to a group of IPv6", change(&v6(3000), &[(38, &[0xff])])),
         ("from nobody of IPv6", change(&v6(3000), &[(22, &[0; 16])])),
         ("from a group of IPv6", change(&v6(3000), &[(22, &[0xff])])),
+        ("an ICMPv6 redirect", change(&v6_error, &[(54, &[137])])),
         ("an ICMPv6 error", v6_error.clone()),
         ("not IPv6", change(&v6(3000), &[(14, &[0x40])])),
     ];
@@ -452,4 +453,22 @@ proptest! {
             prop_assert!(answer.len() <= 1280 + 22);
         }
     }
+}
+
+/// A lie of the wire: the last fragment ends beyond what an offset can say.
+#[test]
+fn what_cannot_be_fragmented_is_not_counted_as_fragmented() {
+    let mut net = Net::new([1500, 600], BridgeConfig::default());
+    let mut frame = v4(&[], 1400, false);
+    let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    packet.set_frag_offset(0xfff8);
+    packet.fill_checksum();
+    net.send(&frame, &FrameMeta::default());
+    net.turns(START);
+    assert!(received(&mut net.right).is_empty());
+    let counters = net.bridge.counters().a_to_b;
+    assert_eq!(
+        (counters.too_big, counters.too_big_fragmented, counters.too_big_unanswered, counters.frames),
+        (1, 0, 1, 0)
+    );
 }

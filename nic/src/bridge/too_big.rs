@@ -143,7 +143,7 @@ fn answer_v6(frame: &[u8], network: usize, packet_len_max: usize, answer: &mut V
     if src.is_unspecified() || src.is_multicast() || src.is_loopback() || dst.is_multicast() {
         return None;
     }
-    if is_icmpv6_error(packet.next_header(), packet.payload()) {
+    if may_not_be_answered(packet.next_header(), packet.payload()) {
         return None;
     }
     let quote_len = packet.total_len().min(IPV6_MTU_MIN - IPV6_HEADER_LEN - ICMP_LEN);
@@ -167,13 +167,15 @@ fn answer_v6(frame: &[u8], network: usize, packet_len_max: usize, answer: &mut V
     Some(())
 }
 
-/// Whether an IPv6 packet carries an ICMPv6 error (types below 128), behind any extension headers. One whose
-/// headers cannot be followed might, and counts as one.
-fn is_icmpv6_error(first: IpProtocol, payload: &[u8]) -> bool {
+/// Whether an IPv6 packet carries an ICMPv6 error (types below 128) or redirect, behind any extension headers.
+/// One whose headers cannot be followed might, and counts as one.
+fn may_not_be_answered(first: IpProtocol, payload: &[u8]) -> bool {
     let (mut next, mut rest) = (first, payload);
     for _ in 0..EXTENSIONS_MAX {
         let len = match next {
-            IpProtocol::Icmpv6 => return rest.first().is_none_or(|kind| *kind < 128),
+            IpProtocol::Icmpv6 => {
+                return rest.first().is_none_or(|kind| *kind < 128 || *kind == REDIRECT);
+            }
             IpProtocol::HopByHop | IpProtocol::Ipv6Route | IpProtocol::Ipv6Opts => {
                 8 * (1 + rest.get(1).copied().map_or(0, usize::from))
             }
@@ -206,6 +208,8 @@ const ICMP_LEN: usize = 8;
 const ICMPV4_PACKET_LEN_MAX: usize = 576;
 /// RFC 4443 section 3.2: as much of the packet as fits into the smallest MTU of IPv6.
 const IPV6_MTU_MIN: usize = 1280;
+/// Of ICMPv6: RFC 4443 section 2.4 (e.2).
+const REDIRECT: u8 = 137;
 const HOP_LIMIT: u8 = 64;
 /// Bound of the walk through extension headers; real packets have one or two.
 const EXTENSIONS_MAX: usize = 8;

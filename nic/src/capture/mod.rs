@@ -112,17 +112,17 @@ impl<D: Nic, W: io::Write> Device for Capture<D, W> {
 
     fn receive(&mut self, timestamp: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         let Self { inner, recorder } = self;
-        let OffloadCapabilities { checksum_rx, checksum_tx, .. } = inner.offloads();
+        let [received, sent] = Absence::of_tokens(inner);
         let (rx, tx) = inner.receive(timestamp)?;
         Some((
-            RxToken { inner: rx, recorder, now: timestamp, checksum: Absence::of_token(checksum_rx) },
-            TxToken { inner: tx, recorder, now: timestamp, checksum: Absence::of_token(checksum_tx) },
+            RxToken { inner: rx, recorder, now: timestamp, checksum: received },
+            TxToken { inner: tx, recorder, now: timestamp, checksum: sent },
         ))
     }
 
     fn transmit(&mut self, timestamp: Instant) -> Option<Self::TxToken<'_>> {
         let Self { inner, recorder } = self;
-        let checksum = Absence::of_token(inner.offloads().checksum_tx);
+        let [_, checksum] = Absence::of_tokens(inner);
         Some(TxToken { inner: inner.transmit(timestamp)?, recorder, now: timestamp, checksum })
     }
 
@@ -245,8 +245,15 @@ enum Absence {
 }
 
 impl Absence {
-    fn of_token(device_offers: bool) -> Self {
-        if device_offers { Self::Possible } else { Self::Told(ChecksumState::Complete) }
+    /// Of frames that are received and sent by tokens. A device may fill checksums in itself and hand on
+    /// none: what it tells smoltcp to leave out is absent as well.
+    fn of_tokens(inner: &impl Nic) -> [Self; 2] {
+        let OffloadCapabilities { checksum_rx, checksum_tx, .. } = inner.offloads();
+        let tcp = inner.capabilities().checksum.tcp;
+        [checksum_rx || !tcp.rx(), checksum_tx || !tcp.tx()].map(|may_be_absent| match may_be_absent {
+            true => Self::Possible,
+            false => Self::Told(ChecksumState::Complete),
+        })
     }
 }
 

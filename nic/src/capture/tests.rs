@@ -421,3 +421,25 @@ fn of_tokens_checksums_that_look_absent_are_filled_in_if_the_device_leaves_them_
         [frame.clone(), without.clone(), filled.clone(), wrong.clone()]
     );
 }
+
+/// A lossy wire hands no work on and does it itself, behind the capture.
+#[test]
+fn what_smoltcp_leaves_out_is_filled_in_whoever_does_it_afterwards() {
+    let (frame, _) = super_frame(Medium::Ethernet, 1000);
+    let layout = Layout::of_frame(&frame).expect("TCP");
+    let mut filled = frame.clone();
+    assert!(checksum::fill(&mut filled, &layout));
+    let mut without = frame;
+    without[50..52].fill(0);
+    let config_of_wire = LoopbackConfig {
+        checksum: smoltcp::phy::ChecksumCapabilities::ignored(),
+        ..LoopbackConfig::default()
+    };
+    let (a, _b) = Loopback::pair(&config_of_wire).expect("a pair");
+    let slow = ImpairConfig { tx: "delay=1ms".parse().expect("a spec"), ..ImpairConfig::default() };
+    let disk = Disk::default();
+    let mut a = Capture::new(Impair::new(a, slow), disk.clone(), config(0)).expect("room for the head");
+    assert!(!a.offloads().checksum_tx && !a.capabilities().checksum.tcp.tx());
+    send(&mut a, 0, &without);
+    assert_eq!(disk.read().packets[0].data, filled);
+}

@@ -335,7 +335,7 @@ impl<D: Nic> Nic for Impair<'_, D> {
         if self.tx.spec().is_perfect() {
             return self.inner.transmit_with(now, len, meta, f);
         }
-        Some(self.tx_token(now).send(len, meta.is_plain(), |_| *meta, f))
+        Some(self.tx_token(now).send(len, meta.is_plain(), |_| *meta, AS_TOLD, f))
     }
 
     fn waker(&self) -> Waker {
@@ -383,18 +383,19 @@ pub struct TxToken<'t, 'a, D> {
 
 impl<D: Nic> TxToken<'_, '_, D> {
     /// Puts a frame on a line that does something. `is_plain`: nothing is left to be done to it; what
-    /// else is known of it may depend on what `f` writes.
+    /// else is known of it may depend on what `f` writes. It goes on as `on_wire`.
     fn send<R>(
         self,
         len: usize,
         is_plain: bool,
         meta: impl FnOnce(&[u8]) -> FrameMeta,
+        on_wire: FrameMeta,
         f: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         let Self { line, inner, scratch, segmented, now, .. } = self;
         let link = Link::of(inner);
         if is_plain && len <= link.frame_len_max {
-            let result = line.send(now, len, FrameMeta::default(), f);
+            let result = line.send(now, len, on_wire, f);
             forward_due(line, inner, now);
             return result;
         }
@@ -404,7 +405,7 @@ impl<D: Nic> TxToken<'_, '_, D> {
         let frame = &mut scratch[..len];
         let result = f(frame);
         let meta = meta(frame);
-        let pieces = link.enter(line, now, frame, &meta, &FrameMeta::default());
+        let pieces = link.enter(line, now, frame, &meta, &on_wire);
         *segmented += u64::from(pieces > 1);
         forward_due(line, inner, now);
         result
@@ -417,7 +418,8 @@ impl<D: Nic> smoltcp::phy::TxToken for TxToken<'_, '_, D> {
         let medium = self.inner.capabilities().medium;
         if !self.line.spec().is_perfect() {
             let is_plain = meta.segmentation_offload_size.is_none();
-            return self.send(len, is_plain, |frame| FrameMeta::from_smoltcp(meta, medium, frame), f);
+            let meta = |frame: &[u8]| FrameMeta::from_smoltcp(meta, medium, frame);
+            return self.send(len, is_plain, meta, FrameMeta::default(), f);
         }
         // The inner device gets the size only, so the kind does not matter.
         let result = self.line.send(self.now, len, FrameMeta::from_smoltcp(meta, medium, &[]), f);
@@ -430,11 +432,21 @@ impl<D: Nic> smoltcp::phy::TxToken for TxToken<'_, '_, D> {
     }
 }
 
+/// Of a frame on the TX line whose checksum is as it was told, right or wrong. Those of frames that smoltcp
+/// has written to tokens may be absent, by the rules that the inner device told it, and it fills them in.
+const AS_TOLD: FrameMeta = FrameMeta {
+    checksum: ChecksumState::Verified,
+    gso: None,
+    timestamp: None,
+    rx_hash: None,
+    outgoing: false,
+};
+
 /// Moves the frames that are due into `inner`. `false`: it did not take them all.
 fn forward_due<D: Nic>(line: &mut Line<'_>, inner: &mut D, now: Instant) -> bool {
     let flips_bits = line.spec().corrupt != Probability::NEVER;
     while let Some((frame, meta)) = line.peek(now) {
-        if flips_bits {
+        if flips_bits || meta == AS_TOLD {
             // Said to be complete, it is not made right again by the device.
             let sent = inner.transmit_with(now, frame.len(), &FrameMeta::default(), |room| copy(room, frame));
             if sent.is_none() {

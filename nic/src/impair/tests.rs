@@ -171,6 +171,27 @@ fn a_perfect_wire_passes_super_frames_of_tokens() {
     assert_eq!(token.consume(<[u8]>::len), 65_550);
 }
 
+/// smoltcp panics on a device that splits segments which have a checksum already.
+#[test]
+fn no_pile_of_devices_contradicts_itself() {
+    use smoltcp::iface::{Config, Interface};
+    use smoltcp::wire::{EthernetAddress, HardwareAddress};
+    let texts = ["queue=9", "loss=1%", "corrupt=1%"];
+    for inner in [Checksum::None, Checksum::Rx, Checksum::Tx, Checksum::Both] {
+        for specs in (0..81).map(|number| [number % 3, number / 3 % 3, number / 9 % 3, number / 27]) {
+            let [rx, tx, outer_rx, outer_tx] = specs.map(|index| spec(texts[index]));
+            let mut config = LoopbackConfig { frame_len_max: 65_550, ..LoopbackConfig::default() };
+            config.checksum.tcp = inner;
+            let (a, _b) = Loopback::pair(&config).expect("a pair");
+            let claims = crate::claim::ClaimSet::default();
+            let a = crate::claim::Claimed::new(Impair::new(a, ImpairConfig { rx, tx, seed: 1 }), claims);
+            let mut a = Impair::new(a, ImpairConfig { rx: outer_rx, tx: outer_tx, seed: 1 });
+            let address = HardwareAddress::Ethernet(EthernetAddress([2; 6]));
+            Interface::new(Config::new(address), &mut a, at(0));
+        }
+    }
+}
+
 #[test]
 fn flipped_bits_are_not_hidden_by_offloaded_checksums() {
     let checksums = |rx: &str, tx: &str, inner: Checksum| {

@@ -116,7 +116,8 @@ fn a_frame_beyond_the_longest_is_counted() {
 
 #[test]
 fn super_frames_are_offered_and_pass() {
-    let config = LoopbackConfig { frame_len_max: 65_550, ..LoopbackConfig::default() };
+    let checksum = ChecksumCapabilities::ignored();
+    let config = LoopbackConfig { frame_len_max: 65_550, checksum, ..LoopbackConfig::default() };
     let (mut a, mut b) = Loopback::pair(&config).expect("a pair");
     assert_eq!(a.capabilities().segmentation.tcpv4.map(usize::from), Some(65_550));
     assert_eq!(a.capabilities().max_transmission_unit, 1514);
@@ -124,6 +125,9 @@ fn super_frames_are_offered_and_pass() {
     assert_eq!(receive(&mut b), Some(vec![7; 65_550]));
     let (plain, _) = pair(1);
     assert!(plain.capabilities().segmentation.tcpv4.is_none());
+    let checksum = ChecksumCapabilities::default();
+    let (a, _) = Loopback::pair(&LoopbackConfig { checksum, ..config }).expect("a pair");
+    assert!(a.capabilities().segmentation.tcpv4.is_none(), "a checksum of the whole is that of no segment");
 }
 
 #[test]
@@ -440,4 +444,50 @@ fn who_receives_without_room_to_answer_is_woken_without_it() {
     assert!(a.receive(Instant::ZERO).is_none());
     assert_eq!(a.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
     assert!(receive_with(&mut a).is_some());
+}
+
+/// Several datagrams in one frame of UDP over IPv4, each but the last with 1000 bytes.
+fn datagrams(payload_len: usize) -> (Vec<u8>, FrameMeta) {
+    let payload: Vec<u8> = (0..payload_len).map(|at| (at % 251) as u8).collect();
+    let [high, low] = ((28 + payload_len) as u16).to_be_bytes();
+    let ip = [0x45, 0, high, low, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    let len = ((8 + payload_len) as u16).to_be_bytes();
+    let mut frame = [&[2; 12][..], &[8, 0], &ip, &[0, 7, 0, 9], &len, &[0, 0], &payload].concat();
+    let layout = Layout::of_frame(&frame).expect("UDP");
+    let checksum = checksum::leave_out(&mut frame, &layout).expect("UDP");
+    let size = std::num::NonZeroU16::new(1000).expect("not 0");
+    let gso = Some(crate::meta::Gso { kind: GsoKind::Udp, size, ecn: false });
+    (frame, FrameMeta { checksum, gso, ..FrameMeta::default() })
+}
+
+/// A token cannot tell where several datagrams in one frame are to be split.
+#[test]
+fn merged_datagrams_come_one_by_one_by_tokens() {
+    let (frame, meta) = datagrams(2500);
+    let config = LoopbackConfig {
+        frame_len_max: 65_550,
+        queue_len: 1,
+        offloads: all_offloads(65_550),
+        ..LoopbackConfig::default()
+    };
+    let (mut a, mut b) = Loopback::pair(&config).expect("a pair");
+    send_with(&mut a, &frame, &meta).expect("room");
+    assert!(b.receive(NOW).expect("a frame").0.meta().segmentation_offload_size.is_none());
+    let piece = |piece: &[u8]| {
+        assert_eq!(verdict(piece), Verdict::Right);
+        piece[42..].to_vec()
+    };
+    let mut payload = b.receive(NOW).map(|(token, _)| token.consume(piece)).expect("the first");
+    drop(a);
+    assert_eq!(b.flush(), Ok(()), "what is left of a frame is one more");
+    assert_eq!(b.wait(None), Ok(Wake::Ready));
+    // However the rest is received, nothing comes twice.
+    let second = b.receive_with(NOW, |frame, meta| (piece(frame), *meta)).expect("the second");
+    assert_eq!(second.1, FrameMeta::default());
+    payload.extend(second.0);
+    payload.extend(b.receive(NOW).map(|(token, _)| token.consume(piece)).expect("the third"));
+    assert_eq!(payload, &frame[42..]);
+    assert!(b.receive(NOW).is_none());
+    assert_eq!(b.wait(None), Err(LinkError::Gone));
+    assert_eq!(b.counters().rx_frames, 3);
 }

@@ -429,9 +429,11 @@ impl Nic for NfQueue<'_> {
         let mut packet = vec![0; len];
         let result = f(&mut packet);
         let segments = Segments::of(Medium::Ip, &packet, meta, None);
+        self.tx_counters.tx_segmented += u64::from(segments.count() > 1);
         for index in 0..segments.count() {
             // As in a full queue, what there is no room for behind the first is lost.
             if !self.make_room() {
+                self.tx_counters.tx_segments_lost += (segments.count() - index) as u64;
                 break;
             }
             let write = |room: &mut [u8]| segments.write(index, room);

@@ -13,7 +13,7 @@ mod player;
 
 use std::io::{self, Read, Seek};
 
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
 use crate::meta::OffloadCapabilities;
@@ -93,6 +93,11 @@ impl<R: Read + Seek, N: Nic> Device for Replay<R, N> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = self.inner.capabilities();
         capabilities.medium = self.player.medium();
+        // What the other device verifies is not what is received.
+        capabilities.checksum.tcp = match capabilities.checksum.tcp {
+            Checksum::Both | Checksum::Tx => Checksum::Both,
+            Checksum::Rx | Checksum::None => Checksum::Rx,
+        };
         capabilities
     }
 }
@@ -126,8 +131,12 @@ impl<R: Read + Seek, N: Nic> Nic for Replay<R, N> {
             return Err(LinkError::Gone);
         };
         if due <= now {
-            self.inner.flush()?;
-            return Ok(Wake::Ready);
+            // A moment that has passed: the other device sends and looks, and sleeps only if it has no room
+            // for an answer or is down, without which no frame goes on.
+            return Ok(match self.inner.wait(Some(now))? {
+                Wake::Deadline => Wake::Ready,
+                wake => wake,
+            });
         }
         let wake = self.inner.wait(Some(deadline.map_or(due, |deadline| deadline.min(due))))?;
         let is_due = wake == Wake::Deadline && deadline.is_none_or(|deadline| due <= deadline);

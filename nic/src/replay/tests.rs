@@ -5,6 +5,7 @@ use std::io::Cursor;
 use smoltcp::time::Duration;
 
 use super::*;
+use crate::loopback::{Loopback, LoopbackConfig};
 
 /// A file, and its records as (nanoseconds, frame).
 type Made = (Vec<u8>, Vec<(u64, Vec<u8>)>);
@@ -208,6 +209,35 @@ fn a_replay_is_a_device_until_the_file_ends() {
     assert_eq!(replay.wait(None), Err(LinkError::Gone));
     let counters = replay.counters();
     assert_eq!((counters.rx_frames, counters.tx_frames, counters.tx_bytes), (10, 5, 60));
+}
+
+/// Fast frames of a file, and a wire for the answers to them.
+fn around_a_wire() -> (Replay<Cursor<Vec<u8>>, Loopback<'static>>, Loopback<'static>) {
+    let config = LoopbackConfig {
+        queue_len: 1,
+        checksum: smoltcp::phy::ChecksumCapabilities::ignored(),
+        ..LoopbackConfig::default()
+    };
+    let (near, far) = Loopback::pair(&config).expect("a pair");
+    let file = CaptureFile::new(Cursor::new(pcap(false, false, 1).0)).expect("a capture");
+    (Replay::around(Player::new(file, Speed::Fast, 1), near), far)
+}
+
+#[test]
+fn checksums_of_a_file_are_verified_whatever_the_other_device_does() {
+    let (replay, _far) = around_a_wire();
+    let tcp = replay.capabilities().checksum.tcp;
+    assert!(!replay.offloads().checksum_rx && tcp.rx() && !tcp.tx());
+}
+
+/// The other device is asked to wait, not only to flush: it knows whether it has to sleep.
+#[test]
+fn a_wait_with_a_frame_at_hand_is_one_of_the_other_device() {
+    let (mut replay, _far) = around_a_wire();
+    assert_eq!(replay.wait(None), Ok(Wake::Ready));
+    replay.waker().wake();
+    assert_eq!(replay.wait(None), Ok(Wake::Woken), "a wake is told, though a frame is due");
+    assert_eq!(replay.wait(None), Ok(Wake::Ready));
 }
 
 #[test]

@@ -127,3 +127,16 @@ fn a_folder_of_others_is_not_ours() {
     fs::write(&file, "").unwrap();
     assert!(own(&file).is_err());
 }
+
+#[test]
+fn a_record_is_never_longer_than_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open("tune", &scope(&folder)).unwrap();
+    let value = "f".repeat(8192);
+    let refused = (0..200).find_map(|number| journal.record(&format!("cpus {number}"), &value).err());
+    let source = io::Error::from(refused.expect("more than a MiB"));
+    assert!(source.to_string().contains("File too large"), "{source}");
+    let found = read(&journal.path).unwrap();
+    assert!(matches!(found, Found::Record(record) if record.entries.len() == journal.record.entries.len()));
+    journal.finish().unwrap();
+}

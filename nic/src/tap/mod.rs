@@ -485,6 +485,9 @@ impl Nic for Tap<'_> {
         if !inbox.find(link, rx_counters) {
             return None;
         }
+        if inbox.current.is_some_and(|arrived| arrived.is_begun()) {
+            return Some(inbox.lend(rx_counters, |piece| f(piece, &FrameMeta::default())));
+        }
         let arrived = inbox.current.take()?;
         let frame = inbox.buffer.get(inbox.header_len..inbox.len)?;
         Some(arrived.lend_whole(frame, rx_counters, f))
@@ -510,9 +513,11 @@ impl Nic for Tap<'_> {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
         let segments = Segments::of(outbox.kind.medium(), &frame, meta, None);
+        tx_counters.tx_segmented += u64::from(segments.count() > 1);
         for index in 0..segments.count() {
             // As in a full queue, what the kernel has no room for behind the first is lost.
             if outbox.pending_len > 0 {
+                tx_counters.tx_segments_lost += (segments.count() - index) as u64;
                 break;
             }
             let write = |room: &mut [u8]| segments.write(index, room);

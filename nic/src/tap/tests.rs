@@ -144,6 +144,44 @@ fn frames_that_the_kernel_does_not_take_now_are_neither_lost_nor_reordered() {
     assert_eq!(tap.wait(Some(Instant::ZERO)), Ok(Wake::Deadline));
 }
 
+fn split(size: u16) -> FrameMeta {
+    let size = std::num::NonZeroU16::new(size).expect("not 0");
+    let gso = Some(Gso { kind: GsoKind::Udp, size, ecn: false });
+    FrameMeta { gso, ..FrameMeta::default() }
+}
+
+#[test]
+fn pieces_for_which_the_kernel_has_no_room_are_counted() {
+    let (mut tap, theirs) = on_a_pair();
+    tap.splits_udp = false;
+    let whole = packet(&[7; 1500]);
+    let fill = |room: &mut [u8]| room.copy_from_slice(&whole);
+    tap.transmit_with(Instant::ZERO, whole.len(), &split(1), fill).expect("room");
+    let mut came = 0;
+    while tap.counters().tx_frames > came {
+        came += u64::from(theirs.recv(&mut [0; 2000]).is_ok());
+        assert_eq!(tap.flush(), Ok(()));
+    }
+    let counters = tap.counters();
+    assert_eq!((counters.tx_segmented, counters.tx_frames + counters.tx_segments_lost), (1, 1500));
+    assert!(counters.tx_segments_lost > 0, "the pair has room for a few only");
+}
+
+#[test]
+fn a_frame_of_which_pieces_were_lent_is_not_lent_whole() {
+    let (mut tap, _theirs) = on_a_pair();
+    let whole = packet(b"0123456789");
+    let layout = Layout::on(Medium::Ip, &whole).expect("a datagram");
+    put(&mut tap.inbox, &virtio::encode(&split(4), Some(&layout)), &whole);
+    let (token, _) = tap.receive(Instant::ZERO).expect("a frame");
+    assert_eq!(token.consume(|piece| piece[28..].to_vec()), b"0123");
+    let lent = tap.receive_with(Instant::ZERO, |piece, meta| (piece[28..].to_vec(), *meta));
+    assert_eq!(lent, Some((b"4567".to_vec(), FrameMeta::default())));
+    let (token, _) = tap.receive(Instant::ZERO).expect("a frame");
+    assert_eq!(token.consume(|piece| piece[28..].to_vec()), b"89");
+    assert_eq!((tap.inbox.current.is_none(), tap.counters().rx_frames), (true, 3));
+}
+
 #[test]
 fn a_frame_that_cannot_be_written_is_counted() {
     let (mut tap, _theirs) = on_a_pair();

@@ -5,9 +5,11 @@ use std::io;
 use std::num::NonZeroU16;
 use std::process::Command;
 
+use smoltcp::phy::{Device, RxToken};
 use smoltcp::time::Duration;
 use wirestack_apps::testbed::{VethEnd, Wire};
 use wirestack_nic::config::VlanTags;
+use wirestack_nic::impair::{Impair, ImpairConfig};
 use wirestack_nic::meta::{ChecksumState, Gso, GsoKind, TimestampSource};
 use wirestack_nic::offload::checksum::{self, Verdict};
 use wirestack_nic::offload::{Layout, Segments};
@@ -21,6 +23,8 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         veth_test("modes::frames_of_all_lengths_go_every_way", frames_go_every_way),
         veth_test("modes::super_frames_go_every_way", super_frames_go_every_way),
+        veth_test("modes::who_verifies_gets_whole_checksums", who_verifies_gets_whole_checksums),
+        veth_test("modes::a_wrong_checksum_stays_wrong_behind_a_delay", a_wrong_checksum_stays_wrong),
         require_program("trafgen", veth_test("modes::tags_arrive_every_way", tags_arrive)),
         veth_test("modes::a_block_is_handed_over_when_its_time_is_over", a_block_times_out),
         veth_test("modes::a_socket_that_only_sends_hears_nothing", only_sending),
@@ -198,6 +202,57 @@ fn super_frames_go_every_way(wire: &Wire) -> Outcome {
             std::mem::swap(&mut ours, &mut peer);
         }
     }
+    Ok(())
+}
+
+/// A device that verifies nothing tells smoltcp to: then no token may lend an absent checksum.
+fn who_verifies_gets_whole_checksums(wire: &Wire) -> Outcome {
+    for config in ways() {
+        let name = name(&config);
+        let mut ours = open(wire.ours(), AfPacketConfig { verify_checksums: false, ..config });
+        let mut peer = open(wire.peer(), AfPacketConfig::default());
+        assert!(ours.capabilities().checksum.tcp.rx());
+        for (mark, len) in [(2000u16, 100), (2001, 30_000)] {
+            let (frame, meta) = super_frame(mark, len);
+            send(&mut peer, &frame, &meta)?;
+            peer.flush()?;
+            let is_it = |frame: &[u8]| frame.get(34..36) == Some(&mark.to_be_bytes());
+            let (mut found, deadline) = (0, wait::now() + Duration::from(LONG));
+            while found < len {
+                assert!(wait::now() < deadline, "{name}: {found} of {len}");
+                let Some((token, _)) = ours.receive(wait::now()) else {
+                    let _ = ours.wait(Some(deadline));
+                    continue;
+                };
+                token.consume(|frame| {
+                    let Some(layout) = Layout::of_frame(frame).filter(|_| is_it(frame)) else { return };
+                    assert_eq!(checksum::verify(frame, &layout), Verdict::Right, "{name}");
+                    found += layout.end - layout.payload;
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is told to be whole is not made right on its way through a wire that changes nothing.
+fn a_wrong_checksum_stays_wrong(wire: &Wire) -> Outcome {
+    let (mut frame, _) = super_frame(2000, 100);
+    let layout = Layout::of_frame(&frame).expect("TCP");
+    assert!(checksum::fill(&mut frame, &layout));
+    frame[54] ^= 1;
+    let delay = ImpairConfig { tx: "delay=1ms".parse()?, ..ImpairConfig::default() };
+    let mut ours = Impair::new(open(wire.ours(), AfPacketConfig::default()), delay);
+    let blind = AfPacketConfig { verify_checksums: false, ..AfPacketConfig::default() };
+    let mut peer = open(wire.peer(), blind);
+    let start = wait::now();
+    ours.transmit_with(start, frame.len(), &FrameMeta::default(), |room| room.copy_from_slice(&frame))
+        .expect("room");
+    assert!(ours.poll_release(start + Duration::from_secs(1)));
+    ours.inner_mut().flush()?;
+    let is_it = |frame: &[u8]| frame.get(34..36) == Some(&2000u16.to_be_bytes());
+    let (got, meta) = receive(&mut peer, is_it).expect("it comes");
+    assert_eq!((got, meta.checksum), (frame, ChecksumState::Complete));
     Ok(())
 }
 

@@ -291,3 +291,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_checksum_at_the_end_of_the_field_survives_a_tag() {
+    let options = RxOptions { vnet_hdr: true, ..OPTIONS };
+    let [low, high] = 65_533u16.to_ne_bytes();
+    let virtio = [1, 0, 0, 0, 0, 0, low, high, 0, 0];
+    let (ready, counters) = prepare(&options, header(TAGGED), 4, virtio, &vec![0; 65_540]);
+    assert!(ready.is_none());
+    assert_eq!((counters.rx_malformed, counters.rx_tagged), (1, 0));
+}

@@ -45,15 +45,17 @@ fn absent_checksums_of_udp_are_filled_in_for_it() {
         let layout = Layout::of_frame(&whole).expect("known");
         let checksum = checksum::leave_out(&mut partial, &layout).expect("known");
         let meta = FrameMeta { checksum, ..FrameMeta::default() };
-        assert_eq!(pieces.lend_complete(&partial, &meta, <[u8]>::to_vec), whole);
+        assert_eq!(pieces.lend_complete(&partial, &meta, true, <[u8]>::to_vec), whole);
         // Anything else is lent where it lies.
         let verified = FrameMeta { checksum: ChecksumState::Verified, ..FrameMeta::default() };
-        assert_eq!(pieces.lend_complete(&partial, &verified, <[u8]>::to_vec), partial);
+        assert_eq!(pieces.lend_complete(&partial, &verified, true, <[u8]>::to_vec), partial);
     }
     // smoltcp does not look at the checksums of TCP, and a segment may have 64 KB.
     let mut partial = tcp(100);
     let layout = Layout::of_frame(&partial).expect("known");
     let checksum = checksum::leave_out(&mut partial, &layout).expect("known");
     let meta = FrameMeta { checksum, ..FrameMeta::default() };
-    assert_eq!(pieces.lend_complete(&partial, &meta, |frame| frame.as_ptr()), partial.as_ptr());
+    assert_eq!(pieces.lend_complete(&partial, &meta, true, |frame| frame.as_ptr()), partial.as_ptr());
+    // But if nobody has verified what came, it looks at all of them.
+    assert_eq!(pieces.lend_complete(&partial, &meta, false, <[u8]>::to_vec), tcp(100));
 }

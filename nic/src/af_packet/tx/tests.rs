@@ -274,3 +274,17 @@ fn headers_are_never_read_past_a_short_frame() {
     }
     assert!(!offload::fill_checksum(&mut [0; 10]));
 }
+
+/// Room is promised without a word on the length: a tagged frame of the MTU must find it too.
+#[test]
+fn room_is_room_for_a_tagged_frame() {
+    let queue = Queue::Send(TxSend::new(1536 + FRAME_LEN_MAX + 2));
+    let (mut tx, mut counters) = (Tx::new(queue, false, FRAME_LEN_MAX), Counters::default());
+    let plain = Work::Told(FrameMeta::default());
+    let mut sent = 0;
+    while tx.has_room() {
+        tx.write(&mut counters, FRAME_LEN_MAX + VLAN_TAG_LEN, plain, |_| ());
+        sent += 1;
+    }
+    assert_eq!((sent, tx.queued(), counters.tx_oversize), (1, 1, 0));
+}
