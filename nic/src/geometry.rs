@@ -299,6 +299,28 @@ mod tests {
         assert_eq!(offsets, [0, 3008, 8192, 8192 + 3008, 16384, 16384 + 3008]);
     }
 
+    /// Frames that find room in a ring of V3 while one block is read, filled as `prb_open_block` and
+    /// `__packet_lookup_frame_in_block` do it.
+    fn frames_that_fit(geometry: &RingGeometry, frame_len: usize) -> usize {
+        let taken = (TpacketVersion::V3.rx_headroom() + frame_len).next_multiple_of(abi::ALIGNMENT);
+        let in_block = (geometry.block_size - abi::BLOCK_HEADER_LEN) / taken;
+        in_block * (geometry.block_count - 1)
+    }
+
+    #[test]
+    fn a_burst_fits_beside_the_headers_of_blocks_and_the_one_that_is_read() {
+        // Of these lengths, frames alone would fill a block to the last byte.
+        for slot_size in [1 << 11, 1 << 12, 1 << 16] {
+            let frame_len = slot_size - HEADROOM_MAX;
+            for blocks in [4, 5, 16] {
+                let burst = blocks * (V3_BLOCK_SIZE / slot_size);
+                let geometry = RingGeometry::plan(TpacketVersion::V3, frame_len, burst, 1 << 30)
+                    .expect("1 GiB is enough");
+                assert!(frames_that_fit(&geometry, frame_len) >= burst, "{slot_size} {burst} {geometry:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_calculator_keeps_to_burst_and_budget() {
         for version in [TpacketVersion::V1, TpacketVersion::V2, TpacketVersion::V3] {

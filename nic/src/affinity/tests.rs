@@ -131,6 +131,21 @@ fn what_is_refused_stops_nothing() {
 }
 
 #[test]
+fn what_is_refused_is_not_on_record() {
+    let tree = Tree::new();
+    // Can be read and is a list of CPUs; nobody can write to it, not even root.
+    let irq = tree.folder.path().join("proc/irq/38/smp_affinity_list");
+    let plan = tree.plan();
+    fs::remove_file(&irq).unwrap();
+    std::os::unix::fs::symlink("/sys/devices/system/cpu/online", &irq).unwrap();
+    let guard = plan.apply(&tree.roots, &tree.scope()).unwrap();
+    let refused = guard.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_))).count();
+    assert_eq!((refused, guard.changed_len()), (1, plan.changes.len() - 1), "{guard:?}");
+    let text = fs::read_to_string(records(&tree).remove(0)).unwrap();
+    assert!(!text.contains("irq/38") && text.contains("xps_cpus"), "{text}");
+}
+
+#[test]
 fn a_record_names_settings_and_nothing_else() {
     let tree = Tree::new();
     let guard = tree.plan().apply(&tree.roots, &tree.scope()).unwrap();

@@ -191,6 +191,25 @@ fn frames_come_in_their_time() {
 }
 
 #[test]
+fn a_loop_begins_when_the_one_before_was_due_and_not_when_it_was_late() {
+    let (file, _) = pcap(false, false, 1);
+    let file = CaptureFile::new(Cursor::new(file)).expect("a capture");
+    let mut player = Player::new(file, Speed::Original, 2);
+    let (start, late) = (Instant::from_secs(77), Instant::from_secs(1000));
+    // The first call tells when it begins; all others come much too late.
+    let mut now = start;
+    let due: Vec<_> = std::iter::from_fn(|| {
+        let due = player.due(now)?;
+        now = late;
+        player.advance();
+        Some((due - start).total_micros())
+    })
+    .collect();
+    assert_eq!(due[..5], [0, 1000, 1000, 2_500_000, 2_500_000]);
+    assert_eq!(due[5..], [2_500_000, 2_501_000, 2_501_000, 5_000_000, 5_000_000]);
+}
+
+#[test]
 fn a_replay_is_a_device_until_the_file_ends() {
     let (file, expected) = pcap(true, true, 101);
     let player = Player::new(CaptureFile::new(Cursor::new(file)).expect("a capture"), Speed::Fast, 2);

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 mod blocks;
+#[cfg(test)]
+mod model;
 mod region;
 mod slots;
 #[cfg(test)]

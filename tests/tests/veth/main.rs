@@ -14,6 +14,7 @@ mod http;
 mod link;
 mod modes;
 mod nfqueue;
+mod options;
 mod replay;
 mod segment;
 mod steer;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         testbed::cases(),
         device::cases(),
         modes::cases(),
+        options::cases(),
         http::cases(),
         echo::cases(),
         link::cases(),

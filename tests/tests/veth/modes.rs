@@ -35,14 +35,14 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     ]
 }
 
-fn open(end: &VethEnd, config: AfPacketConfig<'static>) -> AfPacket<'static> {
+pub(crate) fn open(end: &VethEnd, config: AfPacketConfig<'static>) -> AfPacket<'static> {
     end.namespace().run(|| AfPacket::open(end.name(), config)).expect("the device opens")
 }
 
-const VERSIONS: [TpacketVersion; 3] = [TpacketVersion::V1, TpacketVersion::V2, TpacketVersion::V3];
+pub(crate) const VERSIONS: [TpacketVersion; 3] = [TpacketVersion::V1, TpacketVersion::V2, TpacketVersion::V3];
 
 /// All ways of receiving and sending.
-fn ways() -> Vec<AfPacketConfig<'static>> {
+pub(crate) fn ways() -> Vec<AfPacketConfig<'static>> {
     let mut ways = Vec::new();
     for version in VERSIONS {
         for (rx, tx) in [
@@ -60,22 +60,27 @@ fn ways() -> Vec<AfPacketConfig<'static>> {
     ways
 }
 
-fn way(version: TpacketVersion, rx: RxMode, tx: TxMode, vnet_hdr: bool) -> AfPacketConfig<'static> {
+pub(crate) fn way(
+    version: TpacketVersion,
+    rx: RxMode,
+    tx: TxMode,
+    vnet_hdr: bool,
+) -> AfPacketConfig<'static> {
     let block_timeout = Duration::from_millis(1);
     AfPacketConfig { version, rx, tx, vnet_hdr, block_timeout, ..AfPacketConfig::default() }
 }
 
-fn name(config: &AfPacketConfig<'_>) -> String {
+pub(crate) fn name(config: &AfPacketConfig<'_>) -> String {
     format!("{} {:?}/{:?} vnet_hdr {}", config.version, config.rx, config.tx, config.vnet_hdr)
 }
 
 /// A frame of an EtherType that no kernel knows, to all stations.
-fn frame(number: u64, len: usize) -> Vec<u8> {
+pub(crate) fn frame(number: u64, len: usize) -> Vec<u8> {
     let header = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
     [&header[..], &noise(number, len - header.len())].concat()
 }
 
-fn send(nic: &mut AfPacket<'_>, frame: &[u8], meta: &FrameMeta) -> io::Result<()> {
+pub(crate) fn send(nic: &mut AfPacket<'_>, frame: &[u8], meta: &FrameMeta) -> io::Result<()> {
     let deadline = wait::now() + Duration::from(LONG);
     while nic.transmit_with(wait::now(), frame.len(), meta, |room| room.copy_from_slice(frame)).is_none() {
         nic.wait(Some(deadline)).map_err(io::Error::other)?;
@@ -85,7 +90,10 @@ fn send(nic: &mut AfPacket<'_>, frame: &[u8], meta: &FrameMeta) -> io::Result<()
 }
 
 /// The next frame that `wanted` accepts, as it was lent.
-fn receive(nic: &mut AfPacket<'_>, wanted: impl Fn(&[u8]) -> bool) -> Option<(Vec<u8>, FrameMeta)> {
+pub(crate) fn receive(
+    nic: &mut AfPacket<'_>,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Option<(Vec<u8>, FrameMeta)> {
     receive_until(nic, wait::now() + Duration::from(LONG), wanted)
 }
 
@@ -107,7 +115,7 @@ fn receive_until(
     }
 }
 
-fn is_ours(frame: &[u8]) -> bool {
+pub(crate) fn is_ours(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[0x88, 0xb5])
 }
 
@@ -153,7 +161,7 @@ fn check_clock(from: &mut AfPacket<'_>, to: &mut AfPacket<'_>) -> io::Result<()>
 }
 
 /// A TCP segment of IPv4 that is to be split, with the port as its mark.
-fn super_frame(mark: u16, payload_len: usize) -> (Vec<u8>, FrameMeta) {
+pub(crate) fn super_frame(mark: u16, payload_len: usize) -> (Vec<u8>, FrameMeta) {
     let payload = noise(mark.into(), payload_len);
     let [high, low] = ((40 + payload.len()) as u16).to_be_bytes();
     let ip = [0x45, 0, high, low, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2];
@@ -308,10 +316,13 @@ fn a_block_times_out(wire: &Wire) -> Outcome {
 
 fn only_sending(wire: &Wire) -> Outcome {
     for tx in [TxMode::Ring, TxMode::Send] {
-        let mut ours = open(wire.ours(), way(TpacketVersion::V2, RxMode::None, tx, true));
+        // If frames were offered to it, this queue would be too short for them, and they be counted.
+        let config =
+            AfPacketConfig { rx_queue_bytes: 4096, ..way(TpacketVersion::V2, RxMode::None, tx, true) };
+        let mut ours = open(wire.ours(), config);
         let mut peer = open(wire.peer(), AfPacketConfig::default());
         for number in 0..100 {
-            send(&mut peer, &frame(number, 60), &FrameMeta::default())?;
+            send(&mut peer, &frame(number, 1400), &FrameMeta::default())?;
         }
         peer.flush()?;
         send(&mut ours, &frame(7, 60), &FrameMeta::default())?;
