@@ -12,6 +12,7 @@ mod device;
 mod echo;
 mod http;
 mod link;
+mod merged;
 mod modes;
 mod nfqueue;
 mod options;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        merged::cases(),
         modes::cases(),
         options::cases(),
         http::cases(),
