@@ -47,6 +47,14 @@ pub struct CaptureArgs {
     /// Bytes kept of each frame in the file [default: 262144]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=i64::from(SNAP_LEN_MAX)))]
     pub snap_len: Option<u32>,
+    /// Only packets to or from the prefixes in this file: one a line, as in 192.0.2.0/24; `!` before it makes
+    /// an exception, and what follows `#` does not count. Frames without IP and IPv6 neighbor discovery
+    /// pass all the same. A list has room for 100 000 prefixes and more
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+    /// No packets to or from the prefixes in this file
+    #[arg(long, value_name = "FILE")]
+    pub deny: Option<PathBuf>,
     /// Leave frames for other stations to the card's filter
     #[arg(long)]
     pub no_promiscuous: bool,

@@ -16,6 +16,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`args`] | the flags |
+//! | `lists` | `--allow` and `--deny` |
 //! | `setup` | from the flags to sockets and a file |
 //! | `worker` | a thread that receives |
 //! | `table` | what is printed |
@@ -23,6 +24,7 @@
 
 pub mod analyze;
 pub mod args;
+mod lists;
 mod setup;
 mod table;
 mod worker;
@@ -55,7 +57,7 @@ use worker::{End, Event, Finished, Meter, Moment, Shared, Worker};
 /// Bad flags; an interface that is removed and a file that cannot be written any more end the capture, and
 /// its figures are printed all the same.
 pub fn run(args: &CaptureArgs) -> Result<(), AppError> {
-    let Prepared { interface, mode, nics, file } = setup::prepare(args)?;
+    let Prepared { interface, mode, nics, file, lists } = setup::prepare(args)?;
     let (events, received) = mpsc::channel();
     watch_signals(events.clone())?;
     let shared = Arc::new(Shared {
@@ -63,6 +65,7 @@ pub fn run(args: &CaptureArgs) -> Result<(), AppError> {
         file: file.map(std::sync::Mutex::new),
         count_max: args.count,
         count: 0.into(),
+        lists,
         began: Moment::now(),
         end: End::default(),
     });
@@ -192,7 +195,7 @@ fn close_file(
     let statistics = InterfaceStatistics {
         start_nanos: began.nanos,
         end_nanos: ended.nanos,
-        received: all.frames + all.dropped,
+        received: all.frames + totals.filtered() + all.dropped,
         dropped: all.dropped,
     };
     let before = file.totals();

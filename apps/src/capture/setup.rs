@@ -1,5 +1,5 @@
 //! From the flags of `capture` to sockets and a file, in an order in which everything that can be wrong is
-//! found before a file is made: flags → interface → filter → sockets → file.
+//! found before a file is made: flags and lists → interface → filter → sockets → file.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -22,6 +22,7 @@ use crate::error::AppError;
 use crate::setup::random_seed;
 
 use super::args::{CaptureArgs, Mode};
+use super::lists::Lists;
 
 /// Everything that a capture needs.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
     /// One for each thread.
     pub(super) nics: Vec<AfPacket<'static>>,
     pub(super) file: Option<CaptureFile>,
+    pub(super) lists: Lists,
 }
 
 pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
@@ -41,6 +43,7 @@ pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
     let (mode, threads) = mode_and_threads(args)?;
     check_rotation(args)?;
     check_pin(args)?;
+    let lists = Lists::read(args)?;
     let interface = Interface::by_name(name).map_err(|error| {
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
@@ -48,7 +51,7 @@ pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
     let filter = filter(args, name)?;
     let nics = open_all(args, mode, &interface, filter.as_ref(), threads)?;
     let file = args.write.as_deref().map(|path| create_file(args, path, name)).transpose()?;
-    Ok(Prepared { interface: interface.name, mode, nics, file })
+    Ok(Prepared { interface: interface.name, mode, nics, file, lists })
 }
 
 /// The mode and the number of threads, each by the other where only one was given.
