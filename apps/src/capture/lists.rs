@@ -33,6 +33,8 @@ impl Lists {
 }
 
 fn read(flag: &str, kind: ListKind, path: &Path) -> Result<PrefixSet, AppError> {
-    let text = fs::read_to_string(path).map_err(|error| AppError::flag(flag, path.display(), error))?;
-    PrefixSet::parse(kind, &text).map_err(|error| AppError::flag(flag, path.display(), error))
+    let bytes = fs::read(path).map_err(|error| AppError::flag(flag, path.display(), error))?;
+    // What is no text is no prefix either, and that is told with its line.
+    PrefixSet::parse(kind, &String::from_utf8_lossy(&bytes))
+        .map_err(|error| AppError::flag(flag, path.display(), error))
 }

@@ -44,7 +44,7 @@ use wirestack::nic::capture::pcapng::InterfaceStatistics;
 use wirestack::nic::{LinkError, Nic, Waker, wait};
 
 use crate::error::AppError;
-use crate::serve::{print, print_error, say};
+use crate::serve::{print, print_error, print_if_read, say};
 
 use args::CaptureArgs;
 use setup::Prepared;
@@ -118,7 +118,10 @@ fn supervise(
         }
         if now >= next {
             let interval = table.tick(&shared.meters, (now - began).total_micros() as f64 / 1e6);
-            say_interval(args, interval);
+            if !say_interval(args, interval) {
+                // As with `| head`: whoever wanted the figures has seen enough.
+                return Ok(());
+            }
             next = (next + TICK).max(now);
         }
         if end.is_some_and(|end| now >= end) {
@@ -211,11 +214,9 @@ fn close_file(
     result.map(drop).map_err(|error| file_error(args, error))
 }
 
-/// Lines for people go to stdout, and with `--json` nowhere: the object has them.
-fn say_interval(args: &CaptureArgs, interval: &table::Interval) {
-    if !args.json {
-        print(interval);
-    }
+/// Lines for people go to stdout, and with `--json` nowhere: the object has them. False: nobody reads them.
+fn say_interval(args: &CaptureArgs, interval: &table::Interval) -> bool {
+    args.json || print_if_read(interval)
 }
 
 fn report(args: &CaptureArgs, totals: &Totals<'_>, table: &Table) {

@@ -464,10 +464,10 @@ fn lists_of_prefixes(wire: &Wire) -> Outcome {
             let child = start(wire, &["--mode", mode, flag, text(&list), "--write", text(&file), FILTER])?;
             send(wire, folder.path(), &config, 6400)?;
             let figures = end(child)?;
-            assert_eq!((&figures["frames"], &figures["frames_filtered"]), (
-                &wanted.into(),
-                &(6400 - wanted).into()
-            ));
+            assert_eq!(
+                (&figures["frames"], &figures["frames_filtered"]),
+                (&wanted.into(), &(6400 - wanted).into())
+            );
             assert_eq!(read_count(&file)?, wanted);
             let near = fields(&file, &["ip.src"])?.iter().all(|from| {
                 let last: u8 = from.rsplit('.').next().and_then(|last| last.parse().ok()).unwrap_or(255);
