@@ -453,7 +453,7 @@ fn lists_of_prefixes(wire: &Wire) -> Outcome {
     let (from, to) = (wire.peer().mac(), wire.ours().mac());
     let mac = |mac: String| mac.replace('-', ":");
     let config = format!(
-        "{{ eth(da={}, sa={}), 0x45, 0, c16(46), c32(0), 64, 17, c16(0), 10, 9, 0, dinc(0, 63), 10, 9, 1, 1, \
+        "{{ eth(da={}, sa={}, type=0x0800), 0x45, 0, c16(46), c32(0), 64, 17, c16(0), 10, 9, 0, dinc(0, 63), 10, 9, 1, 1, \
          c16(1000), c16(2000), c16(26), c16(0), fill(0x41, 18) }}",
         mac(to.to_string()),
         mac(from.to_string()),
