@@ -97,6 +97,10 @@ pub(crate) fn serve<N: Nic>(
     let give_up = wait::now() + CLOSE_TIMEOUT;
     while !host.is_quiet() && wait::now() < give_up {
         let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
+        // The last word of the last peer may have come in this turn, and nothing would end the sleep.
+        if host.is_quiet() {
+            break;
+        }
         // With the link down or gone, nothing can be said to the peers.
         if host.nic().wait(Some(deadline)).is_err() {
             break;
