@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
@@ -16,6 +16,7 @@ use wirestack::nic::{AfPacket, AfPacketConfig, Interface, Nic, Profile, wait};
 
 use crate::cli::BridgeArgs;
 use crate::error::AppError;
+use crate::reserve::reserve_pair;
 use crate::serve::{Stop, print, print_error, say};
 use crate::setup::{open_pcap, random_seed};
 use crate::testbed::is_part_of_another;
@@ -31,6 +32,16 @@ pub fn run(args: &BridgeArgs) -> Result<(), AppError> {
         b_to_a: args.impair_ba.or(args.impair),
         seed: args.seed.unwrap_or_else(random_seed),
     };
+    let _pair = reserve_pair(&a, &b).map_err(|error| {
+        let given = format_args!("packet:{} --nic packet:{}", a.name, b.name);
+        match error.kind() {
+            ErrorKind::AddrInUse => {
+                let problem = "another wirestack bridge joins these two, and every frame would pass twice";
+                AppError::flag("--nic", given, problem)
+            }
+            _ => AppError::flag("--nic", given, error),
+        }
+    })?;
     let devices = [open(&a, args.profile)?, open(&b, args.profile)?];
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(devices[0].waker())?;
@@ -129,7 +140,7 @@ fn forward<A: Nic, B: Nic>(
     stop: &Stop,
 ) -> Result<(), AppError> {
     say(&format!("ready bridge {} {}", names[0], names[1]), args.json);
-    let end = args.seconds.map(|seconds| wait::now() + Duration::from_secs(seconds.into()));
+    let end = args.seconds.map(|seconds| wait::now() + Duration::from_micros((seconds * 1e6) as u64));
     let result = turns(&mut bridge, names, end, stop);
     report(&bridge.counters(), names, args.json);
     result.map_err(|gone| {

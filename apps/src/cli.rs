@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use wirestack::config::parse_cidr;
 use wirestack::nic::Profile;
 use wirestack::nic::affinity::CpuSet;
@@ -62,7 +62,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub cpus: Option<CpuSet>,
     /// Flows to follow to the CPU of their reader (RFS), for programs on the kernel's own sockets
-    #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    #[arg(long, value_name = "FLOWS", value_parser = whole::<u32>(0..=1 << 20))]
     pub rfs: Option<u32>,
     /// Offloads of the interface: rx, tx, sg, tso, gso, gro or lro, as in gro=off,tso=off
     #[arg(long = "offload", value_name = "NAME=on|off", value_delimiter = ',', value_parser = parse_offload)]
@@ -71,7 +71,7 @@ pub struct TuneArgs {
     #[arg(long)]
     pub apply: bool,
     /// With --apply: end when this process does
-    #[arg(long = "for", value_name = "PID", requires = "apply", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    #[arg(long = "for", value_name = "PID", requires = "apply", value_parser = whole::<u32>(1..=1 << 22))]
     pub pid: Option<u32>,
     /// With --for: let each thread of that process run on one of the CPUs only, one after the other
     #[arg(long, requires = "pid")]
@@ -106,7 +106,7 @@ pub struct DemoArgs {
 #[derive(Debug, Args)]
 pub struct EchoArgs {
     /// TCP and UDP port
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 7, value_parser = whole::<u16>(1..=65_535))]
     pub port: u16,
     /// Where and who.
     #[command(flatten)]
@@ -117,7 +117,7 @@ pub struct EchoArgs {
 #[derive(Debug, Args)]
 pub struct HttpArgs {
     /// TCP port
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 80, value_parser = whole::<u16>(1..=65_535))]
     pub port: u16,
     /// Serve the files below this directory instead of the built-in pages
     #[arg(long, value_name = "DIR")]
@@ -144,7 +144,7 @@ pub struct BridgeArgs {
     #[arg(long, value_name = "SPEC")]
     pub impair_ba: Option<ImpairSpec>,
     /// Seed of the impairment, for runs that can be repeated [default: random]
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
     /// How frames are received: latency (many small slots) or bulk (slots for super-frames)
     #[arg(long, value_name = "NAME", default_value = "latency", value_parser = parse_bridge_profile)]
@@ -153,8 +153,8 @@ pub struct BridgeArgs {
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
     /// End after so many seconds instead of at a signal
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
-    pub seconds: Option<u32>,
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    pub seconds: Option<f64>,
     /// Print the final counters as one JSON object on stdout
     #[arg(long)]
     pub json: bool,
@@ -173,7 +173,7 @@ pub struct ReplayArgs {
     #[arg(long, default_value = "original")]
     pub speed: Speed,
     /// How many times the file is sent
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>(1..=u64::from(u32::MAX)))]
     pub loops: u32,
     /// Print the final counters as one JSON object on stdout
     #[arg(long)]
@@ -192,7 +192,7 @@ pub struct HostArgs {
     #[arg(long = "address", value_name = "CIDR", required = true, value_parser = parse_cidr)]
     pub addresses: Vec<IpCidr>,
     /// Router for what is on no prefix of ours; one for each IP version
-    #[arg(long = "gateway", value_name = "ADDR")]
+    #[arg(long = "gateway", value_name = "ADDR", value_parser = parse_gateway)]
     pub gateways: Vec<IpAddr>,
     /// Hardware address of the stack [default: the interface's own]
     #[arg(long, value_name = "ADDR", value_parser = parse_mac)]
@@ -219,7 +219,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
     /// Print the final counters as one JSON object on stdout
     #[arg(long)]
@@ -281,7 +281,14 @@ impl fmt::Display for NicName {
 /// # Errors
 /// Everything else is one line and status 2.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> {
-    Cli::try_parse_from(args).map_err(|error| {
+    // A number below zero is a value, and its flag says what it thinks of it.
+    let takes_negative = |arg: Arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    };
+    let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
+    let matches = command.try_get_matches_from(args);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
@@ -332,11 +339,37 @@ pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
 }
 
 /// The name of an interface that is opened with a packet socket.
-fn parse_interface(text: &str) -> Result<String, String> {
+pub(crate) fn parse_interface(text: &str) -> Result<String, String> {
     match text.strip_prefix("packet:") {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
         _ => Err("packet:IFNAME is accepted, as in packet:eth0".to_owned()),
     }
+}
+
+/// A reader of whole numbers; unlike clap's own it says of words too what is accepted.
+pub(crate) fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("a whole number in {}..={} is accepted", range.start(), range.end()))
+    }
+}
+
+pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().unwrap_or(0.0);
+    // A millisecond to a year.
+    if (0.001..=31_536_000.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("0.001 to 31536000 is accepted, as in 10 or 0.5".to_owned())
+    }
+}
+
+fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
 fn parse_bridge_profile(text: &str) -> Result<Profile, &'static str> {
@@ -432,8 +465,8 @@ mod tests {
                 &["--address", "10.0.0.2", "prefix length"],
             ),
             (http(&["--port", "0"]), &["--port", "0", "1..=65535"]),
-            (http(&["--port", "http"]), &["--port", "http"]),
-            (http(&["--gateway", "router"]), &["--gateway", "router"]),
+            (http(&["--port", "http"]), &["--port", "http", "1..=65535"]),
+            (http(&["--gateway", "router"]), &["--gateway", "router", "an address is accepted"]),
             (http(&["--mac", "ff:ff:ff:ff:ff:ff"]), &["--mac", "ff:ff:ff:ff:ff:ff", "unicast"]),
             (http(&["--mac", "1:2:3"]), &["--mac", "1:2:3", "six bytes"]),
             (http(&["--suppress", "ufw"]), &["--suppress", "ufw", "nft", "iptables", "none"]),
@@ -441,7 +474,21 @@ mod tests {
             (http(&["--device", "rx=fast"]), &["--device", "rx=fast", "rx=ring|recv"]),
             (http(&["--device", "burst=0"]), &["--device", "burst=0", "burst=FRAMES"]),
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
-            (http(&["--seed", "x"]), &["--seed", "x"]),
+            (http(&["--seed", "x"]), &["--seed", "x", "0..=18446744073709551615"]),
+            (http(&["--seed", "-1"]), &["--seed", "-1", "0..="]),
+            (
+                error(&["replay", "--nic", "packet:a", "--speed", "-1", "x.pcap"]),
+                &["--speed", "-1", "above 0"],
+            ),
+            (
+                error(&["replay", "--nic", "packet:a", "--loops", "two", "x.pcap"]),
+                &["--loops", "two", "1..="],
+            ),
+            (error(&["capture", "--nic", "tap:t0"]), &["--nic", "tap:t0", "packet:IFNAME"]),
+            (
+                error(&["capture", "--nic", "packet:a", "--write", "x", "--rotate-files", "0"]),
+                &["--rotate-files", "0", "1..="],
+            ),
             (error(&["tune"]), &["--nic"]),
             (tune(&["--cpus", "3-1"]), &["--cpus", "3-1", "0-3,7"]),
             (tune(&["--cpus", ""]), &["--cpus", "one CPU at least"]),
@@ -460,7 +507,10 @@ mod tests {
                 error(&["bridge", "--nic", "packet:a", "--profile", "capture"]),
                 &["--profile", "capture", "latency or bulk"],
             ),
-            (error(&["bridge", "--nic", "packet:a", "--seconds", "0"]), &["--seconds", "0"]),
+            (
+                error(&["bridge", "--nic", "packet:a", "--seconds", "0"]),
+                &["--seconds", "0", "as in 10 or 0.5"],
+            ),
         ];
         for (error, words) in cases {
             assert_eq!(error.status, 2, "{error:?}");
@@ -468,6 +518,14 @@ mod tests {
             for word in words {
                 assert!(error.message.contains(word), "{word:?} is missing in {:?}", error.message);
             }
+        }
+    }
+
+    #[test]
+    fn seconds_are_bounded() {
+        assert_eq!(["0.5", "10"].map(|text| parse_seconds(text).ok()), [Some(0.5), Some(10.0)]);
+        for wrong in ["", "0", "-1", "inf", "NaN", "1e99", "ten"] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
         }
     }
 

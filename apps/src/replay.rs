@@ -124,10 +124,15 @@ fn report<N: Nic>(args: &ReplayArgs, player: &FilePlayer, nic: &mut N, sent: &Se
             ("cut", stats.cut),
             ("skipped", stats.skipped),
             ("truncated", stats.truncated),
-            ("micros", took.total_micros()),
         ] {
             map.insert(name.to_owned(), value.into());
         }
+        let seconds = took.total_micros() as f64 / 1e6;
+        map.insert("seconds".to_owned(), seconds.into());
+        // All of it may have been sent within one reading of the clock.
+        let per_second = |count: u64| count as f64 / seconds.max(1e-6);
+        map.insert("packets_per_second".to_owned(), per_second(sent.frames).into());
+        map.insert("bits_per_second".to_owned(), per_second(sent.bytes * 8).into());
         print(serde_json::Value::Object(map));
         return;
     }

@@ -67,6 +67,15 @@ impl Reservation {
     }
 }
 
+/// Reserves what lies between two interfaces, whichever is named first.
+///
+/// # Errors
+/// `AddrInUse`: another process of ours has it.
+pub(crate) fn reserve_pair(a: &Interface, b: &Interface) -> io::Result<UnixListener> {
+    let (first, second) = (a.index.min(b.index), a.index.max(b.index));
+    UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("wirestack/bridge/{first}/{second}"))?)
+}
+
 fn reserve_address(interface: &Interface, address: IpAddr) -> io::Result<UnixListener> {
     let name = format!("wirestack/address/{}/{address}", interface.index);
     UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)

@@ -97,6 +97,10 @@ pub(crate) fn serve<N: Nic>(
     let give_up = wait::now() + CLOSE_TIMEOUT;
     while !host.is_quiet() && wait::now() < give_up {
         let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
+        // The last word of the last peer may have come in this turn, and nothing would end the sleep.
+        if host.is_quiet() {
+            break;
+        }
         // With the link down or gone, nothing can be said to the peers.
         if host.nic().wait(Some(deadline)).is_err() {
             break;
@@ -167,6 +171,12 @@ pub(crate) fn say(line: &str, json: bool) {
 /// Prints a line on stdout. A reader that has gone (`| head`) is no reason to fail.
 pub(crate) fn print(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// As [`print`]; says whether there is still a reader.
+pub(crate) fn print_if_read(line: impl std::fmt::Display) -> bool {
+    let broken = |error: std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    !writeln!(std::io::stdout(), "{line}").is_err_and(broken)
 }
 
 /// Prints a line on stderr, likewise.

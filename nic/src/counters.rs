@@ -31,7 +31,7 @@ pub struct Counters {
     pub rx_checksum_filled: u64,
     /// Frames whose TCP or UDP checksum was wrong.
     pub rx_bad_checksum: u64,
-    /// Of `rx_frames`, those that a TAP, TUN or netfilter queue gave with several segments in one.
+    /// Of `rx_frames`, those with several segments in one.
     pub rx_super_frames: u64,
     /// System calls that asked for frames, without a ring.
     pub rx_calls: u64,
@@ -41,7 +41,7 @@ pub struct Counters {
     pub tx_frames: u64,
     /// Bytes of those frames.
     pub tx_bytes: u64,
-    /// Of `tx_frames`, those that went to a TAP or TUN to be split there, or not at all.
+    /// Of `tx_frames`, those that were handed on to be split by a later hand, or not at all.
     pub tx_super_frames: u64,
     /// Frames that the kernel refused (TP_STATUS_WRONG_FORMAT).
     pub tx_rejected: u64,

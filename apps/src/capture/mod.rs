@@ -16,6 +16,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`args`] | the flags |
+//! | `lists` | `--allow` and `--deny` |
 //! | `setup` | from the flags to sockets and a file |
 //! | `worker` | a thread that receives |
 //! | `table` | what is printed |
@@ -23,6 +24,7 @@
 
 pub mod analyze;
 pub mod args;
+mod lists;
 mod setup;
 mod table;
 mod worker;
@@ -42,7 +44,7 @@ use wirestack::nic::capture::pcapng::InterfaceStatistics;
 use wirestack::nic::{LinkError, Nic, Waker, wait};
 
 use crate::error::AppError;
-use crate::serve::{print, print_error, say};
+use crate::serve::{print, print_error, print_if_read, say};
 
 use args::CaptureArgs;
 use setup::Prepared;
@@ -55,7 +57,7 @@ use worker::{End, Event, Finished, Meter, Moment, Shared, Worker};
 /// Bad flags; an interface that is removed and a file that cannot be written any more end the capture, and
 /// its figures are printed all the same.
 pub fn run(args: &CaptureArgs) -> Result<(), AppError> {
-    let Prepared { interface, mode, nics, file } = setup::prepare(args)?;
+    let Prepared { interface, mode, nics, file, lists } = setup::prepare(args)?;
     let (events, received) = mpsc::channel();
     watch_signals(events.clone())?;
     let shared = Arc::new(Shared {
@@ -63,6 +65,7 @@ pub fn run(args: &CaptureArgs) -> Result<(), AppError> {
         file: file.map(std::sync::Mutex::new),
         count_max: args.count,
         count: 0.into(),
+        lists,
         began: Moment::now(),
         end: End::default(),
     });
@@ -115,7 +118,10 @@ fn supervise(
         }
         if now >= next {
             let interval = table.tick(&shared.meters, (now - began).total_micros() as f64 / 1e6);
-            say_interval(args, interval);
+            if !say_interval(args, interval) {
+                // As with `| head`: whoever wanted the figures has seen enough.
+                return Ok(());
+            }
             next = (next + TICK).max(now);
         }
         if end.is_some_and(|end| now >= end) {
@@ -192,7 +198,7 @@ fn close_file(
     let statistics = InterfaceStatistics {
         start_nanos: began.nanos,
         end_nanos: ended.nanos,
-        received: all.frames + all.dropped,
+        received: all.frames + totals.filtered() + all.dropped,
         dropped: all.dropped,
     };
     let before = file.totals();
@@ -208,11 +214,9 @@ fn close_file(
     result.map(drop).map_err(|error| file_error(args, error))
 }
 
-/// Lines for people go to stdout, and with `--json` nowhere: the object has them.
-fn say_interval(args: &CaptureArgs, interval: &table::Interval) {
-    if !args.json {
-        print(interval);
-    }
+/// Lines for people go to stdout, and with `--json` nowhere: the object has them. False: nobody reads them.
+fn say_interval(args: &CaptureArgs, interval: &table::Interval) -> bool {
+    args.json || print_if_read(interval)
 }
 
 fn report(args: &CaptureArgs, totals: &Totals<'_>, table: &Table) {

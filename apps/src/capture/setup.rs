@@ -1,7 +1,7 @@
 //! From the flags of `capture` to sockets and a file, in an order in which everything that can be wrong is
-//! found before a file is made: flags → interface → filter → sockets → file.
+//! found before a file is made: flags and lists → interface → filter → sockets → file.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 
 use smoltcp::phy::Medium;
@@ -17,11 +17,11 @@ use wirestack::nic::geometry::{RingGeometry, V3_BLOCK_SIZE};
 use wirestack::nic::steer::{Fanout, FanoutFlags, FanoutMode};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, wait};
 
-use crate::cli::NicName;
 use crate::error::AppError;
 use crate::setup::random_seed;
 
 use super::args::{CaptureArgs, Mode};
+use super::lists::Lists;
 
 /// Everything that a capture needs.
 #[derive(Debug)]
@@ -31,16 +31,15 @@ pub(super) struct Prepared {
     /// One for each thread.
     pub(super) nics: Vec<AfPacket<'static>>,
     pub(super) file: Option<CaptureFile>,
+    pub(super) lists: Lists,
 }
 
 pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
-    let NicName::Packet(name) = &args.nic else {
-        let problem = "packet:IFNAME is accepted: frames are recorded as they pass an interface";
-        return Err(AppError::flag("--nic", &args.nic, problem));
-    };
+    let name = &args.nic;
     let (mode, threads) = mode_and_threads(args)?;
     check_rotation(args)?;
     check_pin(args)?;
+    let lists = Lists::read(args)?;
     let interface = Interface::by_name(name).map_err(|error| {
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
@@ -48,7 +47,7 @@ pub(super) fn prepare(args: &CaptureArgs) -> Result<Prepared, AppError> {
     let filter = filter(args, name)?;
     let nics = open_all(args, mode, &interface, filter.as_ref(), threads)?;
     let file = args.write.as_deref().map(|path| create_file(args, path, name)).transpose()?;
-    Ok(Prepared { interface: interface.name, mode, nics, file })
+    Ok(Prepared { interface: interface.name, mode, nics, file, lists })
 }
 
 /// The mode and the number of threads, each by the other where only one was given.
@@ -177,7 +176,7 @@ fn create_file(args: &CaptureArgs, path: &Path, name: &str) -> Result<CaptureFil
     let rotation = Rotation {
         bytes_max: args.rotate_size,
         age_max: args.rotate_seconds.map(micros),
-        files_max: args.rotate_files,
+        files_max: args.rotate_files.and_then(NonZeroU32::new),
     };
     let snap_len = args.snap_len.unwrap_or(0);
     let interface = PcapngInterface { name, medium: Medium::Ethernet, snap_len };

@@ -148,6 +148,7 @@ pub(super) struct FileReport {
 struct ThreadJson<'a> {
     #[serde(flatten)]
     figures: Figures,
+    frames_filtered: u64,
     packets_per_second: f64,
     /// Those of the device since it was opened, which is a little earlier than the capture began.
     counters: serde_json::Map<String, serde_json::Value>,
@@ -163,6 +164,7 @@ struct TotalsJson<'a> {
     cpu_seconds: f64,
     #[serde(flatten)]
     all: Figures,
+    frames_filtered: u64,
     packets_per_second: f64,
     bits_per_second: f64,
     threads: Vec<ThreadJson<'a>>,
@@ -180,6 +182,7 @@ impl Finished {
         let counters = self.counters.named().filter(|&(_, value)| value != 0);
         ThreadJson {
             figures: self.figures(),
+            frames_filtered: self.filtered,
             packets_per_second: Rates::of(self.figures(), seconds).packets_per_second,
             counters: counters.map(|(name, value)| (name.to_owned(), value.into())).collect(),
             analysis: self.report.as_ref(),
@@ -192,6 +195,11 @@ impl Totals<'_> {
         self.threads.iter().map(Finished::figures).sum()
     }
 
+    /// Frames that lists kept out.
+    pub(super) fn filtered(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.filtered).sum()
+    }
+
     /// One object with everything.
     pub(super) fn to_json(&self, table: &Table) -> serde_json::Value {
         let all = self.all();
@@ -202,6 +210,7 @@ impl Totals<'_> {
             seconds: self.seconds,
             cpu_seconds: self.cpu_seconds,
             all,
+            frames_filtered: self.filtered(),
             packets_per_second: rates.packets_per_second,
             bits_per_second: rates.bits_per_second,
             threads: self.threads.iter().map(|thread| thread.to_json(self.seconds)).collect(),
@@ -242,6 +251,10 @@ impl fmt::Display for Totals<'_> {
             "{frames} frames, {bytes} bytes, {dropped} dropped in {:.3} s, {:.3} s of CPU",
             self.seconds, self.cpu_seconds
         )?;
+        let filtered = self.filtered();
+        if filtered > 0 {
+            write!(f, "; {filtered} frames filtered")?;
+        }
         if let Some(FileReport { frames, frames_lost, bytes, files, .. }) = &self.file {
             write!(f, "; {frames} frames written ({bytes} bytes, {files} files)")?;
             if *frames_lost > 0 {

@@ -12,6 +12,7 @@ use wirestack::nic::{Counters, FrameMeta, LinkError, Nic, wait};
 
 use super::analyze::Analyzer;
 use super::analyze::report::Report;
+use super::lists::Lists;
 
 /// What all threads share.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) count_max: Option<u64>,
     /// Frames that were taken, or would have been, if there is a limit.
     pub(super) count: AtomicU64,
+    /// Which addresses are wanted.
+    pub(super) lists: Lists,
     /// When the capture began; earlier frames were received while the devices were being opened.
     pub(super) began: Moment,
     pub(super) end: End,
@@ -71,6 +74,8 @@ pub(super) enum Event {
 pub(super) struct Finished {
     pub(super) frames: u64,
     pub(super) bytes: u64,
+    /// Frames that were received and that a list kept out.
+    pub(super) filtered: u64,
     /// Of the device, since the capture began.
     pub(super) dropped: u64,
     /// Of the device, since it was opened.
@@ -101,6 +106,7 @@ struct Recorder {
     analyzer: Option<Analyzer>,
     frames: u64,
     bytes: u64,
+    filtered: u64,
     /// Timestamps are compared with the start: not for long, since the calendar may be set back.
     checks_start: bool,
     end_nanos: Option<u64>,
@@ -154,6 +160,7 @@ impl<N: Nic> Worker<N> {
             analyzer,
             frames: 0,
             bytes: 0,
+            filtered: 0,
             checks_start: true,
             end_nanos: None,
             is_past_end: false,
@@ -253,10 +260,11 @@ impl<N: Nic> Worker<N> {
         self.publish_at = now;
         self.publish(now);
         let counters = self.nic.counters();
-        let Recorder { frames, bytes, analyzer, .. } = self.recorder;
+        let Recorder { frames, bytes, filtered, analyzer, .. } = self.recorder;
         Finished {
             frames,
             bytes,
+            filtered,
             dropped: dropped(&counters).saturating_sub(self.dropped_before),
             counters,
             report: analyzer.map(Analyzer::into_report),
@@ -270,7 +278,15 @@ impl Recorder {
         if self.checks_start && nanos < self.shared.began.nanos {
             return;
         }
-        if self.end_nanos.is_some_and(|end| nanos > end) || !self.take_ticket() {
+        if self.end_nanos.is_some_and(|end| nanos > end) {
+            self.is_past_end = true;
+            return;
+        }
+        if !self.shared.lists.pass(frame) {
+            self.filtered += 1;
+            return;
+        }
+        if !self.take_ticket() {
             self.is_past_end = true;
             return;
         }

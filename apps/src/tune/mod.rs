@@ -60,7 +60,7 @@ pub fn run(args: &TuneArgs) -> Result<(), AppError> {
     view.applied = Some(&set.queues.outcomes);
     show(&view, args.json);
     say(&format!("ready tune {name}"), args.json);
-    until.wait()
+    until.wait(&interface)
     // `set` goes away here, and puts everything back.
 }
 

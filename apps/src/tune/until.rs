@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::net::if_::if_indextoname;
+use nix::poll::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
+
+use wirestack::nic::{Interface, LinkError};
 
 use crate::error::AppError;
 
@@ -34,8 +37,8 @@ impl Until {
         Ok(Self { signals, process })
     }
 
-    /// Sleeps until then.
-    pub(super) fn wait(mut self) -> Result<(), AppError> {
+    /// Sleeps until then, or until the interface is gone, which is an error.
+    pub(super) fn wait(mut self, interface: &Interface) -> Result<(), AppError> {
         let descriptors = [Some(self.signals.as_fd()), self.process.as_ref().map(AsFd::as_fd)];
         let mut polled: Vec<_> = descriptors
             .into_iter()
@@ -43,7 +46,11 @@ impl Until {
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
             .collect();
         loop {
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, GONE_CHECK_MILLIS) {
+                Ok(0) if is_gone(interface) => {
+                    return Err(AppError::running(format_args!("{}: {}", interface.name, LinkError::Gone)));
+                }
+                Ok(0) => {}
                 Ok(_) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(AppError::running(errno)),
@@ -63,3 +70,12 @@ fn open(pid: u32) -> io::Result<OwnedFd> {
     let pid = pid.ok_or_else(|| io::Error::from(Errno::ESRCH))?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
+
+/// Looks for it by its number, since it may get another name.
+fn is_gone(interface: &Interface) -> bool {
+    // nix takes the null pointer of if_indextoname(3) for a success, and the name is empty then.
+    if_indextoname(interface.index.unsigned_abs()).map_or(true, |name| name.is_empty())
+}
+
+/// How often the interface is looked for: no descriptor here tells that it is gone.
+const GONE_CHECK_MILLIS: u16 = 500;

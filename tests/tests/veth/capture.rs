@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +44,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         )),
         judged(veth_test("capture::a_removed_interface_ends_it", removed)),
         veth_test("capture::seconds_end_it", seconds_end_it),
+        judged(veth_test("capture::lists_of_prefixes", lists_of_prefixes)),
         veth_test("capture::flows_are_analysed", flows_are_analysed),
         veth_test("capture::segments_of_super_frames_are_counted", segments_are_counted),
         require_program("tcpdump", veth_test("capture::bad_input", bad_input)),
@@ -441,6 +442,43 @@ fn segments_are_counted(wire: &Wire) -> Outcome {
     Ok(())
 }
 
+/// Lists of 100 000 prefixes, and senders that are on them and are not. trafgen's frames have 64 senders,
+/// and every address of a quarter of these is in the list.
+fn lists_of_prefixes(wire: &Wire) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let list = folder.path().join("list");
+    // 100.64.0.0 to 101.xxx, each with a neighbour left out, and the senders 10.9.0.0/28.
+    let far = (0..100_000u32).map(|number| format!("{}/32\n", Ipv4Addr::from(0x6440_0000 + 2 * number)));
+    fs::write(&list, far.chain(["# near\n10.9.0.0/28\n".to_owned()]).collect::<String>())?;
+    let (from, to) = (wire.peer().mac(), wire.ours().mac());
+    let mac = |mac: String| mac.replace('-', ":");
+    let config = format!(
+        "{{ eth(da={}, sa={}, type=0x0800), 0x45, 0, c16(46), c32(0), 64, 17, c16(0), 10, 9, 0, dinc(0, 63), 10, 9, 1, 1, \
+         c16(1000), c16(2000), c16(26), c16(0), fill(0x41, 18) }}",
+        mac(to.to_string()),
+        mac(from.to_string()),
+    );
+    for (flag, wanted) in [("--allow", 1600u64), ("--deny", 4800)] {
+        for mode in ["recv", "ring-fanout"] {
+            let file = folder.path().join("x.pcapng");
+            let child = start(wire, &["--mode", mode, flag, text(&list), "--write", text(&file), FILTER])?;
+            send(wire, folder.path(), &config, 6400)?;
+            let figures = end(child)?;
+            assert_eq!(
+                (&figures["frames"], &figures["frames_filtered"]),
+                (&wanted.into(), &(6400 - wanted).into())
+            );
+            assert_eq!(read_count(&file)?, wanted);
+            let near = fields(&file, &["ip.src"])?.iter().all(|from| {
+                let last: u8 = from.rsplit('.').next().and_then(|last| last.parse().ok()).unwrap_or(255);
+                (last < 16) == (flag == "--allow")
+            });
+            assert!(near, "{flag} {mode}");
+        }
+    }
+    Ok(())
+}
+
 fn bad_input(wire: &Wire) -> Outcome {
     let refused = |more: &[&str], words: &[&str]| assert_refused(wire, &mut capture(wire, more), words);
     let on = |nic: &str| wirestack(["capture", "--nic", nic]);
@@ -463,6 +501,10 @@ fn bad_input(wire: &Wire) -> Outcome {
     refused(&["--write", text(&file), "nonsense", "here"], &["nonsense here", "pcap-filter(7)"])?;
     let both = ["--mode", "ring", "--threads", "2", "--write", text(&file)];
     refused(&both, &["--threads", "2", "ring-fanout"])?;
+    refused(&["--allow", "/no/such/list"], &["--allow", "/no/such/list", "No such file"])?;
+    let list = folder.path().join("list");
+    fs::write(&list, "192.0.2.0/24\n# nothing\n192.0.2.0/33\n")?;
+    refused(&["--deny", text(&list)], &["--deny", text(&list), "line 3", "\"33\" is no length"])?;
     assert!(!file.exists(), "no file was made");
     Ok(())
 }
