@@ -207,8 +207,9 @@ pub struct HostArgs {
     /// kernel has too
     #[arg(long, value_name = "FIRST-LAST", default_value = "61000-65535", value_parser = parse_ports)]
     pub source_ports: RangeInclusive<u16>,
-    /// How a packet device moves frames: profile=latency|bulk [default: latency], rx=ring|recv, tx=send|ring, version=1|2|3,
-    /// vnet_hdr=on|off, bypass=on|off, and for the RX ring burst=FRAMES, memory=BYTES
+    /// How a packet device moves frames: profile=latency|bulk|capture [default: latency], rx=ring|recv,
+    /// tx=send|ring, version=1|2|3, vnet_hdr=on|off, bypass=on|off, and for the RX ring burst=FRAMES,
+    /// memory=BYTES
     #[arg(long, value_name = "SPEC", default_value_t, hide_default_value = true)]
     pub device: DeviceSpec,
     /// Record the frames that the stack sees, as pcapng
@@ -433,14 +434,24 @@ mod tests {
         parse(words.map(OsString::from)).expect_err("a bad command line")
     }
 
+    /// Bad input, and the words that must be in the one line about it.
+    fn check(cases: Vec<(AppError, &[&str])>) {
+        for (error, words) in cases {
+            assert_eq!(error.status, 2, "{error:?}");
+            assert_eq!(error.message.lines().count(), 1, "{error:?}");
+            for word in words {
+                assert!(error.message.contains(word), "{word:?} is missing in {:?}", error.message);
+            }
+        }
+    }
+
     #[test]
     fn bad_input_is_one_line_that_names_flag_value_and_what_is_accepted() {
         let http = |rest: &[&'static str]| {
             let base = ["http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
             error(&[&base, rest].concat())
         };
-        let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
-        let cases: Vec<(AppError, &[&str])> = vec![
+        check(vec![
             (error(&[]), &["no program given", "demo, echo, http, capture, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
@@ -476,6 +487,13 @@ mod tests {
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x", "0..=18446744073709551615"]),
             (http(&["--seed", "-1"]), &["--seed", "-1", "0..="]),
+        ]);
+    }
+
+    #[test]
+    fn so_is_bad_input_of_the_programs_on_interfaces() {
+        let tune = |rest: &[&'static str]| error(&[&["tune", "--nic", "packet:eth0"], rest].concat());
+        check(vec![
             (
                 error(&["replay", "--nic", "packet:a", "--speed", "-1", "x.pcap"]),
                 &["--speed", "-1", "above 0"],
@@ -511,14 +529,7 @@ mod tests {
                 error(&["bridge", "--nic", "packet:a", "--seconds", "0"]),
                 &["--seconds", "0", "as in 10 or 0.5"],
             ),
-        ];
-        for (error, words) in cases {
-            assert_eq!(error.status, 2, "{error:?}");
-            assert_eq!(error.message.lines().count(), 1, "{error:?}");
-            for word in words {
-                assert!(error.message.contains(word), "{word:?} is missing in {:?}", error.message);
-            }
-        }
+        ]);
     }
 
     #[test]
