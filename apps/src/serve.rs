@@ -173,7 +173,7 @@ pub(crate) fn print(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// As [`print`]; says whether there is still a reader.
+/// As [`print()`]; says whether there is still a reader.
 pub(crate) fn print_if_read(line: impl std::fmt::Display) -> bool {
     let broken = |error: std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
     !writeln!(std::io::stdout(), "{line}").is_err_and(broken)
