@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use wirestack_apps::testbed::{Chain, Wire, WireOptions, is_real_root};
+use wirestack_nic::affinity::{CpuSet, pin_current_thread};
 
 use crate::programs::find_program;
 
@@ -164,6 +165,19 @@ impl Case {
                 Trial::test(self.name, move || Err(format!("{reason}, and CI=true").into()))
             }
         }
+    }
+}
+
+/// Keeps the thread of a test, and what it starts from now on, on the core that it is on.
+///
+/// For tests that look at the order of frames: veth hands what a core sends to a queue of that core, so
+/// frames of a sender that moves to another core, or of a timer that fires there, can overtake each other.
+pub fn stay_on_one_core() {
+    let core = nix::sched::sched_getcpu().unwrap_or(0);
+    let mut cpus = CpuSet::new();
+    let pinned = cpus.insert(core).map_err(|error| error.to_string());
+    if let Err(error) = pinned.and_then(|()| pin_current_thread(&cpus).map_err(|error| error.to_string())) {
+        note(format!("not kept on core {core}: {error}"));
     }
 }
 

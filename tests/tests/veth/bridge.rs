@@ -16,7 +16,7 @@ use wirestack_nic::config::VlanTags;
 use wirestack_nic::ethtool::Offload;
 use wirestack_nic::{AfPacket, AfPacketConfig, Nic, wait};
 use wirestack_tests::programs::{Child, Ended, output, wirestack};
-use wirestack_tests::runner::{Case, Outcome, chain_test, note, require_program};
+use wirestack_tests::runner::{Case, Outcome, chain_test, note, require_program, stay_on_one_core};
 
 use crate::support::{LONG, end, noise};
 
@@ -307,6 +307,7 @@ fn listen(end: &VethEnd) -> Result<AfPacket<'static>, wirestack_nic::OpenError> 
 
 /// What an analyst sees at the right end of a clean bridge, and in the bridge's own record.
 fn expert(chain: &Chain) -> Outcome {
+    stay_on_one_core();
     let dir = tempfile::tempdir()?;
     let [file, own] = ["right.pcap", "own.pcapng"].map(|name| dir.path().join(name));
     let child = bridge(chain, &["--pcap", own.to_str().expect("a plain path")])?;

@@ -10,7 +10,9 @@ use wirestack_nic::config::{Profile, RX_SLOTS, TxMode};
 use wirestack_nic::error::Step;
 use wirestack_nic::{AfPacket, AfPacketConfig, LinkError, LinkState, Nic, RingGeometry, wait};
 use wirestack_tests::programs::output;
-use wirestack_tests::runner::{Case, Outcome, require_program, test, veth_test, veth_test_with};
+use wirestack_tests::runner::{
+    Case, Outcome, require_program, stay_on_one_core, test, veth_test, veth_test_with,
+};
 
 use crate::support::LONG;
 
@@ -34,6 +36,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 }
 
 fn open(end: &VethEnd, config: AfPacketConfig<'static>) -> AfPacket<'static> {
+    stay_on_one_core();
     end.namespace().run(|| AfPacket::open(end.name(), config)).expect("the device opens")
 }
 
