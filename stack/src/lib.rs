@@ -4,17 +4,29 @@
 //! ```text
 //!   wirestack_nic    RX ring ──▶ frame ──┐        ┌──▶ TX ring, one kick a turn
 //!                                        ▼        │
-//!   backend          receive a burst ▸ serve ▸ send a burst ▸ sleep until the next deadline
+//!   shard            receive a burst ▸ fire timers ▸ the application ▸ send what is ready ▸ next deadline
 //!                                        ▼   ▲
-//!   application      Handler::ready(&mut Conn): read, write, close
+//!   application      sockets: read, write, close
 //! ```
 //!
-//! The modules, in the order in which a frame meets them:
+//! The page to read first is `shard/turn.rs`. The modules, in the order in which a frame meets them:
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`nic`] | the devices: the crate `wirestack-nic`, re-exported |
-//! | [`backend`] | the engines that turn frames into byte streams; the page to read first is `backend/smoltcp/turn.rs` |
+//! | [`shard`] | all state of one core; one turn of its loop |
+//! | [`ingress`] | what a frame is ([`ingress::classify`]), and what became of it |
+//! | [`demux`] | which socket a packet belongs to, and which shard |
+//! | [`neighbor`] | ARP and NDP: who is behind an address of the link; whether an address is ours alone |
+//! | [`ip`] | addresses, routes, reassembly, fragments, path MTU, SLAAC |
+//! | [`icmp`], [`igmp_mld`] | errors and echo, ping sockets; membership in groups |
+//! | [`udp`], [`raw`] | sockets for datagrams, and for packets of any protocol |
+//! | [`dhcp`], [`dns`] | addresses and names from servers |
+//! | [`timer`] | the wheel of deadlines |
+//! | [`egress`] | frames on their way out |
+//! | [`observe`] | drop reasons, counters, snapshots, events |
+//! | [`random`] | all randomness, from one seed |
+//! | [`backend`] | smoltcp's engine, which still serves TCP |
 //! | [`config`], [`error`] | addresses and limits of a host, and what can be wrong with them |
 //!
 //! What this crate does not know: interfaces, rings and system calls. It reads no clock (except in
@@ -24,7 +36,22 @@
 
 pub mod backend;
 pub mod config;
+pub mod demux;
+pub mod dhcp;
+pub mod dns;
+pub mod egress;
 pub mod error;
+pub mod icmp;
+pub mod igmp_mld;
+pub mod ingress;
+pub mod ip;
+pub mod neighbor;
+pub mod observe;
+pub mod random;
+pub mod raw;
+pub mod shard;
+pub mod timer;
+pub mod udp;
 
 pub use smoltcp::wire::{EthernetAddress, IpCidr};
 pub use wirestack_nic as nic;

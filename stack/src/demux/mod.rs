@@ -1,0 +1,1 @@
+//! Which socket a packet belongs to, and which shard.

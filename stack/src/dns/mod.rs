@@ -1,0 +1,1 @@
+//! Names to addresses: a stub resolver (RFC 1034, 1035).

@@ -1,0 +1,5 @@
+//! Frames on their way out.
+
+pub mod packet;
+
+pub use packet::{Outgoing, PacketSpec};

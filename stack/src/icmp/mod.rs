@@ -1,0 +1,1 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443).

@@ -1,0 +1,7 @@
+//! What a frame is, and what became of it.
+
+pub mod packet;
+pub mod verdict;
+
+pub use packet::{Body, FragmentInfo, IpPacket, Link, Packet, Problem};
+pub use verdict::Verdict;
