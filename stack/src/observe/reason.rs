@@ -120,6 +120,8 @@ reasons! {
     TcpMalformed = "tcp_malformed",
     /// The checksum of a segment is wrong.
     TcpChecksum = "tcp_checksum",
+    /// A segment for whoever serves TCP, who is behind.
+    TcpQueueFull = "tcp_queue_full",
     /// A segment while nobody serves TCP here.
     TcpNoSocket = "tcp_no_socket",
     /// A packet for a raw or ICMP socket whose queue is full.
