@@ -14,6 +14,7 @@
 //! What it does not know: our addresses, and which of them may be a source. Nor does it look behind the
 //! upper-layer header but for the ports, nor at checksums of the upper layer.
 
+mod chain;
 mod ipv4;
 mod ipv6;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub fn classify(medium: Medium, frame: &[u8]) -> Result<Packet, DropReason> {
     }
 }
 
+#[inline]
 fn classify_ethernet(frame: &[u8]) -> Result<Packet, DropReason> {
     let header: &[u8; ETHERNET_LEN] = frame.first_chunk().ok_or(DropReason::LinkTruncated)?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, e0, e1] = *header;

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use wirestack_nic::offload::sum;
 
-use super::{TCP, UDP, chunk, ports};
+use super::{TCP, UDP, chunk};
 use crate::ingress::packet::{FragmentInfo, IpPacket};
 use crate::observe::DropReason;
 
 /// Looks at an IPv4 packet that begins at `start`, which lies within the frame.
-#[inline]
+#[inline(always)]
 pub(super) fn classify(frame: &[u8], start: usize) -> Result<IpPacket, DropReason> {
     let header: &[u8; HEADER_LEN] = chunk(frame, start).ok_or(DropReason::IpTruncated)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -40,32 +40,34 @@ pub(super) fn classify(frame: &[u8], start: usize) -> Result<IpPacket, DropReaso
         router_alert = walk_options(header)?;
     }
     let flags = u16::from_be_bytes([header[6], header[7]]);
+    let protocol = header[9];
+    let mut fragment = None;
+    let mut ports = None;
+    if flags & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0 {
+        ports = super::ports(frame, protocol, transport, end);
+    } else {
+        let found = fragment_of(header, start, transport, end)?;
+        if found.offset == 0 {
+            ports = super::ports(frame, protocol, transport, end);
+        }
+        fragment = Some(found);
+    }
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let mut packet = IpPacket {
+    Ok(IpPacket {
         src: IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)),
         dst: IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)),
         start,
         transport,
         end,
-        protocol: header[9],
+        protocol,
         hop_limit: header[8],
         traffic_class: header[1],
-        fragment: None,
-        ports: None,
+        fragment,
+        ports,
         dont_fragment: flags & DONT_FRAGMENT != 0,
         router_alert,
         problem: None,
-    };
-    if flags & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
-        let id = u16::from_be_bytes([header[4], header[5]]);
-        let fragment = fragment(&packet, id, flags)?;
-        packet.fragment = Some(fragment);
-        if fragment.offset != 0 {
-            return Ok(packet);
-        }
-    }
-    packet.ports = ports(frame, packet.protocol, transport, end);
-    Ok(packet)
+    })
 }
 
 /// Whether the ones' complement sum of a header without options is all ones. The sum of RFC 1071 does not
@@ -105,8 +107,8 @@ fn walk_options(header: &[u8]) -> Result<bool, DropReason> {
             //= rfc1122#3.2.1.8
             //= type=exception
             //= reason=routers drop source routes (RFC 7126); they serve to get around filters
-            //# A host MUST support originating a source route and MUST be able to act as the final destination
-            //# of a source route.
+            //# A host MUST support originating a source route and MUST be able to act as the final
+            //# destination of a source route.
             OPTION_LOOSE_SOURCE_ROUTE | OPTION_STRICT_SOURCE_ROUTE => return Err(DropReason::IpSourceRoute),
             OPTION_ROUTER_ALERT if len == ROUTER_ALERT_LEN => router_alert = true,
             OPTION_ROUTER_ALERT => return Err(DropReason::IpOptions),
@@ -121,18 +123,24 @@ fn walk_options(header: &[u8]) -> Result<bool, DropReason> {
 
 /// What a fragment says of the whole, whose header is taken to be as long as this one's.
 #[cold]
-fn fragment(packet: &IpPacket, id: u16, flags: u16) -> Result<FragmentInfo, DropReason> {
-    let header_len = packet.transport - packet.start;
-    let len = packet.end - packet.transport;
+fn fragment_of(
+    header: &[u8; HEADER_LEN],
+    start: usize,
+    transport: usize,
+    end: usize,
+) -> Result<FragmentInfo, DropReason> {
+    let [_, _, _, _, i0, i1, f0, f1, _, protocol, ..] = *header;
+    let flags = u16::from_be_bytes([f0, f1]);
+    let len = end - transport;
     let offset = usize::from(flags & FRAGMENT_OFFSET) * 8;
     let more = flags & MORE_FRAGMENTS != 0;
     // RFC 791 section 3.2: fragments are cut between units of 8 octets; a datagram has 65 535 octets at most.
-    if (more && !len.is_multiple_of(8)) || header_len + offset + len > LEN_MAX {
+    if (more && !len.is_multiple_of(8)) || transport - start + offset + len > LEN_MAX {
         return Err(DropReason::FragmentMalformed);
     }
     // What RFC 1858 warns of: a first fragment in which one cannot see what it is. A unit of 8 octets has
     // the ports.
-    if offset == 0 && len == 0 && matches!(packet.protocol, TCP | UDP) {
+    if offset == 0 && len == 0 && matches!(protocol, TCP | UDP) {
         return Err(DropReason::FragmentHeaders);
     }
     // Nothing at all, to be kept and counted.
@@ -140,13 +148,13 @@ fn fragment(packet: &IpPacket, id: u16, flags: u16) -> Result<FragmentInfo, Drop
         return Err(DropReason::FragmentMalformed);
     }
     Ok(FragmentInfo {
-        id: id.into(),
+        id: u16::from_be_bytes([i0, i1]).into(),
         offset,
         more,
-        payload: packet.transport,
-        next_header_at: packet.start + PROTOCOL_AT,
-        header_at: packet.transport,
-        next_header: packet.protocol,
+        payload: transport,
+        next_header_at: start + PROTOCOL_AT,
+        header_at: transport,
+        next_header: protocol,
     })
 }
 
