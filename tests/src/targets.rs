@@ -1,6 +1,8 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
+pub mod classify;
+
 use std::io::Cursor;
 use std::net::SocketAddr;
 
@@ -35,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("bpf", bpf),
     ("checksum", checksum),
     ("claims", claims),
+    ("classify", classify::classify),
     ("host", host),
     ("http", http),
     ("nfqueue", nfqueue),
@@ -307,6 +310,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         ],
         "steer" => steer_seeds(&frame(b"data")),
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "classify" => classify::seeds(&frame(b"datadata")),
         "rings" => (0..6)
             .map(|kind| {
                 let (version, vnet_hdr) = ring_kind(kind);
