@@ -1,6 +1,7 @@
 //! Frames on their way out.
 
 pub mod outbox;
+pub(crate) mod output;
 pub mod packet;
 
 pub use outbox::Outbox;

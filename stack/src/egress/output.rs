@@ -80,7 +80,7 @@ impl Shard {
                 _ => dst,
             }).ok_or(DropReason::NoSource)?,
         };
-        let mtu = usize::from(self.path_mtu.mtu(dst)).min(self.mtu);
+        let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
         Ok(Path { src, dst, hop, mtu })
     }
 

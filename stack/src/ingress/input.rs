@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use smoltcp::wire::EthernetAddress;
 use wirestack_nic::FrameMeta;
 
 use super::{Body, IpPacket, Link, Packet, Verdict, checksum, classify};
@@ -214,9 +213,9 @@ impl Shard {
         match self.reassembly.push(self.now, received.frame, received.ip) {
             Ok(None) => Verdict::Held,
             Ok(Some(whole)) => {
-                let packet = whole.packet;
+                let packet = whole.bytes;
                 self.counters.reassembled += 1;
-                match self.config.steering.shard_of_reassembled(&packet) {
+                match self.config.steering.shard_of_ip(&packet) {
                     shard if shard == self.config.shard => self.handle_reassembled(&packet),
                     shard => self.mail.to(shard, Mail::Packet(packet)).into(),
                 }
@@ -234,6 +233,25 @@ impl Shard {
             Ok(_) => Verdict::Dropped(DropReason::FragmentMalformed),
             Err(reason) => Verdict::Dropped(reason),
         }
+    }
+
+    /// Takes the next packet to ourselves. `false`: there is none.
+    pub(crate) fn handle_looped(&mut self) -> bool {
+        let mut packet = std::mem::take(&mut self.looped_scratch);
+        let Some((front, meta)) = self.looped.front() else { return false };
+        packet.clear();
+        packet.extend_from_slice(front);
+        let meta = *meta;
+        self.looped.pop();
+        self.counters.looped += 1;
+        let verdict = match classify(smoltcp::phy::Medium::Ip, &packet) {
+            Ok(Packet { body: Body::Ip(ip), .. }) => self.handle_ip(&packet, &meta, None, &ip, Way::Looped),
+            Ok(_) => Verdict::Dropped(DropReason::IpMalformed),
+            Err(reason) => Verdict::Dropped(reason),
+        };
+        self.count(verdict, &packet);
+        self.looped_scratch = packet;
+        true
     }
 
     /// A whole packet for us: to raw sockets, and to its protocol.

@@ -1,6 +1,8 @@
 //! What a frame is, and what became of it.
 
+pub mod checksum;
 pub mod classify;
+pub(crate) mod input;
 pub mod packet;
 pub mod verdict;
 

@@ -78,7 +78,9 @@ impl Shard {
             Command::AddAddress(cidr) => self.add_address(Address::preferred(cidr, Origin::Static)),
             Command::RemoveAddress(address) => self.remove_address(address),
             Command::AddNeighbor(address, mac) => {
-                self.neighbors.insert_static(self.now, address, mac);
+                if let Err(reason) = self.neighbors.insert_static(self.now, address, mac) {
+                    self.count_drop(reason);
+                }
                 self.drain_neighbors();
             }
             Command::LinkChanged(up) => self.link_changed(up),

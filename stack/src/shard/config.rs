@@ -2,16 +2,20 @@
 
 use std::net::IpAddr;
 
-use smoltcp::phy::Medium;
-use smoltcp::time::Duration;
-use smoltcp::wire::{EthernetAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address};
 
-use crate::demux::Steering;
+
+use crate::config::check_host_address;
+use crate::demux::{PortsConfig, Steering};
 use crate::dhcp;
 use crate::dns;
 use crate::icmp::LimiterConfig;
-use crate::igmp_mld::MembershipConfig;
+use crate::error::ConfigError;
+use crate::igmp_mld::MembershipLimits;
+use crate::ip::address::ADDRESSES_MAX;
+use crate::ip::path_mtu::PathMtuConfig;
 use crate::ip::reassembly::ReassemblyConfig;
+use crate::ip::route::RoutesConfig;
 use crate::ip::slaac::SlaacConfig;
 use crate::ip::stable_address::InterfaceIdentifier;
 use crate::neighbor::NeighborConfig;
@@ -54,7 +58,7 @@ pub struct ShardConfig {
     /// Answers and errors per second.
     pub icmp: LimiterConfig,
     /// Groups.
-    pub membership: MembershipConfig,
+    pub membership: MembershipLimits,
     /// Sockets at most.
     pub sockets_max: usize,
     /// Bytes of frames that wait for the device.
@@ -65,12 +69,12 @@ pub struct ShardConfig {
     pub looped_bytes_max: usize,
     /// Packets that wait for other shards.
     pub mail_len_max: usize,
-    /// Routes at most.
-    pub routes_max: usize,
+    /// Routes.
+    pub routes: RoutesConfig,
     /// Destinations with a path MTU of their own.
-    pub path_mtu_len_max: usize,
+    pub path_mtu: PathMtuConfig,
     /// Source ports that are chosen for sockets.
-    pub source_ports: std::ops::RangeInclusive<u16>,
+    pub source_ports: PortsConfig,
     /// What is done in a turn at most.
     pub budgets: Budgets,
 }
@@ -115,17 +119,54 @@ impl ShardConfig {
             neighbor: NeighborConfig::default(),
             reassembly: ReassemblyConfig::default(),
             icmp: LimiterConfig::default(),
-            membership: MembershipConfig::default(),
+            membership: MembershipLimits::default(),
             sockets_max: 65_536,
             outbox_bytes_max: 4 << 20,
             outbox_frames_max: 4_096,
             looped_bytes_max: 1 << 20,
             mail_len_max: 1_024,
-            routes_max: 4_096,
-            path_mtu_len_max: 4_096,
-            source_ports: crate::config::SOURCE_PORTS,
+            routes: RoutesConfig::default(),
+            path_mtu: PathMtuConfig::default(),
+            source_ports: PortsConfig::default(),
             budgets: Budgets::default(),
         }
+    }
+
+    /// The link-local address that every IPv6 host has (RFC 4291 section 2.1), unless routers' advertisements
+    /// are followed: then that is their matter. `None`: one was given, or none is wanted.
+    pub fn link_local_address(&self) -> Option<IpCidr> {
+        let is_link_local =
+            |cidr: &IpCidr| matches!(cidr.address(), IpAddress::Ipv6(v6) if v6.is_unicast_link_local());
+        let identifier = self.link_local.filter(|_| self.slaac.is_none())?;
+        if self.addresses.iter().any(is_link_local) {
+            return None;
+        }
+        let prefix = Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+        let address = identifier.address(prefix, self.mac, "", &mut 0)?;
+        Some(IpCidr::new(address.into(), 64))
+    }
+
+    /// Checks everything that would otherwise be found out later.
+    ///
+    /// # Errors
+    /// The first field that is out of its bounds.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.addresses.iter().try_for_each(|cidr| check_host_address(*cidr))?;
+        if self.addresses.len() >= ADDRESSES_MAX {
+            return Err(ConfigError::TooManyAddresses { count: self.addresses.len() });
+        }
+        for &gateway in &self.gateways {
+            let is_on_link = |cidr: &IpCidr| cidr.contains_addr(&gateway.into());
+            let is_link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if !is_link_local && !self.addresses.iter().any(is_on_link) {
+                return Err(ConfigError::GatewayOffLink { gateway });
+            }
+        }
+        let ports = &self.source_ports.range;
+        if ports.is_empty() || *ports.start() == 0 {
+            return Err(ConfigError::SourcePorts { ports: ports.clone() });
+        }
+        Ok(())
     }
 
     /// Adds an address.

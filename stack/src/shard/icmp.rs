@@ -7,8 +7,9 @@ use super::raw::without_port;
 use super::sockets::{AnySocket, SocketId};
 use crate::egress::PacketSpec;
 use crate::egress::output::Transport;
+use crate::icmp::socket::EchoError;
 use crate::icmp::{
-    self, Answer, Echo, EchoError, EchoMeta, ErrorKind, ErrorMessage, ErrorToSend, Message, error_for,
+    self, Answer, Echo, EchoMeta, ErrorKind, ErrorMessage, ErrorToSend, Message, error_for,
 };
 use crate::ingress::input::{Destination, Received, TCP, UDP, Way};
 use crate::ingress::{Body, Verdict, classify};
@@ -150,7 +151,6 @@ impl Shard {
         self.counters.icmp_errors_received += 1;
         if let ErrorKind::TooBig { mtu } = error.kind {
             let (now, link) = (self.now, self.mtu as u16);
-            let mtu = if mtu == 0 { self.path_mtu.plateau_below(quoted.packet_bytes).into() } else { mtu };
             if let Err(reason) = self.path_mtu.handle_too_big(now, quoted.dst, mtu, link) {
                 return Verdict::Dropped(reason);
             }

@@ -1,14 +1,15 @@
 //! Neighbours, groups and routers: what they want sent and set.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::time::Instant;
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Cidr};
 use wirestack_nic::{FrameMeta, Nic};
 
 use super::Shard;
-use crate::egress::output::{LINK_HEADER_LEN, write_link};
-use crate::icmp::error::ErrorToSend;
+use crate::egress::PacketSpec;
+use crate::egress::output::{Hop, LINK_HEADER_LEN, Path, Transport, write_link};
+use crate::icmp::{self, ErrorToSend};
 use crate::igmp_mld::LinkChange;
 use crate::ingress::input::{Destination, Received, Way};
 use crate::ip::address::solicited_node;
@@ -19,30 +20,26 @@ use crate::neighbor::Output;
 use crate::observe::{DropReason, Event};
 
 impl Shard {
-    /// Adds an address, with its groups and the route to its prefix. It is probed first if the configuration
-    /// says so (RFC 5227, RFC 4862).
+    /// Adds an address, with its groups and the route to its prefix, or sets what is known of it anew. A new one
+    /// is probed first (RFC 5227, RFC 4862), as far as the configuration says.
     pub(crate) fn add_address(&mut self, mut address: Address) {
         let ip = address.ip();
         let is_new = self.addresses.get(ip).is_none();
-        let is_probed = is_new && self.neighbors.probes(ip);
-        if is_probed {
+        if is_new {
             address.state = AddressState::Tentative;
         }
         if !self.addresses.insert(address) {
             log::warn!("no room for another address: {ip} is not taken");
             return;
         }
+        // A router says itself which prefixes are on the link.
+        if address.cidr.prefix_len() < max_prefix_len(ip) && !is_advertised(&address) {
+            self.insert_route(Route::new(address.cidr, None, RouteOrigin::Connected));
+        }
         if is_new {
             self.join_solicited_node(ip, true);
-        }
-        if address.cidr.prefix_len() < max_prefix_len(ip) && address.origin != Origin::Slaac {
-            self.insert_route(Route::connected(address.cidr));
-        }
-        if is_probed {
             self.neighbors.probe(self.now, ip);
             self.drain_neighbors();
-        } else if is_new {
-            self.hook.tell(self.now, &Event::AddressAdded(address.cidr));
         }
     }
 
@@ -50,20 +47,23 @@ impl Shard {
     pub(crate) fn remove_address(&mut self, ip: IpAddr) {
         let Some(address) = self.addresses.remove(ip) else { return };
         self.join_solicited_node(ip, false);
+        self.neighbors.forget_address(ip);
         let is_shared = |other: &Address| other.cidr.contains_addr(&ip.into());
         if !self.addresses.iter().any(is_shared) {
-            self.routes.remove(connected_prefix(address.cidr), None);
+            let route = Route::new(address.cidr, None, RouteOrigin::Connected);
+            self.routes.remove(&route.id());
         }
         self.hook.tell(self.now, &Event::AddressRemoved(ip));
     }
 
     /// Adds a default route.
     pub(crate) fn add_default_route(&mut self, gateway: IpAddr) {
-        self.insert_route(Route::default_via(gateway));
+        let any = if gateway.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        self.insert_route(Route::new(IpCidr::new(any.into(), 0), Some(gateway), RouteOrigin::Static));
     }
 
     pub(crate) fn insert_route(&mut self, route: Route) {
-        if let Err(error) = self.routes.insert(route) {
+        if let Err(error) = self.routes.replace(route) {
             log::warn!("route to {} not taken: {error}", route.prefix);
         }
     }
@@ -140,23 +140,46 @@ impl Shard {
                     self.queue_frame(&frame, &FrameMeta::default());
                 }
                 Output::Ndp { dst_mac, src, dst, message } if !self.is_mailed => {
-                    self.queue_ndp(dst_mac, src, dst, message.as_slice());
+                    self.queue_ndp(dst_mac, src, dst, &message);
                 }
                 Output::Arp { .. } | Output::Ndp { .. } => {}
-                Output::Release { mut frame, meta, .. } => {
+                Output::Release { frame, meta, .. } => {
                     self.counters.neighbor_released += 1;
                     self.queue_frame(&frame, &meta);
-                    frame.clear();
                 }
                 Output::Unreachable { frame, .. } => self.neighbor_unreachable(&frame),
                 Output::AddressReady(ip) => self.address_ready(ip),
                 Output::AddressConflict { address, mac } => self.address_conflict(address, mac),
+                Output::RouterGone(router) => self.router_gone(router),
                 Output::Dropped(reason) => self.count_drop(reason),
             }
         }
     }
 
+    fn queue_ndp(&mut self, mac: EthernetAddress, src: IpAddr, dst: IpAddr, message: &[u8]) {
+        let spec = PacketSpec { src: Some(src), hop_limit: Some(255), ..PacketSpec::new(dst, icmp::PROTOCOL_V6) };
+        let path = Path { src, dst, hop: Hop::Link(mac), mtu: self.mtu };
+        let sent = self.emit(&path, &spec, Transport::plain(message.len()), |room| room.copy_from_slice(message));
+        if let Err(reason) = sent {
+            self.count_drop(reason);
+        }
+    }
+
+    /// A neighbour is no router any more: nothing goes through it (RFC 4861 section 7.2.5).
+    fn router_gone(&mut self, router: IpAddr) {
+        let is_its = |route: &&Route| {
+            route.gateway == Some(router) && route.origin == RouteOrigin::RouterAdvertisement
+        };
+        let ids: Vec<_> = self.routes.iter().filter(is_its).map(Route::id).collect();
+        for id in &ids {
+            self.routes.remove(id);
+        }
+    }
+
     fn address_ready(&mut self, ip: IpAddr) {
+        if let (IpAddr::V6(v6), Some(slaac)) = (ip, &mut self.slaac) {
+            slaac.address_confirmed(v6);
+        }
         let Some(address) = self.addresses.get_mut(ip) else { return };
         if address.state == AddressState::Tentative {
             address.state = AddressState::Preferred;
@@ -165,7 +188,7 @@ impl Shard {
         }
     }
 
-    fn address_conflict(&mut self, ip: IpAddr, mac: smoltcp::wire::EthernetAddress) {
+    fn address_conflict(&mut self, ip: IpAddr, mac: EthernetAddress) {
         let Some(address) = self.addresses.get_mut(ip) else { return };
         address.state = AddressState::Duplicate;
         let origin = address.origin;
@@ -179,8 +202,8 @@ impl Shard {
             }
             Origin::Slaac | Origin::LinkLocal => {
                 self.remove_address(ip);
-                if let Some(slaac) = &mut self.slaac {
-                    slaac.address_duplicate(self.now, ip);
+                if let (IpAddr::V6(v6), Some(slaac)) = (ip, &mut self.slaac) {
+                    slaac.address_duplicate(self.now, v6);
                 }
             }
             Origin::Static => log::warn!("{ip} is in use by {mac}: it is not ours any more"),
@@ -196,7 +219,7 @@ impl Shard {
 
     /// Sends ICMP errors for datagrams of which only a part came (RFC 792, RFC 8200 section 4.5).
     pub(crate) fn drain_reassembly(&mut self) {
-        while let Some(timed_out) = self.reassembly.poll_timeout() {
+        while let Some(timed_out) = self.reassembly.poll_timeout(self.now) {
             self.count_drop(DropReason::FragmentTimeout);
             let Some(first) = timed_out.first_fragment else { continue };
             let Ok(packet) = crate::ingress::classify(smoltcp::phy::Medium::Ip, &first) else { continue };
@@ -246,50 +269,62 @@ impl Shard {
         match event {
             SlaacEvent::AddAddress { cidr, preferred_until, valid_until }
             | SlaacEvent::UpdateAddress { cidr, preferred_until, valid_until } => {
-                let state = self.addresses.get(cidr.address().into()).map_or(AddressState::Preferred, |known| {
-                    if known.state == AddressState::Deprecated { AddressState::Preferred } else { known.state }
+                let known = self.addresses.get(cidr.address().into()).map(|known| known.state);
+                // It may be preferred again; what is still probed, or a duplicate, stays that.
+                let state = known.filter(|state| *state != AddressState::Deprecated);
+                let origin =
+                    if cidr.address().is_unicast_link_local() { Origin::LinkLocal } else { Origin::Slaac };
+                self.add_address(Address {
+                    cidr: IpCidr::Ipv6(cidr),
+                    state: state.unwrap_or(AddressState::Preferred),
+                    origin,
+                    preferred_until,
+                    valid_until,
                 });
-                self.add_address(Address { cidr, state, origin: Origin::Slaac, preferred_until, valid_until });
             }
-            SlaacEvent::RemoveAddress(ip) => self.remove_address(ip),
-            SlaacEvent::AddRoute { prefix, gateway, metric, expires } => self.insert_route(Route {
-                prefix,
-                gateway,
-                metric,
-                origin: RouteOrigin::RouterAdvertisement,
-                expires,
-                source: None,
-                mtu: None,
-            }),
+            SlaacEvent::RemoveAddress(ip) => self.remove_address(ip.into()),
+            SlaacEvent::AddRoute { prefix, gateway, metric, expires } => {
+                let route = advertised(prefix, gateway);
+                self.insert_route(Route { metric, expires, ..route });
+            }
             SlaacEvent::RemoveRoute { prefix, gateway } => {
-                self.routes.remove(prefix, gateway);
+                self.routes.remove(&advertised(prefix, gateway).id());
             }
             SlaacEvent::Mtu(mtu) => self.link_mtu = Some(usize::from(mtu)),
             SlaacEvent::HopLimit(hop_limit) => self.hop_limit = hop_limit,
-            SlaacEvent::Dns { servers, search } => self.set_dns(&servers, &search),
-            SlaacEvent::RouterMac { router, mac } => self.neighbors.learn(self.now, router, mac),
-            SlaacEvent::Managed { other, .. } => {
-                if other && let Some(dhcp6) = &mut self.dhcp6 {
-                    dhcp6.start(self.now);
+            SlaacEvent::Dns { servers, search } => {
+                let servers: Vec<_> = servers.into_iter().map(IpAddr::V6).collect();
+                self.set_dns(&servers, &search);
+            }
+            SlaacEvent::RouterMac { router, mac } => {
+                if let Err(reason) = self.neighbors.learn_router(self.now, router.into(), Some(mac)) {
+                    self.count_drop(reason);
                 }
             }
-            SlaacEvent::ReachableTime(time) => self.neighbors.set_reachable_time(time),
-            SlaacEvent::RetransTimer(time) => self.neighbors.set_retrans_timer(time),
+            SlaacEvent::Managed { other, .. } => {
+                if other && let Some(dhcp6) = &mut self.dhcp6 {
+                    dhcp6.restart(self.now);
+                }
+            }
+            SlaacEvent::ReachableTime(time) => self.neighbors.set_times(self.now, Some(time), None),
+            SlaacEvent::RetransTimer(time) => self.neighbors.set_times(self.now, None, Some(time)),
         }
     }
+}
+
+fn advertised(prefix: Ipv6Cidr, gateway: Option<Ipv6Addr>) -> Route {
+    Route::new(IpCidr::Ipv6(prefix), gateway.map(IpAddr::V6), RouteOrigin::RouterAdvertisement)
+}
+
+/// Whether the prefix of an address is on the link only if a router says so.
+fn is_advertised(address: &Address) -> bool {
+    address.origin == Origin::Slaac
 }
 
 fn max_prefix_len(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }
 
-/// The prefix of an address.
-fn connected_prefix(cidr: IpCidr) -> IpCidr {
-    Route::connected(cidr).prefix
-}
-
 const ETHERTYPE_ARP: u16 = 0x0806;
 /// Members of groups that are no sockets have this bit.
 const STACK_MEMBER: u32 = 1 << 31;
-/// Where all nodes of the link are.
-pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

@@ -41,7 +41,8 @@ impl Mailbox {
 
     /// Sends a frame to all shards but this one.
     pub(crate) fn to_all_others(&mut self, frame: &[u8]) {
-        for shard in (0..self.shards).filter(|&shard| shard != self.shard) {
+        let own = self.shard;
+        for shard in (0..self.shards).filter(|&shard| shard != own) {
             self.to(shard, Mail::Control(frame.to_vec()));
         }
     }

@@ -41,7 +41,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 use wirestack_nic::{FrameMeta, Nic};
 
-use crate::demux::{PortChooser, UdpTable};
+use crate::demux::{Ports, UdpHandle, UdpTable};
 use crate::dhcp;
 use crate::dns::Resolver;
 use crate::egress::Outbox;
@@ -67,7 +67,7 @@ pub use mail::Mail;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use snapshot::Snapshot;
 pub use sockets::{SocketEvent, SocketId};
-pub use udp::{SendOptions, UdpBind};
+pub use udp::{GroupError, SendOptions, UdpBind};
 
 use mail::Mailbox;
 use sockets::{Owner, SocketTable};
@@ -105,7 +105,11 @@ pub struct Shard {
     // Sockets, and the stack's own.
     pub(crate) sockets: SocketTable,
     pub(crate) udp: UdpTable<Owner>,
-    pub(crate) ports: PortChooser,
+    pub(crate) ports: Ports,
+    /// Ports of queries that are under way.
+    pub(crate) dns_ports: HashMap<u16, UdpHandle>,
+    /// Whom a datagram to many goes to; memory that is used again.
+    pub(crate) receivers: Vec<Owner>,
     /// By IP version and identifier.
     pub(crate) pings: HashMap<(bool, u16), SocketId>,
     /// Few: each looks at every packet.
@@ -125,6 +129,8 @@ pub struct Shard {
     pub(crate) is_mailed: bool,
     /// Memory for one packet, used again.
     pub(crate) scratch: Vec<u8>,
+    /// The same for one to ourselves.
+    pub(crate) looped_scratch: Vec<u8>,
     /// Memory for one fragment.
     pub(crate) fragment_scratch: Vec<u8>,
     pub(crate) random: Random,
@@ -144,28 +150,33 @@ impl Shard {
     pub fn new(config: ShardConfig, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let mut random = Random::new(config.seed);
+        // `check` has seen to the range.
+        let ports = Ports::new(config.source_ports.clone(), &mut random)
+            .map_err(|_| ConfigError::SourcePorts { ports: config.source_ports.range.clone() })?;
         let (mac, shards) = (config.mac, config.steering.shards);
         let mut shard = Self {
             now,
             budgets: config.budgets,
             medium: Medium::Ethernet,
-            mtu: 1_500,
+            mtu: usize::from(DEFAULT_MTU),
             link_mtu: None,
             hop_limit: config.hop_limit,
             neighbors: neighbor::Table::new(config.neighbor.clone(), mac, random.fork(), now),
             addresses: Addresses::new(),
-            routes: Routes::new(config.routes_max),
+            routes: Routes::new(config.routes),
             path_mtu: PathMtu::new(config.path_mtu.clone(), &mut random),
             ids: IdGenerator::new(&mut random),
-            reassembly: Reassembly::new(config.reassembly.clone(), random.fork(), now),
-            limiter: Limiter::new(config.icmp.clone(), random.fork(), now),
-            membership: Membership::new(config.membership.clone(), random.fork(), now),
+            reassembly: Reassembly::new(now, config.reassembly.clone(), &mut random),
+            limiter: Limiter::new(config.icmp.clone(), random.fork()),
+            membership: Membership::new(config.membership, DEFAULT_MTU, random.fork()),
             slaac: config.slaac.clone().map(|slaac| Slaac::new(slaac, mac, random.fork(), now)),
             sockets: SocketTable::new(config.sockets_max),
             udp: UdpTable::new(config.sockets_max, &mut random),
-            ports: PortChooser::new(config.source_ports.clone(), &mut random),
+            ports,
             pings: HashMap::new(),
             raw_sockets: Vec::new(),
+            dns_ports: HashMap::new(),
+            receivers: Vec::new(),
             dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
             dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
@@ -176,6 +187,7 @@ impl Shard {
             commands: VecDeque::new(),
             is_mailed: false,
             scratch: Vec::new(),
+            looped_scratch: Vec::new(),
             fragment_scratch: Vec::new(),
             random,
             counters: ShardCounters::default(),
@@ -184,6 +196,7 @@ impl Shard {
             stages: StageTimes::default(),
             config,
         };
+        shard.bind_services();
         shard.configure();
         Ok(shard)
     }
@@ -211,7 +224,8 @@ impl Shard {
             Medium::Ethernet => capabilities.max_transmission_unit.saturating_sub(LINK_HEADER_LEN),
             Medium::Ip => capabilities.max_transmission_unit,
         };
-        self.mtu = self.mtu.min(self.link_mtu.unwrap_or(usize::MAX));
+        self.mtu = self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)).min(usize::from(u16::MAX));
+        self.membership.set_mtu(self.mtu as u16);
     }
 
     /// The time of this turn.
@@ -308,5 +322,7 @@ impl Shard {
     }
 }
 
+/// Bytes of an IP packet before a device says otherwise.
+const DEFAULT_MTU: u16 = 1_500;
 /// Packets that wait for whoever serves TCP.
 const TCP_PACKETS_MAX: usize = 4_096;

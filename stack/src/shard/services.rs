@@ -7,9 +7,9 @@ use smoltcp::wire::{IpCidr, Ipv4Cidr};
 use super::Shard;
 use super::sockets::Owner;
 use super::udp::{ANY_V4, ANY_V6};
-use crate::demux::UdpBinding;
+use crate::demux::Binding;
 use crate::dhcp::{v4, v6};
-use crate::dns::{self, QueryId, QueryKind, ResolveError};
+use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
 use crate::ingress::input::UDP;
 use crate::ip::route::{Route, RouteOrigin};
@@ -22,7 +22,7 @@ impl Shard {
     ///
     /// # Errors
     /// It is no name, or there are too many questions already.
-    pub fn resolve(&mut self, name: &str, kind: QueryKind) -> Result<QueryId, ResolveError> {
+    pub fn resolve(&mut self, name: &str, kind: Kind) -> Result<QueryId, ResolveError> {
         let id = self.dns.resolve(self.now, name, kind)?;
         self.drain_dns();
         Ok(id)
@@ -47,7 +47,7 @@ impl Shard {
     /// Gives the address back (RFC 2131 section 4.4.6): before an end.
     pub fn dhcp_release(&mut self) {
         if let Some(dhcp) = &mut self.dhcp {
-            dhcp.release(self.now);
+            dhcp.release();
         }
         self.drain_dhcp();
     }
@@ -75,12 +75,12 @@ impl Shard {
     }
 
     pub(crate) fn bind_services(&mut self) {
-        let at = |address, port| UdpBinding { local: SocketAddr::new(address, port), dual: false, reuse: false };
+        // The table is empty: nobody else can have these ports.
         if self.dhcp.is_some() {
-            let _ = self.udp.bind(at(ANY_V4, v4::CLIENT_PORT), Owner::Dhcp);
+            let _ = self.udp.bind(Binding::new(ANY_V4, v4::CLIENT_PORT, true), false, Owner::Dhcp);
         }
         if self.dhcp6.is_some() {
-            let _ = self.udp.bind(at(ANY_V6, v6::CLIENT_PORT), Owner::Dhcp6);
+            let _ = self.udp.bind(Binding::new(ANY_V6, v6::CLIENT_PORT, true), false, Owner::Dhcp6);
         }
     }
 
@@ -124,6 +124,7 @@ impl Shard {
                     self.remove_address(IpAddr::V4(address));
                     self.routes.remove_by_origin(RouteOrigin::Dhcp);
                 }
+                v4::Event::Nak { .. } | v4::Event::Restarted => {}
             }
         }
     }
@@ -139,23 +140,13 @@ impl Shard {
             valid_until: None,
         });
         self.routes.remove_by_origin(RouteOrigin::Dhcp);
-        //= rfc3442#3
-        //# If the DHCP server returns both a Classless Static Routes option and a Router option, the DHCP
-        //# client MUST ignore the Router option.
-        let routers = lease.routers.iter().take(1).filter(|_| lease.routes.is_empty());
-        let defaults = routers.map(|&router| (Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0), router));
-        let routes: Vec<_> = lease.routes.iter().copied().chain(defaults).collect();
-        for (prefix, router) in routes {
+        let default = Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
+        // There are none if there are classless routes (RFC 3442).
+        let defaults = lease.routers.iter().take(1).map(|&router| v4::Route { destination: default, router });
+        for v4::Route { destination, router } in lease.routes.iter().copied().chain(defaults) {
             let gateway = Some(IpAddr::V4(router)).filter(|router| !router.is_unspecified());
-            self.insert_route(Route {
-                prefix: IpCidr::Ipv4(prefix),
-                gateway,
-                metric: 0,
-                origin: RouteOrigin::Dhcp,
-                expires: None,
-                source: None,
-                mtu: lease.mtu,
-            });
+            let route = Route::new(IpCidr::Ipv4(destination), gateway, RouteOrigin::Dhcp);
+            self.insert_route(Route { mtu: lease.mtu, ..route });
         }
         let servers: Vec<_> = lease.dns.iter().map(|&server| IpAddr::V4(server)).collect();
         self.set_dns(&servers, &lease.search);
@@ -179,26 +170,23 @@ impl Shard {
     }
 
     fn drain_dns(&mut self) {
-        for port in self.dns.closed_ports() {
-            self.unbind_dns(port);
-        }
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
-            let any = if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 };
-            let local = SocketAddr::new(any, transmit.local_port);
-            // A port that a socket has is tried all the same: the answer will not come, and the resolver asks
-            // again from another one.
-            let _ = self.udp.bind(UdpBinding { local, dual: false, reuse: false }, Owner::Dns);
-            self.send_from_any(transmit.local_port, transmit.server, &transmit.payload);
+            let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
+            match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
+                Ok(handle) => {
+                    self.dns_ports.insert(port, handle);
+                    self.send_query(port, transmit.server, &transmit.payload);
+                }
+                Err(_) => self.dns.handle_bind_failure(self.now, port),
+            }
+        }
+        let (udp, dns_ports) = (&mut self.udp, &mut self.dns_ports);
+        for handle in self.dns.closed_ports().filter_map(|port| dns_ports.remove(&port)) {
+            udp.unbind(handle);
         }
     }
 
-    fn unbind_dns(&mut self, port: u16) {
-        for any in [ANY_V4, ANY_V6] {
-            self.udp.unbind_at(SocketAddr::new(any, port), Owner::Dns);
-        }
-    }
-
-    fn send_from_any(&mut self, port: u16, to: SocketAddr, payload: &[u8]) {
+    fn send_query(&mut self, port: u16, to: SocketAddr, payload: &[u8]) {
         let spec = PacketSpec::new(to.ip(), UDP);
         let sent = self.path(&spec).and_then(|path| {
             let write = |room: &mut [u8]| room.copy_from_slice(payload);
@@ -222,7 +210,13 @@ impl Shard {
     }
 
     pub(crate) fn set_dns(&mut self, servers: &[IpAddr], search: &[String]) {
-        self.dns.set_servers(servers, search);
+        let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
+        self.dns.set_servers(&at);
+        // What is no name is left out.
+        self.dns.set_search(search.iter().filter_map(|domain| Name::parse(domain).ok()).collect());
         self.hook.tell(self.now, &Event::DnsServers(servers));
     }
 }
+
+/// Where name servers are.
+const DNS_PORT: u16 = 53;

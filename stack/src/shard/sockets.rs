@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Shard;
+use crate::demux::UdpHandle;
 use crate::{icmp, raw, udp};
 
 /// A socket of a shard. The handle of a closed socket is never that of another one (but after 2^32 sockets in
@@ -44,8 +45,8 @@ pub(crate) enum Owner {
 /// A socket of any kind.
 #[derive(Debug)]
 pub(crate) enum AnySocket {
-    /// Datagrams.
-    Udp(Box<udp::Socket>),
+    /// Datagrams, and where they are in the table of ports.
+    Udp(Box<udp::Socket>, UdpHandle),
     /// Echo.
     Icmp(Box<icmp::Socket>),
     /// Packets of a protocol.
@@ -150,14 +151,21 @@ impl SocketTable {
 
     pub(crate) fn udp(&self, id: SocketId) -> Option<&udp::Socket> {
         match self.get(id)? {
-            AnySocket::Udp(socket) => Some(socket),
+            AnySocket::Udp(socket, _) => Some(socket),
             _ => None,
         }
     }
 
     pub(crate) fn udp_mut(&mut self, id: SocketId) -> Option<&mut udp::Socket> {
         match self.get_mut(id)? {
-            AnySocket::Udp(socket) => Some(socket),
+            AnySocket::Udp(socket, _) => Some(socket),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn udp_handle(&self, id: SocketId) -> Option<UdpHandle> {
+        match self.get(id)? {
+            AnySocket::Udp(_, handle) => Some(*handle),
             _ => None,
         }
     }

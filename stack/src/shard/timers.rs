@@ -11,6 +11,8 @@ impl Shard {
             self.neighbors.next_deadline(),
             self.reassembly.next_deadline(),
             self.membership.next_deadline(),
+            self.routes.next_deadline(),
+            self.path_mtu.next_deadline(),
             self.slaac.as_ref().and_then(|slaac| slaac.next_deadline()),
             self.dhcp.as_ref().and_then(|dhcp| dhcp.next_deadline()),
             self.dhcp6.as_ref().and_then(|dhcp6| dhcp6.next_deadline()),
@@ -27,7 +29,8 @@ impl Shard {
         let now = self.now;
         if self.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.neighbors.handle_timeout(now);
-            self.reassembly.handle_timeout(now);
+            self.routes.handle_timeout(now);
+            self.path_mtu.handle_timeout(now);
             self.membership.handle_timeout(now);
             self.handle_service_timeouts();
             self.expire_addresses();

@@ -5,17 +5,18 @@ use std::num::NonZeroU16;
 
 use super::Shard;
 use super::sockets::{AnySocket, Owner, SocketId};
-use crate::demux::UdpBinding;
+use crate::demux::{self, BindAddress, Binding, UdpConnectError};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, Path, Transport};
 use crate::icmp::error::ErrorToSend;
 use crate::ingress::Verdict;
 use crate::ingress::input::{Destination, Received, UDP};
+use crate::igmp_mld::{self, JoinError};
 use crate::ip::header;
 use crate::observe::DropReason;
 use crate::udp::header::{Checksum, Ends};
 use crate::udp::{
-    self, BindError, ConnectError, DatagramMeta, SendError, Socket, SocketError, SocketOptions,
+    self, BindError, ConnectError, DatagramMeta, MembershipError, SendError, Socket, SocketError, SocketOptions,
 };
 
 /// Where a socket is to receive.
@@ -23,8 +24,6 @@ use crate::udp::{
 pub struct UdpBind {
     /// Address and port. An unspecified address is all of the family; port 0 is one that is chosen.
     pub local: SocketAddr,
-    /// With `[::]`: IPv4 as well, whose addresses are seen as they are, not mapped.
-    pub dual: bool,
     /// Several sockets may have the port, each of which gets every datagram for a group or broadcast; of
     /// others, the last one gets all (SO_REUSEADDR of Linux).
     pub reuse: bool,
@@ -35,7 +34,7 @@ pub struct UdpBind {
 impl UdpBind {
     /// A socket at this address, its options left to the stack.
     pub fn new(local: SocketAddr) -> Self {
-        Self { local, dual: false, reuse: false, options: SocketOptions::default() }
+        Self { local, reuse: false, options: SocketOptions::default() }
     }
 }
 
@@ -54,6 +53,20 @@ pub struct SendOptions {
     pub segment_bytes: Option<NonZeroU16>,
 }
 
+/// Why a socket is not in a group, or not out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// The socket is closed.
+    #[error("the socket is closed")]
+    Closed,
+    /// Of the socket's own list.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// Of the groups of the interface.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
+
 impl Shard {
     /// Makes a socket.
     ///
@@ -69,13 +82,16 @@ impl Shard {
             local.set_port(self.choose_udp_port(local, bind)?);
         }
         let id = self.sockets.next_id();
-        let binding = UdpBinding { local, dual: bind.dual, reuse: bind.reuse };
-        self.udp.bind(binding, Owner::Socket(id)).map_err(BindError::from)?;
-        self.sockets.insert(AnySocket::Udp(Box::new(Socket::new(local, bind.options))));
+        let binding = Binding::new(local.ip(), local.port(), bind.options.v6_only);
+        let handle = self.udp.bind(binding, bind.reuse, Owner::Socket(id)).map_err(|error| match error {
+            demux::BindError::Full { len_max } => BindError::TooManySockets { max: len_max },
+            _ => BindError::InUse { local },
+        })?;
+        self.sockets.insert(AnySocket::Udp(Box::new(Socket::new(local, bind.options)), handle));
         Ok(id)
     }
 
-    fn check_local(&self, ip: IpAddr) -> Result<(), BindError> {
+    pub(super) fn check_local(&self, ip: IpAddr) -> Result<(), BindError> {
         let is_ours = ip.is_unspecified()
             || ip.is_loopback()
             || ip.is_multicast()
@@ -86,19 +102,15 @@ impl Shard {
 
     fn choose_udp_port(&mut self, local: SocketAddr, bind: UdpBind) -> Result<u16, BindError> {
         let udp = &self.udp;
-        let is_free = |port| {
-            let mut local = local;
-            local.set_port(port);
-            udp.is_free(UdpBinding { local, dual: bind.dual, reuse: false })
-        };
-        self.ports.random(&mut self.random, is_free).ok_or(BindError::NoPort)
+        let is_free = |port| udp.is_free(Binding::new(local.ip(), port, bind.options.v6_only), false);
+        self.ports.at_random(&mut self.random, is_free).ok_or(BindError::NoPort)
     }
 
     /// Closes a socket of any kind. What it has sent still goes.
     pub fn close(&mut self, id: SocketId) {
         match self.sockets.remove(id) {
-            Some(AnySocket::Udp(_)) => {
-                self.udp.unbind(Owner::Socket(id));
+            Some(AnySocket::Udp(_, handle)) => {
+                self.udp.unbind(handle);
                 self.membership.leave_all(self.now, id.index());
             }
             Some(AnySocket::Icmp(_)) => self.unbind_ping(id),
@@ -112,29 +124,36 @@ impl Shard {
     /// # Errors
     /// There is no way to the address, or no source address for it.
     pub fn udp_connect(&mut self, id: SocketId, remote: Option<SocketAddr>) -> Result<(), ConnectError> {
+        let handle = self.sockets.udp_handle(id).ok_or(ConnectError::Closed)?;
         let socket = self.sockets.udp(id).ok_or(ConnectError::Closed)?;
-        let local = socket.local();
+        let (local, v6_only) = (socket.local(), socket.options().v6_only);
+        let bound = self.udp.get(handle).map_or(local, |known| bound_address(known.bound, local));
         let Some(remote) = remote else {
-            let local = self.udp.disconnect(Owner::Socket(id)).unwrap_or(local);
+            self.udp.disconnect(handle);
             if let Some(socket) = self.sockets.udp_mut(id) {
-                socket.disconnect(local);
+                socket.disconnect(bound);
             }
             return Ok(());
         };
-        let src = Some(local.ip()).filter(|ip| !ip.is_unspecified());
+        let is_dual = bound.ip() == ANY_V6 && !v6_only;
+        if bound.is_ipv4() != remote.is_ipv4() && !is_dual {
+            return Err(ConnectError::AddressFamily { remote });
+        }
+        let src = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
         let path = self
             .path(&PacketSpec { src, ..PacketSpec::new(remote.ip(), UDP) })
             .map_err(|reason| connect_error(reason, remote))?;
         let local = SocketAddr::new(path.src, local.port());
-        let mut socket = self.sockets.udp(id).cloned().ok_or(ConnectError::Closed)?;
-        socket.connect(local, remote)?;
-        self.udp
-            .connect(Owner::Socket(id), local, remote)
-            .map_err(|_| ConnectError::Bind(BindError::InUse { local }))?;
-        if let Some(known) = self.sockets.udp_mut(id) {
-            known.connect(local, remote)?;
-        }
-        Ok(())
+        self.sockets.udp_mut(id).ok_or(ConnectError::Closed)?.connect(local, remote)?;
+        self.udp.connect(handle, local.ip(), remote).map_err(|error| {
+            if let Some(socket) = self.sockets.udp_mut(id) {
+                socket.disconnect(bound);
+            }
+            match error {
+                UdpConnectError::Closed => ConnectError::Closed,
+                _ => ConnectError::Bind(BindError::InUse { local }),
+            }
+        })
     }
 
     /// Sends a datagram to whom the socket is connected.
@@ -233,7 +252,7 @@ impl Shard {
         let segment_bytes = segment_bytes.filter(|size| usize::from(size.get()) < len);
         let transport = Transport {
             len: udp::header::HEADER_LEN + len,
-            checksum_at: Some(udp::header::CHECKSUM_OFFSET),
+            checksum_at: Some(udp::header::CHECKSUM_OFFSET as u16),
             segment_bytes,
         };
         self.emit(path, spec, transport, |room| {
@@ -256,6 +275,69 @@ impl Shard {
     /// The next error of a socket.
     pub fn udp_take_error(&mut self, id: SocketId) -> Option<SocketError> {
         self.sockets.udp_mut(id)?.take_error()
+    }
+
+    /// Joins a group: from now on datagrams for it come to the socket, if they have its port.
+    ///
+    /// # Errors
+    /// It is no group, the socket is in it already, or there is no room.
+    pub fn udp_join(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
+        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
+        socket.memberships_mut().join(group)?;
+        self.tell_groups(id, group)
+    }
+
+    /// Leaves a group.
+    ///
+    /// # Errors
+    /// The socket is not in it.
+    pub fn udp_leave(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
+        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
+        socket.memberships_mut().leave(group)?;
+        self.tell_groups(id, group)
+    }
+
+    /// Joins a group for datagrams of one source (RFC 4607), or adds a source.
+    ///
+    /// # Errors
+    /// As of [`udp_join`](Self::udp_join).
+    pub fn udp_join_source(&mut self, id: SocketId, group: IpAddr, source: IpAddr) -> Result<(), GroupError> {
+        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
+        socket.memberships_mut().join_source(group, source)?;
+        self.tell_groups(id, group)
+    }
+
+    /// Leaves a source of a group, and with the last one the group.
+    ///
+    /// # Errors
+    /// The socket has not joined it.
+    pub fn udp_leave_source(&mut self, id: SocketId, group: IpAddr, source: IpAddr) -> Result<(), GroupError> {
+        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
+        socket.memberships_mut().leave_source(group, source)?;
+        self.tell_groups(id, group)
+    }
+
+    /// IGMP and MLD hear what a socket wants of a group now.
+    fn tell_groups(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
+        let wanted = self.sockets.udp(id).and_then(|socket| socket.memberships().get(group)).cloned();
+        let (now, member) = (self.now, id.index());
+        let Some(wanted) = wanted else {
+            self.membership.leave(now, member, group);
+            return Ok(());
+        };
+        let mode = match wanted.mode {
+            udp::FilterMode::Include => igmp_mld::FilterMode::Include,
+            udp::FilterMode::Exclude => igmp_mld::FilterMode::Exclude,
+        };
+        let told = self.membership.set_filter(now, member, group, mode, &wanted.sources);
+        told.map_err(|error| {
+            // Otherwise the socket would wait for what never comes.
+            if let Some(socket) = self.sockets.udp_mut(id) {
+                let _ = socket.memberships_mut().leave(group);
+            }
+            self.membership.leave(now, member, group);
+            GroupError::Join(error)
+        })
     }
 
     /// The state of a socket.
@@ -319,10 +401,10 @@ impl Shard {
     /// To every socket of the port that wants what comes for this group or for everybody.
     fn deliver_to_all(&mut self, received: &Received<'_>, meta: &DatagramMeta, payload: &[u8]) -> Verdict {
         let mut verdict = Verdict::Dropped(DropReason::UdpNoSocket);
-        let mut next = 0;
-        // The table lends its list entry by entry, since each delivery changes the shard.
-        while let Some(owner) = self.udp.nth_match(meta.dst, meta.src, next) {
-            next += 1;
+        // Each delivery changes the shard, so the list is taken out of the table first.
+        let mut receivers = std::mem::take(&mut self.receivers);
+        receivers.extend(self.udp.lookup_all(meta.dst, meta.src));
+        for owner in receivers.drain(..) {
             if let Owner::Socket(id) = owner
                 && received.destination == Destination::Group
                 && !self.sockets.udp(id).is_some_and(|socket| socket.accepts(meta.src, meta.dst))
@@ -335,6 +417,7 @@ impl Shard {
                 Err(reason) => verdict = Verdict::Dropped(reason),
             }
         }
+        self.receivers = receivers;
         verdict
     }
 
@@ -355,6 +438,16 @@ impl Shard {
             None => false,
         }
     }
+}
+
+/// Where a socket was bound before it was connected.
+fn bound_address(bound: Binding, local: SocketAddr) -> SocketAddr {
+    let ip = match bound.address {
+        BindAddress::Address(ip) => ip,
+        BindAddress::AnyV4 => ANY_V4,
+        BindAddress::AnyV6 | BindAddress::Any => ANY_V6,
+    };
+    SocketAddr::new(ip, local.port())
 }
 
 /// What a sender is told. `max`: bytes of payload that would go.

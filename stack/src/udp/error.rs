@@ -34,6 +34,9 @@ pub enum SendError {
     /// No address of ours can be the source.
     #[error("no address of ours can be the source")]
     NoSource,
+    /// The neighbour that the datagram would go to does not answer.
+    #[error("the host, or the router on the way, does not answer")]
+    HostUnreachable,
     /// Longer than a datagram can be, or than the path takes while fragments are forbidden.
     #[error("the datagram is too long; at most {max} bytes of payload are accepted")]
     TooLong {
@@ -70,6 +73,7 @@ impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
             SendError::NoRoute => io::ErrorKind::NetworkUnreachable,
+            SendError::HostUnreachable => io::ErrorKind::HostUnreachable,
             SendError::NoSource | SendError::AddressNotOurs => io::ErrorKind::AddrNotAvailable,
             SendError::TooLong { .. } | SendError::AddressFamily | SendError::BadDestination => {
                 io::ErrorKind::InvalidInput
@@ -155,6 +159,9 @@ pub enum ConnectError {
     /// The port could not be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// There is no such socket any more.
+    #[error("the socket is closed")]
+    Closed,
 }
 
 impl From<ConnectError> for io::Error {
@@ -166,6 +173,7 @@ impl From<ConnectError> for io::Error {
             ConnectError::NoRoute { .. } => io::ErrorKind::NetworkUnreachable,
             ConnectError::NoSource { .. } => io::ErrorKind::AddrNotAvailable,
             ConnectError::BroadcastNotAllowed => io::ErrorKind::PermissionDenied,
+            ConnectError::Closed => io::ErrorKind::NotConnected,
             ConnectError::Bind(error) => return error.into(),
         };
         Self::new(kind, error)
