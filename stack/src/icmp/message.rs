@@ -125,7 +125,7 @@ pub fn parse(src: IpAddr, dst: IpAddr, message: &[u8]) -> Result<Message<'_>, Dr
         //# (a) If an ICMPv6 error message of unknown type is received at its
         //# destination, it MUST be passed to the upper-layer process that
         //# originated the packet that caused the error, where this can be
-        //# identified (see Section 2.4(d)).
+        //# identified
         0 | 5..=127 => error(ErrorKind::Unreachable { code }),
         _ => Ok(Message::Unknown(kind)),
     }

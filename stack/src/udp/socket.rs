@@ -170,7 +170,8 @@ impl Socket {
         let is_too_long = matches!(error.kind, ErrorKind::TooBig { .. });
         let is_hard =
             error.kind.is_hard() || (is_too_long && self.options.dont_fragment != Fragmenting::Allow);
-        let is_wanted = self.options.recv_errors || (is_hard && self.remote == Some(error.dst));
+        let is_wanted = self.options.recv_errors
+            || (is_hard && self.remote.is_some_and(|remote| is_same(remote, error.dst)));
         if is_wanted {
             self.errors.push(error);
         }
@@ -253,8 +254,6 @@ impl Socket {
     /// Whether a datagram from `src` to `dst` is for this socket: the two ends match what it is bound and
     /// connected to, and it has joined the group.
     pub fn accepts(&self, src: SocketAddr, dst: SocketAddr) -> bool {
-        let is_same =
-            |ours: SocketAddr, theirs: SocketAddr| (ours.ip(), ours.port()) == (theirs.ip(), theirs.port());
         let local = self.local.ip();
         let is_any = local.is_unspecified()
             && (local.is_ipv4() == dst.is_ipv4() || (local.is_ipv6() && !self.options.v6_only));
@@ -329,6 +328,11 @@ impl Socket {
             memory_bytes: self.queue.memory_bytes(),
         }
     }
+}
+
+/// Whether two addresses and ports are the same; scopes do not count, for a shard has one link.
+fn is_same(ours: SocketAddr, theirs: SocketAddr) -> bool {
+    (ours.ip(), ours.port()) == (theirs.ip(), theirs.port())
 }
 
 /// One socket as people see it.
