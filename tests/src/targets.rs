@@ -27,6 +27,10 @@ use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
+mod neighbor;
+
+pub use neighbor::neighbor;
+
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -37,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("claims", claims),
     ("host", host),
     ("http", http),
+    ("neighbor", neighbor),
     ("nfqueue", nfqueue),
     ("replay", replay),
     ("rings", rings),
@@ -341,6 +346,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"GET /a%20b?c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET".to_vec(),
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
+        "neighbor" => neighbor::seeds(),
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
