@@ -32,6 +32,9 @@ use wirestack_apps::{echo, http};
 mod icmp;
 
 pub use icmp::icmp;
+mod neighbor;
+
+pub use neighbor::neighbor;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -45,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     ("host", host),
     ("http", http),
     ("icmp", icmp),
+    ("neighbor", neighbor),
     ("nfqueue", nfqueue),
     ("replay", replay),
     ("rings", rings),
@@ -339,6 +343,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
         "icmp" => icmp::seeds(),
+        "neighbor" => neighbor::seeds(),
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
