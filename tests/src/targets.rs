@@ -27,6 +27,10 @@ use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
+mod reassembly;
+
+pub use reassembly::reassembly;
+
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -38,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("host", host),
     ("http", http),
     ("nfqueue", nfqueue),
+    ("reassembly", reassembly),
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
@@ -342,6 +347,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
+        "reassembly" => reassembly::seeds(),
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
