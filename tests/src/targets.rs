@@ -35,6 +35,9 @@ pub use icmp::icmp;
 mod neighbor;
 
 pub use neighbor::neighbor;
+mod reassembly;
+
+pub use reassembly::reassembly;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -50,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     ("icmp", icmp),
     ("neighbor", neighbor),
     ("nfqueue", nfqueue),
+    ("reassembly", reassembly),
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
@@ -345,6 +349,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "icmp" => icmp::seeds(),
         "neighbor" => neighbor::seeds(),
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
+        "reassembly" => reassembly::seeds(),
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
