@@ -172,6 +172,10 @@ impl Place {
         self.is_any
     }
 
+    pub(super) fn is_of(&self, family: Family) -> bool {
+        self.family == family
+    }
+
     #[inline]
     pub(super) fn words(&self) -> [u64; 3] {
         let [a, b, c, d] = self.address.map(u64::from);

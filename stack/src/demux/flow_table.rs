@@ -4,7 +4,7 @@
 //! A hit touches two cache lines of an IPv4 flow: a group of sixteen control bytes, which tells with seven
 //! bits of the hash which entry it is, and the entry, which lies within one line. Entries of IPv6 are 40
 //! bytes, so every second one lies on two lines: two or three. A miss touches the control bytes only,
-//! almost always. Groups are read without alignment, so one in five lies on two lines.
+//! almost always. Groups are read without alignment, so one in four lies on two lines.
 //!
 //! **Growth.** A table that is full takes twice the room and moves all entries at once, hashing each again;
 //! what that costs is below. In a loop that must not stall, make it [`with_capacity`](FlowTable::with_capacity)
@@ -13,9 +13,19 @@
 //!
 //! | flows of IPv4 | moved in |
 //! |---|---|
-//! | 1 000 | MOVE1 |
-//! | 100 000 | MOVE2 |
-//! | 1 000 000 | MOVE3 |
+//! | 1 800 | 0.02 ms |
+//! | 115 000 | 1.4 ms |
+//! | 1 800 000 | 57 ms |
+//!
+//! | flows, at random | hit, IPv4 | hit, IPv6 | miss |
+//! |---|---|---|---|
+//! | 1 | 12-17 ns | 17-20 ns | 11-16 ns |
+//! | 1 000 | 12-19 ns | 18-21 ns | 13-16 ns |
+//! | 100 000 | 25-36 ns | 79-137 ns | 14-32 ns |
+//! | 1 000 000 | 153-295 ns | 343-425 ns | 28-49 ns |
+//!
+//! The lower figures are of look-ups that a processor can do at the same time, the higher ones of those that
+//! wait for each other, on a shared virtual machine.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;

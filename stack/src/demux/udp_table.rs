@@ -3,7 +3,7 @@
 //! A datagram to one of our addresses is for one socket: that connected to its sender, else one bound to
 //! its destination, else one bound to any address of the family. That is at most three probes of small
 //! tables, however many sockets there are. Where several share a binding, it is for the one that was bound
-//! last, as on Linux.
+//! last, as on Linux; a socket of both families has a datagram of IPv4 only if none of IPv4 alone would.
 //!
 //! A datagram to a group or a broadcast address is for all sockets that match
 //! ([`UdpTable::lookup_all`]): those bound to just that address and those bound to any; not those bound to
@@ -103,8 +103,16 @@ struct Members<V> {
     place: Place,
     /// The value of the last of `sockets`, here so that a look-up needs not follow the pointer.
     newest: V,
-    /// Index and value, in the order of binding.
-    sockets: Vec<(u32, V)>,
+    /// In the order of binding, but those of both families before those of IPv4 alone.
+    sockets: Vec<Member<V>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Member<V> {
+    index: u32,
+    value: V,
+    /// Of both families, at the place of IPv4.
+    is_second_choice: bool,
 }
 
 impl<V: Copy> UdpTable<V> {
@@ -215,14 +223,13 @@ impl<V: Copy> UdpTable<V> {
     }
 
     /// All sockets that a datagram from `remote` to `group` is for, a group or a broadcast address: each
-    /// once, in the order of binding among those with the same address. As many as match are visited, and
-    /// no others.
+    /// once, in an order that means nothing. As many as match are visited, and no others.
     pub fn lookup_all(&self, group: SocketAddr, remote: SocketAddr) -> impl Iterator<Item = V> {
         let (ip, port) = (group.ip(), group.port());
         let connected = self.lookup_connected(group, remote);
         let places = [Place::of(ip, port), Place::any(Family::of(ip), port)];
         let members = places.into_iter().filter_map(|place| self.members(&place));
-        let bound = members.flat_map(|members| members.sockets.iter().map(|(_, value)| *value));
+        let bound = members.flat_map(|members| members.sockets.iter().map(|member| member.value));
         connected.into_iter().chain(bound)
     }
 
@@ -282,13 +289,14 @@ impl<V: Copy> UdpTable<V> {
         }
         let hash = &self.hash;
         for place in socket.bound.places() {
+            let is_second_choice = socket.bound.address == BindAddress::Any && place.is_of(Family::V4);
+            let member = Member { index, value: socket.value, is_second_choice };
             let hashed = hash.words(place.words());
             if let Some(members) = self.places.find_mut(hashed, |members| members.place == place) {
-                members.sockets.push((index, socket.value));
-                members.newest = socket.value;
+                members.add(member);
                 continue;
             }
-            let members = Members { place, newest: socket.value, sockets: vec![(index, socket.value)] };
+            let members = Members { place, newest: socket.value, sockets: vec![member] };
             self.places.insert_unique(hashed, members, |members| hash.words(members.place.words()));
             self.exact_len += usize::from(!place.is_any());
         }
@@ -307,13 +315,24 @@ impl<V: Copy> UdpTable<V> {
                 continue;
             };
             let members = entry.get_mut();
-            members.sockets.retain(|(other, _)| *other != index);
-            if let Some((_, value)) = members.sockets.last() {
-                members.newest = *value;
+            members.sockets.retain(|member| member.index != index);
+            if let Some(member) = members.sockets.last() {
+                members.newest = member.value;
             } else {
                 entry.remove();
                 self.exact_len -= usize::from(!place.is_any());
             }
+        }
+    }
+}
+
+impl<V: Copy> Members<V> {
+    fn add(&mut self, member: Member<V>) {
+        let second_choices = self.sockets.partition_point(|other| other.is_second_choice);
+        let at = if member.is_second_choice { second_choices } else { self.sockets.len() };
+        self.sockets.insert(at, member);
+        if at + 1 == self.sockets.len() {
+            self.newest = member.value;
         }
     }
 }

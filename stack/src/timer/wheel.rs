@@ -23,6 +23,12 @@
 //! | next deadline | one: it is remembered |
 //! | pop | as cancelling the first timer |
 //!
+//! | timers, within a second | insert and cancel | reschedule one, next deadline | the first becomes the last |
+//! |---|---|---|---|
+//! | 1 | 20 ns | 12 ns | 13 ns |
+//! | 1 000 | 23 ns | 35 ns | 34 ns |
+//! | 1 000 000 | 250 ns (cache misses) | 330 ns | 33 ns |
+//!
 //! Timers live in a slab with a free list, and so do wheels: no allocation once as many were there before.
 //! A wheel that has become empty is free again. Most wheels hold at least two slots; each is on the way to a
 //! timer, so there are never more than eleven per timer, and in practice one for each ten or so.
