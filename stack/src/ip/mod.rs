@@ -10,5 +10,7 @@ pub mod route;
 pub mod select;
 #[cfg(test)]
 mod testing;
+pub mod slaac;
+pub mod stable_address;
 
 pub use address::{Address, AddressState, Addresses, Origin};
