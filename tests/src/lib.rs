@@ -7,7 +7,9 @@
 //! | [`programs`] | child processes: the program under test, and those of others |
 //! | [`targets`] | bodies of the fuzz targets |
 //! | [`tidy`] | rules on the source text |
+//! | [`compliance`] | which sentences of RFCs the source names, and where |
 
+pub mod compliance;
 pub mod programs;
 pub mod runner;
 pub mod targets;

@@ -184,7 +184,7 @@ impl Chain {
         let is_uneven = more && !len.is_multiple_of(8);
         //= rfc8200#4.5
         //= type=exception
-        //= reason=as above
+        //= reason=it is dropped and counted; only somebody who wants to do harm makes such fragments
         //# If the length and offset of a fragment are such that the Payload Length of the packet reassembled
         //# from that fragment would exceed 65,535 octets, then that fragment must be discarded and an ICMP
         //# Parameter Problem, Code 0, message should be sent to the source of the fragment, pointing to the

@@ -27,10 +27,10 @@ pub(super) fn classify(frame: &[u8], start: usize) -> Result<IpPacket, DropReaso
         return Err(DropReason::IpTruncated);
     }
     let transport = start + header_len;
+    let mut router_alert = false;
     //= rfc1122#3.2.1.2
     //# A host MUST verify the IP header checksum on every received datagram and silently discard every
     //# datagram that has a bad checksum.
-    let mut router_alert = false;
     if header_len == HEADER_LEN {
         if !is_sum_right(header) {
             return Err(DropReason::IpChecksum);
