@@ -82,6 +82,16 @@ pub fn root_test(name: impl Into<String>, body: fn() -> Outcome) -> Vec<Case> {
     cases
 }
 
+/// As [`root_test`], of a body that knows something: one of many tests that are made from data.
+pub fn root_test_of(
+    name: impl Into<String>,
+    body: impl Fn() -> Outcome + Send + Sync + 'static,
+) -> Vec<Case> {
+    let mut case = Case::new(name.into(), body);
+    case.root = true;
+    vec![case]
+}
+
 /// Makes tests depend on an installed program of another project.
 pub fn require_program(program: &'static str, mut cases: Vec<Case>) -> Vec<Case> {
     cases.iter_mut().for_each(|case| case.programs.push(program));

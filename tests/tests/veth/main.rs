@@ -17,6 +17,7 @@ mod modes;
 mod nfqueue;
 mod options;
 mod replay;
+mod scripts;
 mod segment;
 mod steer;
 mod support;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         tap::cases(),
         nfqueue::cases(),
         replay::cases(),
+        scripts::cases(),
         tune::cases(),
     ];
     runner::run(modules.into_iter().flatten())

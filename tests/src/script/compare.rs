@@ -1,0 +1,69 @@
+//! What is expected against what came: only what is written is compared.
+
+use super::packet::{Kind, Layer, Value};
+use super::print;
+
+/// What differs, one line each, RFC words first. Empty: it is what was expected.
+pub(super) fn differences(wanted: &[Layer], came: &[Layer]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = came;
+    for layer in wanted {
+        // Ethernet headers and data may be left out of what is written, other headers not.
+        while let Some((first, behind)) = rest.split_first().filter(|(first, _)| may_skip(first, layer)) {
+            let _ = first;
+            rest = behind;
+        }
+        match rest.split_first() {
+            Some((first, behind)) if first.kind == layer.kind => {
+                fields(layer, first, &mut found);
+                rest = behind;
+            }
+            Some((first, _)) => {
+                found.push(format!("{}: expected, {} came", layer.kind.word(), first.kind.word()));
+                return found;
+            }
+            None if layer.kind == Kind::Data && layer.bytes("bytes").is_empty() => {}
+            None => found.push(format!("{}: expected, nothing of the kind came", layer.kind.word())),
+        }
+    }
+    let unwanted = rest.iter().filter(|layer| layer.kind != Kind::Data);
+    found.extend(unwanted.map(|layer| format!("{}: came, and is not expected", layer.kind.word())));
+    found
+}
+
+fn may_skip(came: &Layer, wanted: &Layer) -> bool {
+    came.kind == Kind::Ethernet && wanted.kind != Kind::Ethernet
+}
+
+fn fields(wanted: &Layer, came: &Layer, found: &mut Vec<String>) {
+    let word = wanted.kind.word();
+    for (name, value) in &wanted.fields {
+        let is_same = |other: &Value| match (value, other) {
+            (Value::Packet(wanted), Value::Packet(came)) => differences(wanted, came).is_empty(),
+            // What an error quotes, and an Ethernet frame, may end early: that is not compared here.
+            _ => value == other,
+        };
+        if came.all(name).any(is_same) {
+            continue;
+        }
+        if let (Value::Packet(wanted), Some(Value::Packet(came))) = (value, came.get(name)) {
+            found.extend(differences(wanted, came).iter().map(|line| format!("{word} {name}: {line}")));
+            continue;
+        }
+        if wanted.kind == Kind::Data {
+            found.push(data(value, came.bytes("bytes")));
+            continue;
+        }
+        let others: Vec<String> = came.all(name).map(print::value).collect();
+        let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+        found.push(format!("{word} {name}: expected {}, came {others}", print::value(value)));
+    }
+}
+
+fn data(wanted: &Value, came: &[u8]) -> String {
+    let Value::Bytes(wanted) = wanted else {
+        return "data: no bytes are expected".to_owned();
+    };
+    let first = wanted.iter().zip(came).position(|(a, b)| a != b).unwrap_or(wanted.len().min(came.len()));
+    format!("data: expected {} bytes, came {} bytes, different from byte {first} on", wanted.len(), came.len())
+}
