@@ -368,7 +368,7 @@ fn segment_seeds(super_frame: &[u8]) -> Vec<Vec<u8>> {
         of([0, 0, 0, 0], header(1, 50), super_frame),
         of([0, 0, 0, 0], header(0x81, 99), super_frame),
         of([0, 1, 0, 90], header(0, 0), super_frame),
-        of([1, 0, 0, 0], header(1, 7), super_frame[14..]),
+        of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
     ]
 }
 
