@@ -86,7 +86,7 @@ fn ipv4(frame: &[u8], start: usize) -> Result<IpPacket, DropReason> {
         next_header: protocol,
     });
     if fragment.is_some() {
-        let is_uneven = view.more_frags() && payload.len() % 8 != 0;
+        let is_uneven = view.more_frags() && !payload.len().is_multiple_of(8);
         if is_uneven || offset + total_len > 65_535 {
             return Err(DropReason::FragmentMalformed);
         }
@@ -245,7 +245,7 @@ fn fragment(packet: &[u8], mut found: Found, id: u32, units: u16, more: bool) ->
     let payload = &packet[header_at + 8..];
     let offset = usize::from(units) * 8;
     let whole_payload_len = (header_at - 40) + offset + payload.len();
-    if (more && payload.len() % 8 != 0) || whole_payload_len > 65_535 {
+    if (more && !payload.len().is_multiple_of(8)) || whole_payload_len > 65_535 {
         return Err(DropReason::FragmentMalformed);
     }
     let next_header = packet[header_at];
