@@ -162,6 +162,9 @@ pub(super) fn seeds(segment: &[u8]) -> Vec<Vec<u8>> {
         [&[1], &v6(0, &chain)[..]].concat(),
         [&[1], &v6(44, &fragment(1))[..]].concat(),
         [&[1], &v6(44, &fragment(8))[..]].concat(),
+        // A hop-by-hop options header behind another, in a fragment.
+        [&[1], &v6(44, &[&[60, 0, 0, 1, 0, 0, 0, 7, 0, 0, 1, 4, 0, 0, 0, 0], &udp[..]].concat())[..]]
+            .concat(),
     ]
 }
 
