@@ -361,6 +361,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// A long frame to be split by size, by size with ECN, by an MTU, and without its link header.
+/// Frames to be split, from one of 200 bytes of payload: by their header, or by an MTU.
 fn segment_seeds(super_frame: &[u8]) -> Vec<Vec<u8>> {
     let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
     let of = |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
