@@ -318,19 +318,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
                 [&[kind][..], &fuzzing::seed(version, vnet_hdr), &fuzzing::seed(version, vnet_hdr)].concat()
             })
             .collect(),
-        "segment" => {
-            let data: Vec<u8> = (0..200).collect();
-            let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
-            let of =
-                |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
-            let super_frame = frame(&data);
-            vec![
-                of([0, 0, 0, 0], header(1, 50), &super_frame),
-                of([0, 0, 0, 0], header(0x81, 99), &super_frame),
-                of([0, 1, 0, 90], header(0, 0), &super_frame),
-                of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
-            ]
-        }
+        "segment" => segment_seeds(&frame(&(0..200).collect::<Vec<u8>>())),
         "virtio" => vec![
             [&[1, 1, 54, 0, 50, 0, 34, 0, 16, 0][..], &frame(b"data")].concat(),
             [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
@@ -356,6 +344,18 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"fd00::2/64".to_vec(),
         ],
     }
+}
+
+/// Frames to be split, from one of 200 bytes of payload: by their header, or by an MTU.
+fn segment_seeds(super_frame: &[u8]) -> Vec<Vec<u8>> {
+    let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
+    let of = |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
+    vec![
+        of([0, 0, 0, 0], header(1, 50), super_frame),
+        of([0, 0, 0, 0], header(0x81, 99), super_frame),
+        of([0, 1, 0, 90], header(0, 0), super_frame),
+        of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
+    ]
 }
 
 /// A frame, an ICMP error that quotes it, a fragment of IPv6, and the frame with a tag.
