@@ -2,6 +2,7 @@
 //! nothing may panic, hang or grow without a bound.
 
 pub mod classify;
+mod advertisement;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -38,12 +39,14 @@ pub use neighbor::neighbor;
 mod reassembly;
 
 pub use reassembly::reassembly;
+pub use advertisement::advertisement;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; `fuzz/fuzz_targets` has a file for each.
 pub const TARGETS: &[Target] = &[
+    ("advertisement", advertisement),
     ("bpf", bpf),
     ("checksum", checksum),
     ("claims", claims),
@@ -298,6 +301,13 @@ fn ipv4(len: usize) -> Vec<u8> {
 
 /// Inputs from which a fuzzer finds its way, and which the tests change at random.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "advertisement" => advertisement::seeds(),
+        _ => frame_seeds(target),
+    }
+}
+
+fn frame_seeds(target: &str) -> Vec<Vec<u8>> {
     let tcp = |flags: u8, seq: u8, data: &[u8]| {
         let head = [4, 0, 0, 7, 0, 0, 0, seq, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
         [&head[..], data].concat()
