@@ -1,6 +1,9 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
+mod dhcp;
+mod dns;
+
 use std::io::Cursor;
 use std::net::SocketAddr;
 
@@ -27,6 +30,9 @@ use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
+pub use dhcp::dhcp;
+pub use dns::dns;
+
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -35,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("bpf", bpf),
     ("checksum", checksum),
     ("claims", claims),
+    ("dhcp", dhcp),
+    ("dns", dns),
     ("host", host),
     ("http", http),
     ("nfqueue", nfqueue),
@@ -331,6 +339,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
             [&[1, 5, 42, 0, 9, 0, 34, 0, 6, 0][..], &frame(b"datagram")].concat(),
         ],
+        "dhcp" => dhcp::seeds(),
+        "dns" => dns::seeds(),
         "host" => vec![
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(4, &[0; 100]), step(3, &tcp(4, 1, b""))].concat(),
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(3, &tcp(0x18, 1, b"data")), step(4, &[9; 255])]

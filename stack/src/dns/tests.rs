@@ -296,7 +296,9 @@ fn only_the_right_answer_from_the_right_place_counts() {
     // Identifier, the bit QR, count of questions, name, type, class.
     let mut query = good.clone();
     query[2] &= 0x7f;
-    for payload in [changed(0), changed(1), query, changed(5), changed(13), changed(end - 3), changed(end - 1)] {
+    for payload in
+        [changed(0), changed(1), query, changed(5), changed(13), changed(end - 3), changed(end - 1)]
+    {
         assert_eq!(bed.answer(&transmit, &payload), Err(DropReason::DnsIgnored), "{payload:?}");
     }
     for len in 0..end {
@@ -440,7 +442,12 @@ fn aliases_are_followed() {
     let mut bed = Bed::plain();
     bed.resolve("a.example", Kind::A);
     let transmit = bed.transmit();
-    let list = [host("evil.example"), host("c.example"), alias("b.example", "C.example", 20), alias("a.example", "b.example", 30)];
+    let list = [
+        host("evil.example"),
+        host("c.example"),
+        alias("b.example", "C.example", 20),
+        alias("a.example", "b.example", 30),
+    ];
     bed.answer(&transmit, &reply(&transmit, 0, &list, &[])).unwrap();
     let answer = bed.ok();
     assert_eq!((answer.name.as_str(), answer.addresses.len()), ("c.example", 1));
@@ -453,7 +460,10 @@ fn aliases_are_followed() {
     assert_eq!(asked(&transmit).0, "y.example");
     bed.answer(&transmit, &reply(&transmit, 0, &[host("y.example")], &[])).unwrap();
     let answer = bed.ok();
-    assert_eq!((answer.name.as_str(), answer.expires), ("y.example", Some(bed.now + Duration::from_secs(10))));
+    assert_eq!(
+        (answer.name.as_str(), answer.expires),
+        ("y.example", Some(bed.now + Duration::from_secs(10)))
+    );
     // Without an end: in one answer, in many, and to itself.
     for names in [["p.example", "q.example"], ["p.example", "p.example"]] {
         let mut bed = Bed::plain();

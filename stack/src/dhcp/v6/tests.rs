@@ -93,7 +93,10 @@ fn messages_are_repeated_up_to_the_longest_time() {
             let rt = (now - before).total_micros();
             assert!(expected.0 <= rt && rt <= expected.1, "{expected:?} {rt}");
             let elapsed = (now - began).total_millis() / 10;
-            assert_eq!(message[message.len() - 2..], u16::try_from(elapsed).unwrap_or(u16::MAX).to_be_bytes());
+            assert_eq!(
+                message[message.len() - 2..],
+                u16::try_from(elapsed).unwrap_or(u16::MAX).to_be_bytes()
+            );
             assert_eq!(message[1..4], request[1..4]);
             let mrt = longest * 1_000_000;
             expected = match rt * 21 / 10 {
