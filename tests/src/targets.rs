@@ -290,6 +290,14 @@ fn ipv4(len: usize) -> Vec<u8> {
 
 /// Inputs from which a fuzzer finds its way, and which the tests change at random.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "dhcp" => dhcp::seeds(),
+        "dns" => dns::seeds(),
+        _ => seeds_of_frames_and_text(target),
+    }
+}
+
+fn seeds_of_frames_and_text(target: &str) -> Vec<Vec<u8>> {
     let tcp = |flags: u8, seq: u8, data: &[u8]| {
         let head = [4, 0, 0, 7, 0, 0, 0, seq, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
         [&head[..], data].concat()
@@ -339,8 +347,6 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
             [&[1, 5, 42, 0, 9, 0, 34, 0, 6, 0][..], &frame(b"datagram")].concat(),
         ],
-        "dhcp" => dhcp::seeds(),
-        "dns" => dns::seeds(),
         "host" => vec![
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(4, &[0; 100]), step(3, &tcp(4, 1, b""))].concat(),
             [step(2, &arp), step(3, &tcp(2, 0, b"")), step(3, &tcp(0x18, 1, b"data")), step(4, &[9; 255])]
