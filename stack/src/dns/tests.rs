@@ -654,6 +654,46 @@ fn resolv_conf_is_read() {
     assert_eq!(ResolvConf::parse("").to_config().ndots, 1);
 }
 
+/// Bytes of two answers that another implementation (dnspython) wrote: an alias with other sections and the
+/// record of EDNS, and a name that does not exist.
+#[test]
+fn answers_of_another_implementation_are_read() {
+    let alias = "00008180000100030001000203777777076578616d706c65036f72670000010001c00c000500010000012c00\
+                 110363646e076578616d706c65036e657400c02d000100010000003c0004c0000201c02d000100010000003c\
+                 0004c0000202c031000200010000003c0005026e73c031c06a000100010000003c0004c000023500002904d0\
+                 000000000000";
+    let nothing = "00008183000100000001000103777777076578616d706c65036f72670000010001c0100006000100000e10\
+                   0026026e73c0100a686f73746d6173746572c0100000000100001c2000000e10000151800000002d000029\
+                   04d0000000000000";
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    for (hex, seconds) in [(alias, 60), (nothing, 45)] {
+        let mut bed = Bed::plain();
+        bed.resolve("www.example.org", Kind::A);
+        let transmit = bed.transmit();
+        let mut message = bytes(hex);
+        message[..2].copy_from_slice(&transmit.payload[..2]);
+        bed.answer(&transmit, &message).unwrap();
+        let result = bed.event().result;
+        match seconds {
+            60 => {
+                let answer = result.unwrap();
+                assert_eq!(answer.addresses, ips(&["192.0.2.1", "192.0.2.2"]));
+                assert_eq!(answer.name, "cdn.example.net");
+                assert_eq!(answer.expires, Some(bed.now + Duration::from_secs(60)));
+            }
+            _ => assert_eq!(result, Err(DnsError::NotFound)),
+        }
+        bed.now += Duration::from_secs(seconds - 1);
+        bed.resolve("www.example.org", Kind::A);
+        bed.event();
+        bed.now += Duration::from_secs(1);
+        bed.resolve("www.example.org", Kind::A);
+        bed.transmit();
+    }
+}
+
 proptest! {
     /// Whatever comes, every lookup ends, within the time that all tries take, and leaves nothing behind.
     #[test]
