@@ -3,6 +3,8 @@
 
 mod advertisement;
 pub mod classify;
+mod dhcp;
+mod dns;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -40,6 +42,8 @@ mod reassembly;
 
 pub use advertisement::advertisement;
 pub use reassembly::reassembly;
+pub use dhcp::dhcp;
+pub use dns::dns;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -51,6 +55,8 @@ pub const TARGETS: &[Target] = &[
     ("checksum", checksum),
     ("claims", claims),
     ("classify", classify::classify),
+    ("dhcp", dhcp),
+    ("dns", dns),
     ("host", host),
     ("http", http),
     ("icmp", icmp),
@@ -308,6 +314,13 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 fn frame_seeds(target: &str) -> Vec<Vec<u8>> {
+        "dhcp" => dhcp::seeds(),
+        "dns" => dns::seeds(),
+        _ => seeds_of_frames_and_text(target),
+    }
+}
+
+fn seeds_of_frames_and_text(target: &str) -> Vec<Vec<u8>> {
     let tcp = |flags: u8, seq: u8, data: &[u8]| {
         let head = [4, 0, 0, 7, 0, 0, 0, seq, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
         [&head[..], data].concat()
