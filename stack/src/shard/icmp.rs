@@ -64,7 +64,7 @@ impl Shard {
             Ok(Message::EchoRequest(_)) => self.answer_echo(received),
             Ok(Message::EchoReply(echo)) => self.deliver_echo(received, &echo),
             Ok(Message::Error(error)) => self.handle_error(received, &error),
-            Ok(Message::Redirect) => Verdict::Dropped(DropReason::RedirectIgnored),
+            Ok(Message::Redirect) => self.handle_redirect_v4(received).into(),
             Ok(Message::Ndp(kind)) => self.handle_ndp(received, kind),
             Ok(Message::Mld(_)) => self.handle_mld(received),
             Ok(Message::Ignored(_)) => Verdict::Dropped(DropReason::IcmpIgnored),
@@ -187,6 +187,7 @@ impl Shard {
                 result
             }
             ROUTER_SOLICITATION => Err(DropReason::IcmpIgnored),
+            REDIRECT => self.handle_redirect_v6(received),
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
         if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
@@ -317,5 +318,6 @@ impl Shard {
 
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+const REDIRECT: u8 = 137;
 /// Random identifiers that are tried: with half of them in use, all fail once in 10^9.
 const IDENTIFIER_TRIES_MAX: usize = 32;
