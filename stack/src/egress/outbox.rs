@@ -36,7 +36,13 @@ impl Outbox {
 
     /// Whether a frame of `len` bytes finds room.
     pub fn has_room(&self, len: usize) -> bool {
-        self.frames.len() < self.frames_max && self.waiting_bytes() + len <= self.bytes_max
+        self.has_room_for(1, len)
+    }
+
+    /// Whether so many frames of so many bytes together find room.
+    pub fn has_room_for(&self, frames: usize, bytes: usize) -> bool {
+        self.frames.len().saturating_add(frames) <= self.frames_max
+            && self.waiting_bytes().saturating_add(bytes) <= self.bytes_max
     }
 
     /// Lets `write` write a frame of `len` bytes. `None`: there is no room, and `write` was not called.

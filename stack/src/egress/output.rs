@@ -12,6 +12,7 @@ use wirestack_nic::offload::checksum;
 use super::{Outgoing, PacketSpec};
 use crate::icmp;
 use crate::ip::fragment::Fragments;
+use crate::ip::route::Route;
 use crate::ip::{header, select};
 use crate::neighbor::Lookup;
 use crate::observe::DropReason;
@@ -65,50 +66,82 @@ impl Shard {
     /// Finds the way of a packet: next stop, source address, MTU.
     pub(crate) fn path(&mut self, spec: &PacketSpec) -> Result<Path, DropReason> {
         let dst = spec.dst;
-        if dst.is_unspecified() {
+        let is_mapped = matches!(dst, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if dst.is_unspecified() || is_mapped {
             return Err(DropReason::NoRoute);
         }
         if dst.is_loopback() || self.addresses.is_local(dst) {
             let src = spec.src.unwrap_or(dst);
             return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
         }
-        let hop = self.hop(dst)?;
-        let src = match spec.src {
-            Some(src) => src,
-            None => select::select_source(
-                &self.addresses,
-                dst,
-                match hop {
-                    Hop::Neighbor(neighbor) => neighbor,
-                    _ => dst,
-                },
-            )
-            .ok_or(DropReason::NoSource)?,
-        };
-        let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
+        let (hop, route) = self.hop(dst)?;
+        let (of_route, mtu_of_route) = route.map_or((None, None), |route| (route.source, route.mtu));
+        let next_hop = if let Hop::Neighbor(neighbor) = hop { neighbor } else { dst };
+        let src = spec.src.or(of_route.filter(|src| self.addresses.is_local(*src)));
+        let src = src.or_else(|| select::select_source(&self.addresses, dst, next_hop));
+        let src = src.ok_or(DropReason::NoSource)?;
+        //= rfc1122#3.2.1.3
+        //# Internal host loopback address.  Addresses of this form
+        //# MUST NOT appear outside a host.
+        if src.is_loopback() {
+            return Err(DropReason::NoSource);
+        }
+        let mtu = mtu_of_route.map_or(usize::MAX, usize::from).min(self.mtu_for(dst));
+        let mtu = usize::from(self.path_mtu.mtu(dst, mtu as u16));
         Ok(Path { src, dst, hop, mtu })
     }
 
-    fn hop(&self, dst: IpAddr) -> Result<Hop, DropReason> {
+    /// Bytes of an IP packet of this version on the link.
+    pub(crate) fn mtu_for(&self, dst: IpAddr) -> usize {
+        match self.link_mtu {
+            // RFC 4861 section 6.3.4: what a router tells is for IPv6.
+            Some(mtu) if dst.is_ipv6() => self.mtu.min(mtu),
+            _ => self.mtu,
+        }
+    }
+
+    fn hop(&self, dst: IpAddr) -> Result<(Hop, Option<&Route>), DropReason> {
         if self.medium == Medium::Ip {
-            return Ok(Hop::Bare);
+            return Ok((Hop::Bare, self.routes.lookup(dst)));
         }
         if dst.is_multicast() {
-            return Ok(Hop::Link(group_mac(dst)));
+            return Ok((Hop::Link(group_mac(dst)), None));
         }
         if self.addresses.is_broadcast(dst) {
-            return Ok(Hop::Link(EthernetAddress::BROADCAST));
+            return Ok((Hop::Link(EthernetAddress::BROADCAST), None));
         }
-        let route = self.routes.lookup(dst).ok_or(DropReason::NoRoute)?;
-        Ok(Hop::Neighbor(route.gateway.unwrap_or(dst)))
+        let route = self.route(dst).ok_or(DropReason::NoRoute)?;
+        Ok((Hop::Neighbor(route.next_hop(dst)), Some(route)))
+    }
+
+    /// The best route whose gateway is not known to be dead; if all are, the best one.
+    //= rfc1122#3.3.1.4
+    //# The IP layer MUST be able to detect the failure of a "next-
+    //# hop" gateway that is listed in its route cache and to choose an
+    //# alternate gateway (see Section 3.3.1.5).
+    fn route(&self, dst: IpAddr) -> Option<&Route> {
+        let candidates = self.routes.candidates(dst);
+        if self.dead_gateways.is_empty() || candidates.len() < 2 {
+            return candidates.first();
+        }
+        let is_alive = |route: &&Route| route.gateway.is_none_or(|gateway| !self.is_dead(gateway));
+        candidates.iter().find(is_alive).or(candidates.first())
+    }
+
+    /// A gateway that did not answer counts as dead until there is a sign of it.
+    fn is_dead(&self, gateway: IpAddr) -> bool {
+        self.dead_gateways.contains(&gateway)
+            && self.neighbors.get(gateway).is_none_or(|neighbor| !neighbor.state.has_address())
     }
 
     /// Sends a packet of the control plane, with a source address chosen if it has none. What cannot be sent
-    /// is counted.
-    pub(crate) fn send_control(&mut self, outgoing: &mut Outgoing) {
-        if let Err(reason) = self.try_send_control(outgoing) {
+    /// is counted. `true`: it was sent.
+    pub(crate) fn send_control(&mut self, outgoing: &mut Outgoing) -> bool {
+        let sent = self.try_send_control(outgoing);
+        if let Err(reason) = sent {
             self.count_drop(reason);
         }
+        sent.is_ok()
     }
 
     fn try_send_control(&mut self, outgoing: &mut Outgoing) -> Result<(), DropReason> {
@@ -131,6 +164,12 @@ impl Shard {
         transport: Transport,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
+        //= rfc1122#3.2.1.7
+        //# A host MUST NOT send a datagram with a Time-to-Live (TTL)
+        //# value of zero.
+        if spec.hop_limit == Some(0) && path.hop != Hop::Looped {
+            return Err(DropReason::NoRoute);
+        }
         let header_len = header::header_len(spec);
         let len = header_len + transport.len;
         if len > usize::from(u16::MAX) && !spec.dst.is_ipv6() || transport.len > usize::from(u16::MAX) {
@@ -146,6 +185,8 @@ impl Shard {
             return self.emit_fragments(path, spec, transport, write);
         }
         let meta = frame_meta(header_len, transport);
+        let dont_fragment = spec.dont_fragment && !self.path_mtu.may_fragment(path.dst);
+        let spec = &PacketSpec { dont_fragment, ..*spec };
         let (src, hop_limit, id) = (path.src, self.hop_limit, self.identification(path, spec));
         if src.is_ipv4() != spec.dst.is_ipv4() {
             return Err(DropReason::NoSource);
@@ -195,16 +236,18 @@ impl Shard {
     fn queue_fragments(&mut self, path: &Path, packet: &[u8], id: u32) -> Result<(), DropReason> {
         let fragments = Fragments::new(packet, path.mtu, id)?;
         // All or none: a part of a datagram only costs its receiver memory.
-        if !self.outbox.has_room(packet.len() + fragments.count() * FRAGMENT_OVERHEAD) {
+        let count = fragments.count();
+        if !self.outbox.has_room_for(count, packet.len() + count * FRAGMENT_OVERHEAD) {
             return Err(DropReason::OutboxFull);
         }
         let mut room = std::mem::take(&mut self.fragment_scratch);
         room.resize(fragments.len_max(), 0);
         let queued = (0..fragments.count()).try_for_each(|index| {
             let len = fragments.write(index, &mut room);
-            self.counters.fragments_sent += 1;
             let fragment = room.get(..len).unwrap_or_default();
-            self.queue(path, len, &FrameMeta::default(), |room| room.copy_from_slice(fragment))
+            self.queue(path, len, &FrameMeta::default(), |room| room.copy_from_slice(fragment))?;
+            self.counters.fragments_sent += 1;
+            Ok(())
         });
         self.fragment_scratch = room;
         queued
@@ -269,6 +312,13 @@ impl Shard {
         let chain = icmp::chain::read(packet).ok_or(DropReason::IpMalformed)?;
         let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
         let path = self.path(&spec)?;
+        let cleared;
+        let packet = if self.path_mtu.may_fragment(path.dst) {
+            cleared = header::without_df(packet);
+            &cleared
+        } else {
+            packet
+        };
         if packet.len() > path.mtu && meta.gso.is_none() && path.hop != Hop::Looped {
             let id = match (path.src, path.dst) {
                 (IpAddr::V6(src), IpAddr::V6(dst)) => self.ids.ipv6(src, dst),
@@ -341,5 +391,5 @@ pub(crate) const LINK_HEADER_LEN: usize = 14;
 const UDP_HEADER_LEN: usize = 8;
 /// Bytes of headers that a fragment needs beside its share.
 const FRAGMENT_OVERHEAD: usize = 80;
-/// Bytes of a packet to ourselves at most.
-const LOOPED_MTU: usize = 65_535;
+/// Bytes of a packet to ourselves at most: the longest of IPv6, whose length field does not count the header.
+pub(crate) const LOOPED_MTU: usize = 65_535 + 40;

@@ -32,6 +32,8 @@ reasons! {
     LinkTruncated = "link_truncated",
     /// For another hardware address.
     LinkNotForUs = "link_not_for_us",
+    /// For one host by its IP address, and for many by its hardware address (RFC 1122 section 3.3.6).
+    LinkToMany = "link_to_many",
     /// An EtherType that we do not speak.
     LinkUnknownType = "link_unknown_type",
     /// A VLAN that is not ours, or more than two tags.

@@ -8,6 +8,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 use wirestack_nic::FrameMeta;
 
 use super::{Mail, Shard};
+use crate::ingress::input::Way;
 use crate::ip::{Address, Origin};
 
 /// Something to be done at the start of a turn.
@@ -71,7 +72,8 @@ impl Shard {
     fn apply(&mut self, command: Command) {
         match command {
             Command::Mail(Mail::Packet(packet)) => {
-                let verdict = self.handle_reassembled(&packet);
+                self.counters.mail_received += 1;
+                let verdict = self.handle_reassembled(&packet, Way::Reassembled);
                 self.count(verdict, &packet);
             }
             Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
@@ -91,8 +93,10 @@ impl Shard {
     /// A frame about the link that another shard has answered: what it tells is learned, and no answer leaves
     /// from here.
     fn handle_control(&mut self, frame: &[u8]) {
+        self.counters.mail_received += 1;
         let mailed = std::mem::replace(&mut self.is_mailed, true);
-        self.handle_frame(frame, &FrameMeta::default());
+        let verdict = self.judge(frame, &FrameMeta::default());
         self.is_mailed = mailed;
+        self.count(verdict, frame);
     }
 }

@@ -81,7 +81,7 @@ pub struct ShardConfig {
     pub budgets: Budgets,
 }
 
-/// What one turn does at most, stage by stage.
+/// What one turn does at most, stage by stage; 0 is taken as 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
     /// Frames taken from the device: about a tenth of a millisecond's work.
@@ -97,6 +97,18 @@ pub struct Budgets {
 impl Default for Budgets {
     fn default() -> Self {
         Self { ingress_frames: 256, looped_packets: 64, commands: 64, egress_frames: 512 }
+    }
+}
+
+impl Budgets {
+    /// With a budget of 0 a stage would never be done with.
+    pub(crate) fn at_least_one(self) -> Self {
+        Self {
+            ingress_frames: self.ingress_frames.max(1),
+            looped_packets: self.looped_packets.max(1),
+            commands: self.commands.max(1),
+            egress_frames: self.egress_frames.max(1),
+        }
     }
 }
 

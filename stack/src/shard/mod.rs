@@ -91,7 +91,7 @@ pub struct Shard {
     pub(crate) medium: Medium,
     /// Bytes of an IP packet on the link.
     pub(crate) mtu: usize,
-    /// The same as a router has told it, if it is less.
+    /// The same for IPv6, as a router has told it; it counts if it is less.
     pub(crate) link_mtu: Option<usize>,
     /// Of packets that do not say; a router may have told another.
     pub(crate) hop_limit: u8,
@@ -100,6 +100,8 @@ pub struct Shard {
     pub(crate) neighbors: neighbor::Table,
     pub(crate) addresses: Addresses,
     pub(crate) routes: Routes,
+    /// Gateways that did not answer when they were asked last.
+    pub(crate) dead_gateways: Vec<IpAddr>,
     pub(crate) path_mtu: PathMtu,
     pub(crate) ids: IdGenerator,
     pub(crate) reassembly: Reassembly,
@@ -122,6 +124,8 @@ pub struct Shard {
     pub(crate) dhcp: Option<dhcp::v4::Client>,
     pub(crate) dhcp6: Option<dhcp::v6::Client>,
     pub(crate) dns: Resolver,
+    /// What others than the configuration have said of name servers.
+    pub(crate) dns_told: services::DnsTold,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
 
@@ -161,7 +165,7 @@ impl Shard {
         let (mac, shards) = (config.mac, config.steering.shards);
         let mut shard = Self {
             now,
-            budgets: config.budgets,
+            budgets: config.budgets.at_least_one(),
             medium: Medium::Ethernet,
             mtu: usize::from(DEFAULT_MTU),
             link_mtu: None,
@@ -169,6 +173,7 @@ impl Shard {
             neighbors: neighbor::Table::new(config.neighbor.clone(), mac, random.fork(), now),
             addresses: Addresses::new(),
             routes: Routes::new(config.routes),
+            dead_gateways: Vec::new(),
             path_mtu: PathMtu::new(config.path_mtu, &mut random),
             ids: IdGenerator::new(&mut random),
             reassembly: Reassembly::new(now, config.reassembly, &mut random),
@@ -176,7 +181,7 @@ impl Shard {
             membership: Membership::new(config.membership, DEFAULT_MTU, random.fork()),
             slaac: config.slaac.clone().map(|slaac| Slaac::new(slaac, mac, random.fork(), now)),
             sockets: SocketTable::new(config.sockets_max),
-            udp: UdpTable::new(config.sockets_max, &mut random),
+            udp: UdpTable::new(config.sockets_max.saturating_add(SERVICE_PORTS_MAX), &mut random),
             ports,
             pings: HashMap::new(),
             raw_sockets: Vec::new(),
@@ -185,6 +190,7 @@ impl Shard {
             dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
             dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
+            dns_told: Default::default(),
             tcp_queue: None,
             outbox: Outbox::new(config.outbox_bytes_max, config.outbox_frames_max),
             looped: Outbox::new(config.looped_bytes_max, config.outbox_frames_max),
@@ -229,8 +235,8 @@ impl Shard {
             Medium::Ethernet => capabilities.max_transmission_unit.saturating_sub(LINK_HEADER_LEN),
             Medium::Ip => capabilities.max_transmission_unit,
         };
-        self.mtu = self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)).min(usize::from(u16::MAX));
-        self.membership.set_mtu(self.mtu as u16);
+        self.mtu = self.mtu.min(usize::from(u16::MAX));
+        self.membership.set_mtu(self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)) as u16);
     }
 
     /// The time of this turn.
@@ -329,5 +335,8 @@ impl Shard {
 
 /// Bytes of an IP packet before a device says otherwise.
 const DEFAULT_MTU: u16 = 1_500;
+/// Ports of the stack's own, which a full table of sockets does not take from it: two for each lookup of the
+/// resolver (IPv4 and IPv6), and those of DHCP.
+const SERVICE_PORTS_MAX: usize = 4_096;
 /// Packets that wait for whoever serves TCP.
 const TCP_PACKETS_MAX: usize = 4_096;

@@ -9,6 +9,7 @@ use crate::egress::PacketSpec;
 use crate::egress::output::Transport;
 use crate::ingress::input::Received;
 use crate::ip::header;
+use crate::observe::Event;
 use crate::raw::{HeaderIncluded, PacketMeta, Socket, Version};
 use crate::udp::queue::QueueLimits;
 use crate::udp::{BindError, SendError, SocketError};
@@ -114,9 +115,14 @@ impl Shard {
             is_wanted = true;
             let pushed = socket.push(received.frame, received.ip, self.now, received.meta.timestamp);
             match pushed {
-                Ok(()) => self.sockets.mark_ready(id),
-                Err(reason) => self.count_drop(reason),
+                Ok(()) => {}
+                Err(reason) => {
+                    self.count_drop(reason);
+                    self.hook.tell(self.now, &Event::SocketQueueFull { socket: id, reason });
+                }
             }
+            // Also if there was no room: whoever has left something there hears of it again.
+            self.sockets.mark_ready(id);
         }
         is_wanted
     }

@@ -133,13 +133,23 @@ impl Shard {
         while let Some(event) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll_event()) {
             match event {
                 v4::Event::Bound(lease) | v4::Event::Renewed(lease) => self.apply_lease(&lease),
-                v4::Event::Lost { address, .. } => {
-                    self.remove_address(IpAddr::V4(address));
-                    self.routes.remove_by_origin(RouteOrigin::Dhcp);
-                }
+                v4::Event::Lost { address, reason } => self.lose_lease(address, reason),
                 v4::Event::Nak { .. } | v4::Event::Restarted => {}
             }
         }
+    }
+
+    /// What came with a lease goes with it.
+    fn lose_lease(&mut self, address: Ipv4Addr, reason: v4::LostReason) {
+        let is_its = |known: &&Address| known.ip() == IpAddr::V4(address) && known.origin == Origin::Dhcp;
+        if self.addresses.iter().any(|known| is_its(&known)) {
+            self.remove_address(IpAddr::V4(address));
+        }
+        self.routes.remove_by_origin(RouteOrigin::Dhcp);
+        if !self.dns_told.of(DnsSource::Dhcp).is_empty() {
+            self.set_dns(DnsSource::Dhcp, &[], &[]);
+        }
+        self.hook.tell(self.now, &Event::LeaseLost { address, reason });
     }
 
     fn apply_lease(&mut self, lease: &v4::Lease) {
@@ -153,16 +163,23 @@ impl Shard {
             valid_until: None,
         });
         self.routes.remove_by_origin(RouteOrigin::Dhcp);
-        let default = Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
-        // There are none if there are classless routes (RFC 3442).
-        let defaults = lease.routers.iter().take(1).map(|&router| v4::Route { destination: default, router });
-        for v4::Route { destination, router } in lease.routes.iter().copied().chain(defaults) {
-            let gateway = Some(IpAddr::V4(router)).filter(|router| !router.is_unspecified());
-            let route = Route::new(IpCidr::Ipv4(destination), gateway, RouteOrigin::Dhcp);
+        if cidr.prefix_len() < 32 {
+            let route = Route::new(IpCidr::Ipv4(cidr), None, RouteOrigin::Connected);
             self.insert_route(Route { mtu: lease.mtu, ..route });
         }
+        let default = Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
+        // There are none if there are classless routes (RFC 3442).
+        let defaults = lease.routers.iter().map(|&router| v4::Route { destination: default, router });
+        // Of several routers, RFC 2132 section 3.5 has the preferred one first.
+        for (metric, route) in (0..).zip(lease.routes.iter().copied().chain(defaults)) {
+            let v4::Route { destination, router } = route;
+            let gateway = Some(IpAddr::V4(router)).filter(|router| !router.is_unspecified());
+            let route = Route::new(IpCidr::Ipv4(destination), gateway, RouteOrigin::Dhcp);
+            self.insert_route(Route { mtu: lease.mtu, metric, ..route });
+        }
         let servers: Vec<_> = lease.dns.iter().map(|&server| IpAddr::V4(server)).collect();
-        self.set_dns(&servers, &lease.search);
+        self.set_dns(DnsSource::Dhcp, &servers, &lease.search);
+        self.hook.tell(self.now, &Event::LeaseObtained(lease));
     }
 
     fn drain_dhcp6(&mut self) {
@@ -178,24 +195,28 @@ impl Shard {
         while let Some(event) = self.dhcp6.as_mut().and_then(|dhcp6| dhcp6.poll_event()) {
             let v6::Event::Configured { dns, search, .. } = event;
             let servers: Vec<_> = dns.into_iter().map(IpAddr::V6).collect();
-            self.set_dns(&servers, &search);
+            self.set_dns(DnsSource::Dhcp6, &servers, &search);
         }
     }
 
     fn drain_dns(&mut self) {
         self.close_dns_ports();
+        let mut refused = 0;
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
             let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
-            if !self.lands_here(port, transmit.server) {
-                self.dns.handle_bind_failure(self.now, port);
-                continue;
-            }
-            match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
-                Ok(handle) => {
+            let lands_here = self.lands_here(port, transmit.server);
+            let bound = lands_here.then(|| self.udp.bind(Binding::new(any, port, true), false, Owner::Dns));
+            match bound {
+                Some(Ok(handle)) => {
                     self.dns_ports.insert(port, handle);
                     self.send_query(port, transmit.server, &transmit.payload);
                 }
-                Err(_) => self.dns.handle_bind_failure(self.now, port),
+                // Another port, but not for ever: if none can be had, the try counts as one that failed.
+                _ if refused < REFUSED_PORTS_MAX => {
+                    refused += 1;
+                    self.dns.handle_bind_failure(self.now, port);
+                }
+                _ => self.dns.handle_unreachable(self.now, port),
             }
         }
     }
@@ -246,14 +267,55 @@ impl Shard {
         }
     }
 
-    pub(crate) fn set_dns(&mut self, servers: &[IpAddr], search: &[String]) {
-        let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
+    /// Somebody tells servers and domains, which replace what he has told before. The configuration's come first,
+    /// and what others have told stays (RFC 8106 section 5.3.1).
+    pub(crate) fn set_dns(&mut self, source: DnsSource, servers: &[IpAddr], search: &[String]) {
+        self.dns_told.0[source as usize] = (servers.to_vec(), search.to_vec());
+        let told = self.dns_told.0.iter().flat_map(|(servers, _)| servers);
+        let told = told.map(|&server| SocketAddr::new(server, DNS_PORT));
+        let at = without_repeats(self.config.dns.servers.iter().copied().chain(told));
         self.dns.set_servers(&at);
         // What is no name is left out.
-        self.dns.set_search(search.iter().filter_map(|domain| Name::parse(domain).ok()).collect());
-        self.hook.tell(self.now, &Event::DnsServers(servers));
+        let told = self.dns_told.0.iter().flat_map(|(_, search)| search);
+        let told = told.filter_map(|domain| Name::parse(domain).ok());
+        self.dns.set_search(without_repeats(self.config.dns.search.iter().cloned().chain(told)));
+        let servers: Vec<_> = at.iter().map(SocketAddr::ip).collect();
+        self.hook.tell(self.now, &Event::DnsServers(&servers));
     }
 }
 
+/// Who tells of name servers, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DnsSource {
+    /// DHCPv4.
+    Dhcp,
+    /// DHCPv6.
+    Dhcp6,
+    /// Router advertisements.
+    Router,
+}
+
+/// What each [`DnsSource`] has told: servers and domains.
+#[derive(Debug, Default)]
+pub(crate) struct DnsTold([(Vec<IpAddr>, Vec<String>); 3]);
+
+impl DnsTold {
+    fn of(&self, source: DnsSource) -> &[IpAddr] {
+        &self.0[source as usize].0
+    }
+}
+
+fn without_repeats<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list = Vec::new();
+    for item in items {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+    list
+}
+
+/// Ports that are tried in vain at a time, for all queries together.
+const REFUSED_PORTS_MAX: usize = 64;
 /// Where name servers are.
 const DNS_PORT: u16 = 53;

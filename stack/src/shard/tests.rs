@@ -11,6 +11,13 @@ use crate::config::parse_cidr;
 use crate::icmp::ErrorKind;
 use crate::udp::{BindError, SendError};
 
+mod addresses;
+mod egress;
+mod ingress;
+mod lone;
+mod observe;
+mod services;
+
 struct Pair {
     now: Instant,
     shards: [Shard; 2],
