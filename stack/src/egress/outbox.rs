@@ -96,6 +96,16 @@ impl Outbox {
         (frames_max, false)
     }
 
+    /// Frames that may wait.
+    pub fn frames_max(&self) -> usize {
+        self.frames_max
+    }
+
+    /// Bytes that may wait.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Frames that wait.
     pub fn len(&self) -> usize {
         self.frames.len()

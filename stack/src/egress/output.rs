@@ -129,7 +129,7 @@ impl Shard {
     }
 
     /// A gateway that did not answer counts as dead until there is a sign of it.
-    fn is_dead(&self, gateway: IpAddr) -> bool {
+    pub(crate) fn is_dead(&self, gateway: IpAddr) -> bool {
         self.dead_gateways.contains(&gateway)
             && self.neighbors.get(gateway).is_none_or(|neighbor| !neighbor.state.has_address())
     }

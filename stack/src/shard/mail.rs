@@ -47,6 +47,11 @@ impl Mailbox {
         }
     }
 
+    /// Messages that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The next message, and to whom it goes.
     pub(crate) fn take(&mut self) -> Option<(usize, Mail)> {
         self.waiting.pop_front()

@@ -70,7 +70,6 @@ pub use icmp::{PingBind, PingOptions};
 pub use mail::Mail;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
-pub use snapshot::Snapshot;
 pub use sockets::{SocketEvent, SocketId};
 pub use udp::{GroupError, SendOptions, UdpBind};
 

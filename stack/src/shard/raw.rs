@@ -72,6 +72,9 @@ impl Shard {
             return Err(SendError::AddressFamily);
         }
         let spec = socket.spec(to);
+        if spec.src.is_some_and(|src| !self.is_source(src)) {
+            return Err(SendError::AddressNotOurs);
+        }
         let path = self.path(&spec).map_err(|reason| send_error(reason, 0))?;
         let mut payload = bytes.to_vec();
         if let Some(socket) = self.sockets.raw_mut(id) {

@@ -140,7 +140,7 @@ impl Shard {
     }
 
     /// What came with a lease goes with it.
-    fn lose_lease(&mut self, address: Ipv4Addr, reason: v4::LostReason) {
+    pub(super) fn lose_lease(&mut self, address: Ipv4Addr, reason: v4::LostReason) {
         let is_its = |known: &&Address| known.ip() == IpAddr::V4(address) && known.origin == Origin::Dhcp;
         if self.addresses.iter().any(|known| is_its(&known)) {
             self.remove_address(IpAddr::V4(address));
@@ -152,7 +152,7 @@ impl Shard {
         self.hook.tell(self.now, &Event::LeaseLost { address, reason });
     }
 
-    fn apply_lease(&mut self, lease: &v4::Lease) {
+    pub(super) fn apply_lease(&mut self, lease: &v4::Lease) {
         let cidr = lease.address;
         self.add_address(Address {
             cidr: IpCidr::Ipv4(cidr),

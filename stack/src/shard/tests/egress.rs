@@ -192,7 +192,10 @@ fn nothing_is_sent_from_an_address_that_is_gone() {
     });
     let udp = bound(&mut lone, "10.0.0.5:7");
     let ping = lone.shard.ping_bind(PingBind::new(ip("10.0.0.5"))).expect("a socket");
+    let raw = lone.shard.raw_open(RawBind::new(crate::raw::Version::V4, 99)).expect("a socket");
+    lone.shard.raw_socket(raw).expect("it is there").set_local(Some(ip("10.0.0.5")));
     lone.shard.remove_address(ip("10.0.0.5"));
+    assert_eq!(lone.shard.raw_send(raw, ip("10.0.0.2"), b"x"), Err(SendError::AddressNotOurs));
     assert_eq!(lone.shard.udp_send_to(udp, b"x", at("10.0.0.2:9")), Err(SendError::AddressNotOurs));
     let sent = lone.shard.ping_send(ping, &PingOptions::new(ip("10.0.0.2"), 1), b"x");
     assert_eq!(sent, Err(SendError::AddressNotOurs));

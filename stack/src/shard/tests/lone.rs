@@ -27,10 +27,6 @@ pub(super) struct Lone {
 }
 
 impl Lone {
-    pub(super) fn new() -> Self {
-        Self::with(|_| {})
-    }
-
     /// 10.0.0.1/24 and fd00::1/64 without probes, unless `change` says otherwise.
     pub(super) fn with(change: impl FnOnce(&mut ShardConfig)) -> Self {
         let now = Instant::from_millis(1_000);
