@@ -197,6 +197,10 @@ impl Subject for KernelSubject {
 fn interface_commands(host: &End, mtu: u16) -> Vec<String> {
     let mac = print::value(&Value::Mac(host.mac));
     let mut commands = vec![format!("ip link set dev {INTERFACE} address {mac} mtu {mtu}")];
+    // Without an address of ours the kernel would still speak IPv6, with one that it makes itself.
+    if host.ipv6.is_none() {
+        commands.insert(0, format!("echo 1 > /proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6"));
+    }
     if let Some((address, len)) = host.ipv4 {
         commands.push(format!("ip address add {address}/{len} broadcast + dev {INTERFACE}"));
     }

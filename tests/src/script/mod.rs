@@ -40,7 +40,7 @@
 //! Layers are `eth`, `arp`, `ip`, `ip6`, `hop-by-hop`, `destination`, `routing`, `frag`, `udp`, `tcp`,
 //! `icmp`, `icmp6` and `igmp`, each with `name=value` fields and flags (`df`, or `!df`); an IP header without fields may
 //! be left out. Data is `"text"`, `data=100` (generated), `data=16*0x58` or `data=0x0102`. A fragment is cut
-//! out of the whole: `ip frag(id=7, 0..24) udp 1000 > 7 data=100`. An error quotes: `icmp unreachable port
+//! out of the whole: `ip frag(id=7, 0..24) udp 1000 > 7 data=100` (`more` and `offset=` say otherwise). An error quotes: `icmp unreachable port
 //! quoting(udp 1000 > 7)`. Frames can be broken: `bad-checksum`, `len=`, `truncate=20`, `pad=6`; or be written
 //! as bytes: `< frame 0x...`. TCP numbers are relative to the SYN of their sender.
 //!

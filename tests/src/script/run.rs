@@ -193,7 +193,7 @@ impl Run<'_> {
         let came = self.subject.call(call, wanted)?;
         let now = self.subject.now();
         self.last = self.last.max(now);
-        self.trace.called(now, format!("{call:?} = {came}"));
+        self.trace.called(now, if matches!(call, Call::Socket(..)) { call.to_string() } else { format!("{call} = {came}") });
         if came.is(wanted) { Ok(()) } else { Err(format!("expected {wanted}, came {came}")) }
     }
 

@@ -34,6 +34,13 @@ fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<Layer>, String> {
     loop {
         if let Some(bytes) = data(cursor)? {
             found.push(Layer::data(bytes));
+            // `"text" bad-checksum` is easier to read than the other way round.
+            let header = found.iter_mut().rev().find(|layer| layer.kind != Kind::Data);
+            if let Some(header) = header {
+                while let Some(field) = field(header, cursor)? {
+                    header.fields.push(field);
+                }
+            }
             continue;
         }
         let kind = cursor.peek_word().and_then(Kind::from_word);
