@@ -79,10 +79,12 @@
 //! `sys` (system calls), and nowhere else.
 #![deny(unsafe_code)]
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use smoltcp::phy::{Device, RxToken as _, TxToken as _};
 use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
 
 pub mod af_packet;
 pub mod affinity;
@@ -187,6 +189,27 @@ pub trait Nic: Device {
             return Some(self.transmit(now)?.consume(len, f));
         }
         offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
+    }
+
+    /// Asks the device to let frames to a group of hardware addresses pass (RFC 1112 section 6.4, RFC 2464
+    /// section 7). Who joins twice leaves twice. A device that filters nothing has nothing to do, and
+    /// this is what is done if it does not say otherwise.
+    ///
+    /// # Errors
+    /// The kernel refuses: the interface was removed, or cannot filter (EINVAL).
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        let _ = address;
+        Ok(())
+    }
+
+    /// Takes back one [`join_multicast`](Nic::join_multicast). A group that was not joined is none to leave,
+    /// and no error. All groups end with the device.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        let _ = address;
+        Ok(())
     }
 
     /// What a loop with several devices polls for frames (POLLIN) and errors, instead of a

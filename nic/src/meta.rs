@@ -34,6 +34,26 @@ impl FrameMeta {
         self.gso.is_none() && !matches!(self.checksum, ChecksumState::Partial { .. })
     }
 
+    /// The same of a frame with `len` bytes more in front: a link header was put before a packet.
+    #[must_use]
+    pub fn in_front(&self, len: u16) -> Self {
+        self.shifted(|start| start.saturating_add(len))
+    }
+
+    /// The same of a frame with `len` bytes less in front: the link header was taken from a packet.
+    #[must_use]
+    pub fn behind(&self, len: u16) -> Self {
+        self.shifted(|start| start.saturating_sub(len))
+    }
+
+    fn shifted(&self, shift: impl FnOnce(u16) -> u16) -> Self {
+        let checksum = match self.checksum {
+            ChecksumState::Partial { start, offset } => ChecksumState::Partial { start: shift(start), offset },
+            other => other,
+        };
+        Self { checksum, ..*self }
+    }
+
     /// What a user of smoltcp's tokens says of a frame. The kind of its segments is found in the frame.
     pub fn from_smoltcp(meta: PacketMeta, medium: Medium, frame: &[u8]) -> Self {
         let gso = meta.segmentation_offload_size.map(|size| {

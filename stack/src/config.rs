@@ -129,7 +129,7 @@ impl HostConfig<'_> {
     }
 }
 
-fn check_host_address(cidr: IpCidr) -> Result<(), ConfigError> {
+pub(crate) fn check_host_address(cidr: IpCidr) -> Result<(), ConfigError> {
     let address = cidr.address();
     if !address.is_unicast() || IpAddr::from(address).is_loopback() {
         return Err(ConfigError::NotAHostAddress { address: cidr });

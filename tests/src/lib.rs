@@ -8,7 +8,9 @@
 //! | [`script`] | packet scripts: a language, and the kernel or a shard that is held against it |
 //! | [`targets`] | bodies of the fuzz targets |
 //! | [`tidy`] | rules on the source text |
+//! | [`compliance`] | which sentences of RFCs the source names, and where |
 
+pub mod compliance;
 pub mod programs;
 pub mod runner;
 pub mod script;

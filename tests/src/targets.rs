@@ -1,6 +1,8 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
+pub mod classify;
+
 use std::io::Cursor;
 use std::net::SocketAddr;
 
@@ -27,6 +29,16 @@ use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
+mod icmp;
+
+pub use icmp::icmp;
+mod neighbor;
+
+pub use neighbor::neighbor;
+mod reassembly;
+
+pub use reassembly::reassembly;
+
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -35,9 +47,13 @@ pub const TARGETS: &[Target] = &[
     ("bpf", bpf),
     ("checksum", checksum),
     ("claims", claims),
+    ("classify", classify::classify),
     ("host", host),
     ("http", http),
+    ("icmp", icmp),
+    ("neighbor", neighbor),
     ("nfqueue", nfqueue),
+    ("reassembly", reassembly),
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
@@ -307,25 +323,14 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         ],
         "steer" => steer_seeds(&frame(b"data")),
         "checksum" | "claims" => vec![frame(b""), frame(b"data"), ethernet([0x86, 0xdd])],
+        "classify" => classify::seeds(&frame(b"datadata")),
         "rings" => (0..6)
             .map(|kind| {
                 let (version, vnet_hdr) = ring_kind(kind);
                 [&[kind][..], &fuzzing::seed(version, vnet_hdr), &fuzzing::seed(version, vnet_hdr)].concat()
             })
             .collect(),
-        "segment" => {
-            let data: Vec<u8> = (0..200).collect();
-            let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
-            let of =
-                |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
-            let super_frame = frame(&data);
-            vec![
-                of([0, 0, 0, 0], header(1, 50), &super_frame),
-                of([0, 0, 0, 0], header(0x81, 99), &super_frame),
-                of([0, 1, 0, 90], header(0, 0), &super_frame),
-                of([1, 0, 0, 0], header(1, 7), &super_frame[14..]),
-            ]
-        }
+        "segment" => segment_seeds(&frame(&(0..200).collect::<Vec<u8>>())),
         "virtio" => vec![
             [&[1, 1, 54, 0, 50, 0, 34, 0, 16, 0][..], &frame(b"data")].concat(),
             [&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &frame(b"")].concat(),
@@ -341,7 +346,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"GET /a%20b?c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET".to_vec(),
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
+        "icmp" => icmp::seeds(),
+        "neighbor" => neighbor::seeds(),
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
+        "reassembly" => reassembly::seeds(),
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
@@ -350,6 +358,18 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"fd00::2/64".to_vec(),
         ],
     }
+}
+
+/// A long frame to be split by size, by size with ECN, by an MTU, and without its link header.
+fn segment_seeds(super_frame: &[u8]) -> Vec<Vec<u8>> {
+    let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];
+    let of = |options: [u8; 4], header: [u8; 10], frame: &[u8]| [&options, &header[..], frame].concat();
+    vec![
+        of([0, 0, 0, 0], header(1, 50), super_frame),
+        of([0, 0, 0, 0], header(0x81, 99), super_frame),
+        of([0, 1, 0, 90], header(0, 0), super_frame),
+        of([1, 0, 0, 0], header(1, 7), super_frame[14..]),
+    ]
 }
 
 /// A frame, an ICMP error that quotes it, a fragment of IPv6, and the frame with a tag.

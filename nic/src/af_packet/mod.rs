@@ -154,6 +154,15 @@ impl AfPacket<'_> {
         self.link.socket.join(self.interface.index, address.0, address.is_multicast())
     }
 
+    /// Takes back one [`join`](Self::join) of this address; the kernel counts them. Without one it does
+    /// nothing.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn leave(&self, address: EthernetAddress) -> io::Result<()> {
+        self.link.socket.leave(self.interface.index, address.0, address.is_multicast())
+    }
+
     /// Whether a frame can be written; tries to make room first.
     fn make_room(&mut self) -> bool {
         if self.tx.has_room() {
@@ -338,6 +347,14 @@ impl Nic for AfPacket<'_> {
 
     fn link_state(&mut self) -> LinkState {
         link::state(self.link.socket.as_fd(), self.interface.index)
+    }
+
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.join(address)
+    }
+
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.leave(address)
     }
 
     fn counters(&mut self) -> Counters {

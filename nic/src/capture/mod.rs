@@ -28,6 +28,7 @@ use std::os::fd::BorrowedFd;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::EthernetAddress;
 
 use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
 use crate::offload::{Layout, checksum};
@@ -146,6 +147,14 @@ impl<D: Nic, W: io::Write> Nic for Capture<D, W> {
 
     fn link_state(&mut self) -> LinkState {
         self.inner.link_state()
+    }
+
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.join_multicast(address)
+    }
+
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.leave_multicast(address)
     }
 
     /// Those of the inner device, and the frames that are missing in the file.

@@ -1,7 +1,10 @@
 //! A device that shows its user only frames that are ours.
 
+use std::io;
+
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, PacketMeta, RxToken};
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::EthernetAddress;
 
 use super::ClaimSet;
 use crate::meta::{FrameMeta, OffloadCapabilities};
@@ -165,6 +168,14 @@ impl<D: Nic> Nic for Claimed<D> {
 
     fn link_state(&mut self) -> LinkState {
         self.inner.link_state()
+    }
+
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.join_multicast(address)
+    }
+
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.leave_multicast(address)
     }
 
     /// What the inner device counted; frames that were not ours are moved from `rx_frames` and

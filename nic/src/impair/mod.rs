@@ -29,10 +29,13 @@ pub mod spec;
 pub use line::{Line, LineCounters};
 pub use spec::{ImpairSpec, ImpairSpecError, Probability};
 
+use std::io;
+
 use managed::ManagedSlice;
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::phy::{RxToken as _, TxToken as _};
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::EthernetAddress;
 
 use crate::meta::{ChecksumState, FrameMeta, OffloadCapabilities};
 use crate::offload::Segments;
@@ -275,6 +278,14 @@ impl<D: Nic> Nic for Impair<'_, D> {
 
     fn link_state(&mut self) -> LinkState {
         self.inner.link_state()
+    }
+
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.join_multicast(address)
+    }
+
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.leave_multicast(address)
     }
 
     /// Those of the inner device, and what was impaired on top of it. `rx_frames` and `rx_bytes` are

@@ -15,6 +15,7 @@ use std::io::{self, Read, Seek};
 
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
 
 use crate::meta::OffloadCapabilities;
 use crate::offload::ETHERNET_HEADER_LEN;
@@ -149,6 +150,14 @@ impl<R: Read + Seek, N: Nic> Nic for Replay<R, N> {
 
     fn link_state(&mut self) -> LinkState {
         self.inner.link_state()
+    }
+
+    fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.join_multicast(address)
+    }
+
+    fn leave_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
+        self.inner.leave_multicast(address)
     }
 
     /// What was received from the file, and what was sent through the other device.

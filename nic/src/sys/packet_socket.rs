@@ -48,17 +48,27 @@ impl PacketSocket {
 
     /// Lets frames to a hardware address pass the filter of an interface as long as the socket lives.
     pub(crate) fn join(&self, interface_index: i32, address: [u8; 6], is_group: bool) -> io::Result<()> {
-        let kind = if is_group { libc::PACKET_MR_MULTICAST } else { libc::PACKET_MR_UNICAST };
-        self.add_membership(interface_index, kind, address)
+        self.change_membership(libc::PACKET_ADD_MEMBERSHIP, interface_index, address_kind(is_group), address)
+    }
+
+    /// Takes back one `join`; the kernel counts them for each socket.
+    pub(crate) fn leave(&self, interface_index: i32, address: [u8; 6], is_group: bool) -> io::Result<()> {
+        self.change_membership(libc::PACKET_DROP_MEMBERSHIP, interface_index, address_kind(is_group), address)
     }
 
     /// Lets all frames pass the filter of an interface as long as the socket lives; the kernel counts who
     /// asks for this, so it ends with the last of them.
     pub(crate) fn listen_to_all(&self, interface_index: i32) -> io::Result<()> {
-        self.add_membership(interface_index, libc::PACKET_MR_PROMISC, [0; 6])
+        self.change_membership(libc::PACKET_ADD_MEMBERSHIP, interface_index, libc::PACKET_MR_PROMISC, [0; 6])
     }
 
-    fn add_membership(&self, interface_index: i32, kind: libc::c_int, address: [u8; 6]) -> io::Result<()> {
+    fn change_membership(
+        &self,
+        option: libc::c_int,
+        interface_index: i32,
+        kind: libc::c_int,
+        address: [u8; 6],
+    ) -> io::Result<()> {
         let mut request = libc::packet_mreq {
             mr_ifindex: interface_index,
             mr_type: kind as libc::c_ushort,
@@ -68,7 +78,7 @@ impl PacketSocket {
         for (target, byte) in request.mr_address.iter_mut().zip(address) {
             *target = byte;
         }
-        self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+        self.set(libc::SOL_PACKET, option, &request)
     }
 
     fn set<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
@@ -148,6 +158,11 @@ impl PacketSocket {
         let received = unsafe { libc::recv(self.0.as_raw_fd(), start, buffer.len(), flags) };
         usize::try_from(received).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// Of a membership in a group, or of one more address of our own.
+fn address_kind(is_group: bool) -> libc::c_int {
+    if is_group { libc::PACKET_MR_MULTICAST } else { libc::PACKET_MR_UNICAST }
 }
 
 impl AsFd for PacketSocket {

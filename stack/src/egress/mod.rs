@@ -1,5 +1,8 @@
 //! Frames on their way out.
 
+pub mod outbox;
+pub(crate) mod output;
 pub mod packet;
 
+pub use outbox::Outbox;
 pub use packet::{Outgoing, PacketSpec};

@@ -45,12 +45,13 @@ pub struct IpPacket {
     pub dst: IpAddr,
     /// Where the IP header begins.
     pub start: usize,
-    /// Where the upper-layer header begins: after all options and extension headers.
+    /// Where the upper-layer header begins: after all options and extension headers. Of a fragment: where
+    /// its payload begins. With a `problem`: where the header begins in which it is, unless it is a fragment.
     pub transport: usize,
     /// Where the packet ends: after its last byte; what follows in the frame is padding.
     pub end: usize,
-    /// The upper-layer protocol: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6, 2 IGMP, 59 no next header. Of a fragment,
-    /// what the fragment header (IPv6) or the header (IPv4) says.
+    /// Number of what begins at `transport`. The upper-layer protocol: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6,
+    /// 2 IGMP, 59 no next header. Of a fragment, what the fragment header (IPv6) or the header (IPv4) says.
     pub protocol: u8,
     /// TTL or hop limit as received.
     pub hop_limit: u8,
@@ -58,13 +59,15 @@ pub struct IpPacket {
     pub traffic_class: u8,
     /// Set if it is not whole. An atomic fragment (RFC 6946, 8200: offset 0 and no more) is whole: `None`.
     pub fragment: Option<FragmentInfo>,
-    /// Source and destination port of TCP and UDP, of whole packets and of first fragments that have them.
+    /// Source and destination port of TCP and UDP, of whole packets and of first fragments; `None` also if a
+    /// whole packet ends before them.
     pub ports: Option<(u16, u16)>,
     /// Whether DF is set; `true` for IPv6.
     pub dont_fragment: bool,
     /// Whether it has the Router Alert option.
     pub router_alert: bool,
-    /// The first extension header or option that we must answer with an error, if any.
+    /// The first extension header or option for which the packet must be dropped, and perhaps answered with
+    /// an error. What is behind it has not been looked at.
     pub problem: Option<Problem>,
 }
 
@@ -93,8 +96,8 @@ pub struct FragmentInfo {
 /// 4.2, RFC 4443 section 3.4), and which is not to be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// An option whose type says to drop the packet. `at` is its offset in the packet; `answer` whether
-    /// an ICMPv6 Parameter Problem (code 2) is due, `even_multicast` for multicast destinations too.
+    /// An option whose type says to drop the packet, and whether an ICMPv6 Parameter Problem (code 2) is
+    /// due.
     Option {
         /// Bytes from the start of the IPv6 header.
         at: u32,
@@ -103,7 +106,7 @@ pub enum Problem {
         /// Also if the destination is a group.
         even_multicast: bool,
     },
-    /// A next header that is unknown inside of the chain, or a routing header with segments left:
+    /// A hop-by-hop options header that is not the first, or a routing header with segments left:
     /// Parameter Problem code 1 or 0.
     NextHeader {
         /// Bytes from the start of the IPv6 header.

@@ -1,5 +1,16 @@
 //! IP: addresses, routes, reassembly, fragments, path MTU.
 
 pub mod address;
+pub mod fragment;
+pub mod header;
+mod keyed;
+pub mod path_mtu;
+pub mod reassembly;
+pub mod route;
+pub mod select;
+#[cfg(test)]
+mod testing;
+pub mod slaac;
+pub mod stable_address;
 
 pub use address::{Address, AddressState, Addresses, Origin};

@@ -108,6 +108,8 @@ reasons! {
     IcmpEchoIgnored = "icmp_echo_ignored",
     /// A message about groups that RFC 3376 or RFC 3810 tell to ignore.
     GroupMalformed = "group_malformed",
+    /// A message about groups that is for routers, or of an unknown type.
+    GroupIgnored = "group_ignored",
     /// A datagram whose length cannot be.
     UdpMalformed = "udp_malformed",
     /// The checksum of a datagram is wrong, or absent over IPv6.
@@ -120,6 +122,8 @@ reasons! {
     TcpMalformed = "tcp_malformed",
     /// The checksum of a segment is wrong.
     TcpChecksum = "tcp_checksum",
+    /// A segment for whoever serves TCP, who is behind.
+    TcpQueueFull = "tcp_queue_full",
     /// A segment while nobody serves TCP here.
     TcpNoSocket = "tcp_no_socket",
     /// A packet for a raw or ICMP socket whose queue is full.
@@ -130,6 +134,8 @@ reasons! {
     DnsIgnored = "dns_ignored",
     /// A router advertisement that cannot be.
     RouterAdvertisementMalformed = "router_advertisement_malformed",
+    /// A router, a prefix, a route or a name server of an advertisement for which there is no room.
+    RouterAdvertisementNoRoom = "router_advertisement_no_room",
     /// The way out is full.
     OutboxFull = "outbox_full",
     /// There is no route to the destination.

@@ -1,3 +1,5 @@
 //! Deadlines.
 
 pub mod wheel;
+
+pub use wheel::{TimerId, Wheel};

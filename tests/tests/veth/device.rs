@@ -6,6 +6,7 @@ use std::process::Command;
 use smoltcp::phy::{Device, RxToken, TxToken};
 use smoltcp::time::{Duration, Instant};
 use wirestack_apps::testbed::{VethEnd, Wire, WireOptions};
+use wirestack_nic::claim::{ClaimSet, Claimed};
 use wirestack_nic::config::{Profile, RX_SLOTS, TxMode};
 use wirestack_nic::error::Step;
 use wirestack_nic::{AfPacket, AfPacketConfig, LinkError, LinkState, Nic, RingGeometry, wait};
@@ -355,6 +356,20 @@ fn large_frames_survive_down_and_up(wire: &Wire) -> Outcome {
 fn groups_are_joined(wire: &Wire) -> Outcome {
     let list = || wire.at_ours(|| std::fs::read_to_string("/proc/thread-self/net/dev_mcast"));
     let group = smoltcp::wire::EthernetAddress([0x33, 0x33, 0xff, 0xab, 0xcd, 0xef]);
+    let ours = open(wire.ours(), AfPacketConfig::default());
+    // Through a device around the device, as a stack that is in groups asks for it; who joined twice leaves
+    // twice, and once more does no harm.
+    let mut around = Claimed::new(ours, ClaimSet::default());
+    for is_joined in [true, true] {
+        around.join_multicast(group)?;
+        assert_eq!(list()?.contains("3333ffabcdef"), is_joined, "{}", list()?);
+    }
+    for is_joined in [true, false, false] {
+        around.leave_multicast(group)?;
+        assert_eq!(list()?.contains("3333ffabcdef"), is_joined, "{}", list()?);
+    }
+    drop(around);
+
     let ours = open(wire.ours(), AfPacketConfig::default());
     ours.join(group)?;
     ours.join(smoltcp::wire::EthernetAddress([2, 0, 0, 0, 0xab, 0xcd]))?;

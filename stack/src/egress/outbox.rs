@@ -1,0 +1,149 @@
+//! Frames that are complete and wait for the device.
+//!
+//! They lie one behind the other in one piece of memory, so that a small frame costs its own length and a
+//! record, and nothing is allocated once the memory is there. A turn normally empties it; if the device has
+//! no room, frames wait here, and what finds no room here is refused at its sender.
+
+use std::collections::VecDeque;
+
+use smoltcp::time::Instant;
+use wirestack_nic::{FrameMeta, Nic};
+
+/// A queue of frames, bounded in bytes and in frames.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Twice `bytes_max` at most: so what waits is moved to the front only after as much has gone.
+    memory: Vec<u8>,
+    /// Where the next frame goes.
+    end: usize,
+    frames: VecDeque<Queued>,
+    bytes_max: usize,
+    frames_max: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    start: usize,
+    len: usize,
+    meta: FrameMeta,
+}
+
+impl Outbox {
+    /// An empty queue with room for so much. It takes memory as it is needed.
+    pub fn new(bytes_max: usize, frames_max: usize) -> Self {
+        Self { memory: Vec::new(), end: 0, frames: VecDeque::new(), bytes_max, frames_max }
+    }
+
+    /// Whether a frame of `len` bytes finds room.
+    pub fn has_room(&self, len: usize) -> bool {
+        self.frames.len() < self.frames_max && self.waiting_bytes() + len <= self.bytes_max
+    }
+
+    /// Lets `write` write a frame of `len` bytes. `None`: there is no room, and `write` was not called.
+    pub fn push<R>(&mut self, len: usize, meta: &FrameMeta, write: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        if !self.has_room(len) {
+            return None;
+        }
+        if self.frames.is_empty() {
+            self.end = 0;
+        } else if self.end + len > 2 * self.bytes_max {
+            self.compact();
+        }
+        let start = self.end;
+        self.end += len;
+        if self.memory.len() < self.end {
+            self.memory.resize(self.end, 0);
+        }
+        self.frames.push_back(Queued { start, len, meta: *meta });
+        Some(write(&mut self.memory[start..self.end]))
+    }
+
+    /// Takes the last frame back: whoever wrote it found that it cannot be sent.
+    pub fn retract(&mut self) {
+        if let Some(queued) = self.frames.pop_back() {
+            self.end = queued.start;
+        }
+    }
+
+    /// The next frame; it stays.
+    pub fn front(&self) -> Option<(&[u8], &FrameMeta)> {
+        let queued = self.frames.front()?;
+        Some((&self.memory[queued.start..queued.start + queued.len], &queued.meta))
+    }
+
+    /// Throws the next frame away: it was taken.
+    pub fn pop(&mut self) {
+        self.frames.pop_front();
+    }
+
+    /// Hands frames to the device, `frames_max` at most. Returns how many it took, and whether that was for
+    /// want of room in the device.
+    pub fn send<N: Nic>(&mut self, now: Instant, nic: &mut N, frames_max: usize) -> (usize, bool) {
+        for sent in 0..frames_max {
+            let Some((frame, meta)) = self.front() else { return (sent, false) };
+            let took = nic.transmit_with(now, frame.len(), meta, |room| room.copy_from_slice(frame));
+            if took.is_none() {
+                return (sent, true);
+            }
+            self.pop();
+        }
+        (frames_max, false)
+    }
+
+    /// Frames that wait.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Bytes of all frames that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.frames.front().map_or(0, |front| self.end - front.start)
+    }
+
+    /// Moves what waits to the front of the memory.
+    fn compact(&mut self) {
+        let Some(offset) = self.frames.front().map(|front| front.start) else { return };
+        self.memory.copy_within(offset..self.end, 0);
+        self.end -= offset;
+        self.frames.iter_mut().for_each(|queued| queued.start -= offset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What comes out is what went in, in order, and the bounds hold.
+        #[test]
+        fn it_is_a_bounded_queue(ops in prop::collection::vec((0_usize..40, any::<bool>()), 1..200)) {
+            let mut outbox = Outbox::new(100, 5);
+            let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+            for (count, (len, is_push)) in ops.into_iter().enumerate() {
+                if is_push {
+                    let frame = vec![count as u8; len];
+                    let has_room = model.len() < 5 && model.iter().map(Vec::len).sum::<usize>() + len <= 100;
+                    prop_assert_eq!(outbox.has_room(len), has_room);
+                    let pushed = outbox.push(len, &FrameMeta::default(), |room| room.copy_from_slice(&frame));
+                    prop_assert_eq!(pushed.is_some(), has_room);
+                    if has_room {
+                        model.push_back(frame);
+                    }
+                } else {
+                    prop_assert_eq!(outbox.front().map(|(frame, _)| frame.to_vec()), model.pop_front());
+                    outbox.pop();
+                }
+                prop_assert_eq!(outbox.len(), model.len());
+                prop_assert_eq!(outbox.waiting_bytes(), model.iter().map(Vec::len).sum::<usize>());
+                prop_assert!(outbox.memory.len() <= 200);
+            }
+        }
+    }
+}

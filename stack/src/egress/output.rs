@@ -1,0 +1,339 @@
+//! From a packet to a frame: route, source address, neighbour, fragments.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+
+use smoltcp::phy::Medium;
+use smoltcp::wire::EthernetAddress;
+use wirestack_nic::FrameMeta;
+use wirestack_nic::meta::{ChecksumState, Gso, GsoKind};
+use wirestack_nic::offload::checksum;
+
+use super::{Outgoing, PacketSpec};
+use crate::icmp;
+use crate::ip::fragment::Fragments;
+use crate::ip::{header, select};
+use crate::neighbor::Lookup;
+use crate::observe::DropReason;
+use crate::shard::Shard;
+
+/// Where a packet goes, found once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// Source address.
+    pub(crate) src: IpAddr,
+    /// Destination address.
+    pub(crate) dst: IpAddr,
+    /// The next stop.
+    pub(crate) hop: Hop,
+    /// Bytes of an IP packet at most, as far as is known.
+    pub(crate) mtu: usize,
+}
+
+/// The next stop of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// Ourselves.
+    Looped,
+    /// A group or everybody: the hardware address follows from the destination.
+    Link(EthernetAddress),
+    /// A host of the link, whose hardware address is asked for.
+    Neighbor(IpAddr),
+    /// The other end of a device without link headers.
+    Bare,
+}
+
+/// What follows the IP header of a packet to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transport {
+    /// Bytes.
+    pub(crate) len: usize,
+    /// Offset of the checksum field, if the sum is left to the device; the field holds that of the pseudo header.
+    pub(crate) checksum_at: Option<u16>,
+    /// Bytes of each datagram, if it is several in one.
+    pub(crate) segment_bytes: Option<NonZeroU16>,
+}
+
+impl Transport {
+    /// A payload that is as it is.
+    pub(crate) fn plain(len: usize) -> Self {
+        Self { len, checksum_at: None, segment_bytes: None }
+    }
+}
+
+impl Shard {
+    /// Finds the way of a packet: next stop, source address, MTU.
+    pub(crate) fn path(&mut self, spec: &PacketSpec) -> Result<Path, DropReason> {
+        let dst = spec.dst;
+        if dst.is_unspecified() {
+            return Err(DropReason::NoRoute);
+        }
+        if dst.is_loopback() || self.addresses.is_local(dst) {
+            let src = spec.src.unwrap_or(dst);
+            return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
+        }
+        let hop = self.hop(dst)?;
+        let src = match spec.src {
+            Some(src) => src,
+            None => select::select_source(&self.addresses, dst, match hop {
+                Hop::Neighbor(neighbor) => neighbor,
+                _ => dst,
+            }).ok_or(DropReason::NoSource)?,
+        };
+        let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
+        Ok(Path { src, dst, hop, mtu })
+    }
+
+    fn hop(&self, dst: IpAddr) -> Result<Hop, DropReason> {
+        if self.medium == Medium::Ip {
+            return Ok(Hop::Bare);
+        }
+        if dst.is_multicast() {
+            return Ok(Hop::Link(group_mac(dst)));
+        }
+        if self.addresses.is_broadcast(dst) {
+            return Ok(Hop::Link(EthernetAddress::BROADCAST));
+        }
+        let route = self.routes.lookup(dst).ok_or(DropReason::NoRoute)?;
+        Ok(Hop::Neighbor(route.gateway.unwrap_or(dst)))
+    }
+
+    /// Sends a packet of the control plane, with a source address chosen if it has none. What cannot be sent
+    /// is counted.
+    pub(crate) fn send_control(&mut self, outgoing: &mut Outgoing) {
+        if let Err(reason) = self.try_send_control(outgoing) {
+            self.count_drop(reason);
+        }
+    }
+
+    fn try_send_control(&mut self, outgoing: &mut Outgoing) -> Result<(), DropReason> {
+        let path = self.path(&outgoing.spec)?;
+        if outgoing.spec.src.is_none() {
+            // Of ICMPv6 the sum covers the source. Nothing else is sent from a source that is chosen here.
+            if outgoing.spec.protocol == icmp::PROTOCOL_V6 {
+                icmp::error::fill_checksum(&mut outgoing.payload, Some(path.src), path.dst);
+            }
+        }
+        let transport = Transport::plain(outgoing.payload.len());
+        self.emit(&path, &outgoing.spec, transport, |room| room.copy_from_slice(&outgoing.payload))
+    }
+
+    /// Writes a packet, whole or in fragments, and queues it. `write` writes what follows the IP header.
+    pub(crate) fn emit(
+        &mut self,
+        path: &Path,
+        spec: &PacketSpec,
+        transport: Transport,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let header_len = header::header_len(spec);
+        let len = header_len + transport.len;
+        if len > usize::from(u16::MAX) && !spec.dst.is_ipv6() || transport.len > usize::from(u16::MAX) {
+            return Err(DropReason::TooLong);
+        }
+        let segment = transport.segment_bytes.map_or(transport.len, |size| usize::from(size.get()) + UDP_HEADER_LEN);
+        let is_split_later = transport.segment_bytes.is_some();
+        if header_len + segment.min(transport.len) > path.mtu {
+            if spec.dont_fragment || is_split_later {
+                return Err(DropReason::TooLong);
+            }
+            return self.emit_fragments(path, spec, transport, write);
+        }
+        let meta = frame_meta(header_len, transport);
+        let (src, hop_limit, id) = (path.src, self.hop_limit, self.identification(path, spec));
+        if src.is_ipv4() != spec.dst.is_ipv4() {
+            return Err(DropReason::NoSource);
+        }
+        self.queue(path, len, &meta, |room| {
+            let (ip, rest) = room.split_at_mut(header_len);
+            // Families and lengths are right: nothing is left that could fail.
+            let _ = header::write(spec, src, hop_limit, transport.len, id, ip);
+            write(rest);
+        })
+    }
+
+    fn identification(&mut self, path: &Path, spec: &PacketSpec) -> u16 {
+        match (path.src, path.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.ids.ipv4(src, dst, spec.protocol, spec.dont_fragment),
+            _ => 0,
+        }
+    }
+
+    fn emit_fragments(
+        &mut self,
+        path: &Path,
+        spec: &PacketSpec,
+        transport: Transport,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let header_len = header::header_len(spec);
+        let id = match (path.src, path.dst) {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.ids.ipv6(src, dst),
+            _ => self.identification(path, spec).into(),
+        };
+        let mut packet = std::mem::take(&mut self.scratch);
+        packet.clear();
+        packet.resize(header_len + transport.len, 0);
+        let (ip, rest) = packet.split_at_mut(header_len);
+        header::write(spec, path.src, self.hop_limit, transport.len, id as u16, ip)?;
+        write(rest);
+        if let Some(offset) = transport.checksum_at {
+            let (start, offset) = (header_len as u16, offset);
+            checksum::complete(&mut packet, start, offset);
+        }
+        let result = self.queue_fragments(path, &packet, id);
+        self.scratch = packet;
+        result
+    }
+
+    fn queue_fragments(&mut self, path: &Path, packet: &[u8], id: u32) -> Result<(), DropReason> {
+        let fragments = Fragments::new(packet, path.mtu, id)?;
+        // All or none: a part of a datagram only costs its receiver memory.
+        if !self.outbox.has_room(packet.len() + fragments.count() * FRAGMENT_OVERHEAD) {
+            return Err(DropReason::OutboxFull);
+        }
+        let mut room = std::mem::take(&mut self.fragment_scratch);
+        room.resize(fragments.len_max(), 0);
+        let queued = (0..fragments.count()).try_for_each(|index| {
+            let len = fragments.write(index, &mut room);
+            self.counters.fragments_sent += 1;
+            let fragment = room.get(..len).unwrap_or_default();
+            self.queue(path, len, &FrameMeta::default(), |room| room.copy_from_slice(fragment))
+        });
+        self.fragment_scratch = room;
+        queued
+    }
+
+    /// Queues an IP packet behind its link header, or lets it wait for its neighbour.
+    fn queue(
+        &mut self,
+        path: &Path,
+        len: usize,
+        meta: &FrameMeta,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let mac = match path.hop {
+            Hop::Looped => {
+                let queued = self.looped.push(len, &received_meta(meta), write);
+                return queued.ok_or(DropReason::OutboxFull);
+            }
+            Hop::Bare => return self.outbox.push(len, meta, write).ok_or(DropReason::OutboxFull),
+            Hop::Link(mac) => mac,
+            Hop::Neighbor(neighbor) => match self.neighbors.lookup(self.now, neighbor) {
+                Lookup::Known(mac) => mac,
+                Lookup::Unreachable => return Err(DropReason::NeighborUnreachable),
+                Lookup::Pending => return self.park(path.src, neighbor, len, meta, write),
+            },
+        };
+        let (own, ethertype) = (self.config.mac, ethertype(path.dst));
+        let meta = meta.in_front(LINK_HEADER_LEN as u16);
+        let queued = self.outbox.push(LINK_HEADER_LEN + len, &meta, |room| {
+            let (link, packet) = room.split_at_mut(LINK_HEADER_LEN);
+            write_link(link, mac, own, ethertype);
+            write(packet);
+        });
+        queued.ok_or(DropReason::OutboxFull)
+    }
+
+    /// Keeps a frame until its neighbour has answered.
+    fn park(
+        &mut self,
+        src: IpAddr,
+        neighbor: IpAddr,
+        len: usize,
+        meta: &FrameMeta,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let mut frame = vec![0; LINK_HEADER_LEN + len];
+        let (link, packet) = frame.split_at_mut(LINK_HEADER_LEN);
+        write_link(link, EthernetAddress([0; 6]), self.config.mac, ethertype(neighbor));
+        write(packet);
+        let meta = meta.in_front(LINK_HEADER_LEN as u16);
+        let result = self.neighbors.park(self.now, neighbor, src, &frame, &meta);
+        self.drain_neighbors();
+        result
+    }
+
+    /// Sends a whole IP packet that somebody else has written: a segment, or what a raw socket sends with its
+    /// header. `meta` says what is left to be done, with offsets from the IP header.
+    ///
+    /// # Errors
+    /// Why it was not sent.
+    pub(crate) fn try_send_packet(&mut self, packet: &[u8], meta: &FrameMeta) -> Result<(), DropReason> {
+        let chain = icmp::chain::read(packet).ok_or(DropReason::IpMalformed)?;
+        let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
+        let path = self.path(&spec)?;
+        if packet.len() > path.mtu && meta.gso.is_none() && path.hop != Hop::Looped {
+            let id = match (path.src, path.dst) {
+                (IpAddr::V6(src), IpAddr::V6(dst)) => self.ids.ipv6(src, dst),
+                _ => u32::from(self.identification(&path, &spec)),
+            };
+            let mut whole = packet.to_vec();
+            if let ChecksumState::Partial { start, offset } = meta.checksum {
+                checksum::complete(&mut whole, start, offset);
+            }
+            return self.queue_fragments(&path, &whole, id);
+        }
+        self.queue(&path, packet.len(), meta, |room| room.copy_from_slice(packet))
+    }
+
+    /// Queues a frame that is complete.
+    pub(crate) fn queue_frame(&mut self, frame: &[u8], meta: &FrameMeta) {
+        let queued = self.outbox.push(frame.len(), meta, |room| room.copy_from_slice(frame));
+        if queued.is_none() {
+            self.count_drop(DropReason::OutboxFull);
+        }
+    }
+}
+
+/// Writes an Ethernet header.
+pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAddress, ethertype: u16) {
+    room[..6].copy_from_slice(&dst.0);
+    room[6..12].copy_from_slice(&src.0);
+    room[12..14].copy_from_slice(&ethertype.to_be_bytes());
+}
+
+fn ethertype(dst: IpAddr) -> u16 {
+    if dst.is_ipv4() { 0x0800 } else { 0x86dd }
+}
+
+/// The hardware address of a group (RFC 1112 section 6.4, RFC 2464 section 7).
+pub(crate) fn group_mac(group: IpAddr) -> EthernetAddress {
+    match group {
+        IpAddr::V4(v4) => {
+            let [_, b, c, d] = Ipv4Addr::octets(&v4);
+            EthernetAddress([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+        }
+        IpAddr::V6(v6) => {
+            let [.., a, b, c, d] = Ipv6Addr::octets(&v6);
+            EthernetAddress([0x33, 0x33, a, b, c, d])
+        }
+    }
+}
+
+/// What the device is told of a packet; offsets are from the IP header.
+fn frame_meta(header_len: usize, transport: Transport) -> FrameMeta {
+    let checksum = match transport.checksum_at {
+        Some(offset) => ChecksumState::Partial { start: header_len as u16, offset },
+        None => ChecksumState::Complete,
+    };
+    let gso = transport.segment_bytes.map(|size| Gso { kind: GsoKind::Udp, size, ecn: false });
+    FrameMeta { checksum, gso, ..FrameMeta::default() }
+}
+
+/// What a packet to ourselves is when it arrives: nobody has damaged it on the way.
+fn received_meta(meta: &FrameMeta) -> FrameMeta {
+    let checksum = match meta.checksum {
+        ChecksumState::Complete => ChecksumState::Verified,
+        partial => partial,
+    };
+    FrameMeta { checksum, ..*meta }
+}
+
+/// Bytes of an Ethernet header without tags.
+pub(crate) const LINK_HEADER_LEN: usize = 14;
+const UDP_HEADER_LEN: usize = 8;
+/// Bytes of headers that a fragment needs beside its share.
+const FRAGMENT_OVERHEAD: usize = 80;
+/// Bytes of a packet to ourselves at most.
+const LOOPED_MTU: usize = 65_535;

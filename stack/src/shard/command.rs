@@ -1,0 +1,98 @@
+//! What other threads and other shards want of this one. They never touch its state: they leave a command,
+//! which the next turn carries out.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use smoltcp::wire::{EthernetAddress, IpCidr};
+use wirestack_nic::FrameMeta;
+
+use super::{Mail, Shard};
+use crate::ip::{Address, Origin};
+
+/// Something to be done at the start of a turn.
+#[non_exhaustive]
+pub enum Command {
+    /// A message of another shard.
+    Mail(Mail),
+    /// Adds an address for ever.
+    AddAddress(IpCidr),
+    /// Takes an address away.
+    RemoveAddress(IpAddr),
+    /// A neighbour that is never asked for.
+    AddNeighbor(IpAddr, EthernetAddress),
+    /// The link came up (`true`) or went down: what is known of it is told or asked anew.
+    LinkChanged(bool),
+    /// Anything else.
+    Call(Box<dyn FnOnce(&mut Shard) + Send>),
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mail(Mail::Packet(_)) => "Mail(Packet)",
+            Self::Mail(Mail::Control(_)) => "Mail(Control)",
+            Self::AddAddress(_) => "AddAddress",
+            Self::RemoveAddress(_) => "RemoveAddress",
+            Self::AddNeighbor(..) => "AddNeighbor",
+            Self::LinkChanged(_) => "LinkChanged",
+            Self::Call(_) => "Call",
+        })
+    }
+}
+
+impl Shard {
+    /// Leaves a command for the next turn.
+    ///
+    /// # Errors
+    /// There are too many already; here it is back.
+    pub fn push_command(&mut self, command: Command) -> Result<(), Command> {
+        if self.commands.len() >= self.config.mail_len_max {
+            return Err(command);
+        }
+        self.commands.push_back(command);
+        Ok(())
+    }
+
+    /// The next message for another shard, and which one: to be pushed there as [`Command::Mail`].
+    pub fn next_mail(&mut self) -> Option<(usize, Mail)> {
+        self.mail.take()
+    }
+
+    /// Carries commands out. True: the budget was spent before they were.
+    pub(crate) fn apply_commands(&mut self) -> bool {
+        for _ in 0..self.budgets.commands {
+            let Some(command) = self.commands.pop_front() else { return false };
+            self.apply(command);
+        }
+        !self.commands.is_empty()
+    }
+
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Mail(Mail::Packet(packet)) => {
+                let verdict = self.handle_reassembled(&packet);
+                self.count(verdict, &packet);
+            }
+            Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
+            Command::AddAddress(cidr) => self.add_address(Address::preferred(cidr, Origin::Static)),
+            Command::RemoveAddress(address) => self.remove_address(address),
+            Command::AddNeighbor(address, mac) => {
+                if let Err(reason) = self.neighbors.insert_static(self.now, address, mac) {
+                    self.count_drop(reason);
+                }
+                self.drain_neighbors();
+            }
+            Command::LinkChanged(up) => self.link_changed(up),
+            Command::Call(call) => call(self),
+        }
+    }
+
+    /// A frame about the link that another shard has answered: what it tells is learned, and no answer leaves
+    /// from here.
+    fn handle_control(&mut self, frame: &[u8]) {
+        let mailed = std::mem::replace(&mut self.is_mailed, true);
+        self.handle_frame(frame, &FrameMeta::default());
+        self.is_mailed = mailed;
+    }
+}

@@ -1,0 +1,81 @@
+//! One turn: the whole way of a frame, on one page.
+
+use smoltcp::time::Instant;
+use wirestack_nic::Nic;
+
+use super::Shard;
+use crate::observe::Stage;
+
+impl Shard {
+    /// Does what is to be done at `now`, and returns when to come again: at once if a budget was spent or
+    /// something is ready, never (`None`) if only a frame or the application can change anything.
+    ///
+    /// `app` is where the application reads and writes: between what came and what goes, so that an answer
+    /// leaves in the turn in which the question came. [`next_event`](Shard::next_event) tells which sockets have
+    /// something for it.
+    ///
+    /// A turn is bounded, whatever peers send: so many frames in, so many timers, so many frames out; what is
+    /// left over comes first in the next one. Nobody can starve another stage.
+    pub fn turn<N: Nic>(
+        &mut self,
+        now: Instant,
+        nic: &mut N,
+        mut app: impl FnMut(&mut Self),
+    ) -> Option<Instant> {
+        self.begin(now, nic);
+        self.apply_link_changes(nic);
+        let more_commands = self.apply_commands();
+        self.enter(Stage::Ingress);
+        let more_in = self.receive_burst(nic);
+        let more_looped = self.receive_looped();
+        self.enter(Stage::Timers);
+        self.fire_timers();
+        self.enter(Stage::Application);
+        app(self);
+        self.enter(Stage::Egress);
+        let more_out = self.send_burst(nic);
+        self.enter(Stage::Idle);
+
+        if more_commands || more_in || more_looped || more_out {
+            return Some(now);
+        }
+        self.next_deadline()
+    }
+
+    /// Sends what was queued since the turn, and returns when to come again.
+    pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
+        if self.send_burst(nic) { Some(self.now()) } else { self.next_deadline() }
+    }
+
+    /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were.
+    fn receive_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
+        let now = self.now();
+        for _ in 0..self.budgets.ingress_frames {
+            let received = nic.receive_with(now, |frame, meta| self.handle_frame(frame, meta));
+            if received.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Packets to ourselves, which never see a device.
+    fn receive_looped(&mut self) -> bool {
+        for _ in 0..self.budgets.looped_packets {
+            if !self.handle_looped() {
+                return false;
+            }
+        }
+        !self.looped.is_empty()
+    }
+
+    /// Frames to the device, and one kick of the kernel. If the device has no room, a wait on it ends when
+    /// there may be; so that is no reason to come again at once.
+    fn send_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
+        let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
+        self.counters.tx_frames += sent as u64;
+        // If the link is down the frames stay queued; `wait` tells the loop.
+        let _ = nic.flush();
+        !is_refused && (!self.outbox.is_empty() || !self.looped.is_empty())
+    }
+}
