@@ -1,6 +1,6 @@
 //! Packet scripts: what goes in and what must come out, one event a line.
 //!
-//! A script is run against a [`Subject`]: a shard in virtual time, or the kernel of a namespace behind a
+//! A script is run against a [`Subject`]: a shard in virtual time ([`ShardSubject`]), or the kernel of a namespace behind a
 //! TAP interface ([`KernelSubject`]), so that our reading of an RFC is held against Linux. Scripts are in
 //! `tests/scripts`.
 //!
@@ -57,7 +57,7 @@
 //! | `compare`, `sequence` | expected against came; relative TCP numbers |
 //! | `call` | socket calls |
 //! | `run`, `trace` | a script against a subject, and what is told when it fails |
-//! | `subject`, `kernel` | who is tested |
+//! | `subject`, `kernel`, `shard` | who is tested |
 
 mod build;
 mod call;
@@ -70,6 +70,7 @@ mod parse;
 mod print;
 mod run;
 mod sequence;
+mod shard;
 mod subject;
 mod syntax;
 #[cfg(test)]
@@ -82,4 +83,5 @@ pub use call::{Call, CallResult, ERRORS, IpVersion, SocketKind, SocketOption};
 pub use kernel::KernelSubject;
 pub use parse::{Script, ScriptError, Setup};
 pub use run::run;
+pub use shard::ShardSubject;
 pub use subject::{Subject, SubjectKind};
