@@ -10,8 +10,8 @@
 //! peer 10.0.0.1 fd00::1 mac 02:00:00:00:00:01            who the script is
 //! gateway 10.0.0.1                                       default route, of each IP version
 //! mtu 1500
-//! sysctl net.ipv4.ipfrag_time=1                          for the kernel only
-//! option kernel: skip "why"                              the script is for the others only
+//! sysctl net.ipv4.ipfrag_time=1                          for the kernel; a shard knows a few
+//! option kernel: skip "why"                              the script is for the other only
 //!
 //! s = socket udp                                         a socket call: what it gives, if not ok
 //! bind(s, 10.0.0.2:7)

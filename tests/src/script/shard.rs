@@ -69,6 +69,15 @@ impl ShardSubject {
         config.neighbor.dup_addr_detect_transmits = 0;
         config.icmp =
             LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
+        for (name, value) in &setup.sysctls {
+            let seconds = value.parse().map(Duration::from_secs);
+            match (name.as_str(), seconds) {
+                ("net.ipv4.ipfrag_time", Ok(time)) => config.reassembly.ipv4_timeout = time,
+                ("net.ipv6.ip6frag_time", Ok(time)) => config.reassembly.ipv6_timeout = time,
+                // Of the kernel's own.
+                _ => {}
+            }
+        }
         let mtu = usize::from(setup.mtu) + ETHERNET_HEADER_LEN;
         let wire_config = LoopbackConfig { mtu, frame_len_max: mtu.max(1514), ..LoopbackConfig::default() };
         let (nic, wire) = Loopback::pair(&wire_config).map_err(|error| error.to_string())?;
