@@ -48,7 +48,9 @@ impl FrameMeta {
 
     fn shifted(&self, shift: impl FnOnce(u16) -> u16) -> Self {
         let checksum = match self.checksum {
-            ChecksumState::Partial { start, offset } => ChecksumState::Partial { start: shift(start), offset },
+            ChecksumState::Partial { start, offset } => {
+                ChecksumState::Partial { start: shift(start), offset }
+            }
             other => other,
         };
         Self { checksum, ..*self }

@@ -48,7 +48,8 @@ impl Lookup {
             Kind::Addresses => &[RecordType::Aaaa, RecordType::A],
             Kind::Ptr => &[RecordType::Ptr],
         };
-        let part = |&record_type| Part { question: Question { name: name.clone(), record_type }, result: None };
+        let part =
+            |&record_type| Part { question: Question { name: name.clone(), record_type }, result: None };
         self.parts = types.iter().map(part).collect();
         true
     }

@@ -46,7 +46,12 @@ pub(super) enum Data {
 }
 
 /// Writes a question. The bytes of the name are those that the answer has to repeat.
-pub(super) fn write(id: u16, name: &[u8], record_type: RecordType, payload_bytes_max: Option<u16>) -> Vec<u8> {
+pub(super) fn write(
+    id: u16,
+    name: &[u8],
+    record_type: RecordType,
+    payload_bytes_max: Option<u16>,
+) -> Vec<u8> {
     let repr = DnsRepr {
         transaction_id: id,
         opcode: DnsOpcode::Query,

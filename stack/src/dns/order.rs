@@ -22,7 +22,8 @@ mod tests {
 
     #[test]
     fn families_alternate() {
-        let parse = |text: &str| -> Vec<IpAddr> { text.split_whitespace().map(|a| a.parse().unwrap()).collect() };
+        let parse =
+            |text: &str| -> Vec<IpAddr> { text.split_whitespace().map(|a| a.parse().unwrap()).collect() };
         for (sorted, expected) in [
             ("", ""),
             ("1.0.0.1", "1.0.0.1"),

@@ -75,10 +75,15 @@ impl Shard {
         let hop = self.hop(dst)?;
         let src = match spec.src {
             Some(src) => src,
-            None => select::select_source(&self.addresses, dst, match hop {
-                Hop::Neighbor(neighbor) => neighbor,
-                _ => dst,
-            }).ok_or(DropReason::NoSource)?,
+            None => select::select_source(
+                &self.addresses,
+                dst,
+                match hop {
+                    Hop::Neighbor(neighbor) => neighbor,
+                    _ => dst,
+                },
+            )
+            .ok_or(DropReason::NoSource)?,
         };
         let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
         Ok(Path { src, dst, hop, mtu })
@@ -131,7 +136,8 @@ impl Shard {
         if len > usize::from(u16::MAX) && !spec.dst.is_ipv6() || transport.len > usize::from(u16::MAX) {
             return Err(DropReason::TooLong);
         }
-        let segment = transport.segment_bytes.map_or(transport.len, |size| usize::from(size.get()) + UDP_HEADER_LEN);
+        let segment =
+            transport.segment_bytes.map_or(transport.len, |size| usize::from(size.get()) + UDP_HEADER_LEN);
         let is_split_later = transport.segment_bytes.is_some();
         if header_len + segment.min(transport.len) > path.mtu {
             if spec.dont_fragment || is_split_later {

@@ -8,9 +8,9 @@ pub mod path_mtu;
 pub mod reassembly;
 pub mod route;
 pub mod select;
-#[cfg(test)]
-mod testing;
 pub mod slaac;
 pub mod stable_address;
+#[cfg(test)]
+mod testing;
 
 pub use address::{Address, AddressState, Addresses, Origin};

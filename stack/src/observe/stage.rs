@@ -19,8 +19,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of a turn.
-    pub const ALL: [Self; 5] =
-        [Self::Ingress, Self::Timers, Self::Application, Self::Egress, Self::Idle];
+    pub const ALL: [Self; 5] = [Self::Ingress, Self::Timers, Self::Application, Self::Egress, Self::Idle];
 
     /// Name for people.
     pub const fn name(self) -> &'static str {
@@ -91,7 +90,9 @@ mod tests {
             now += 10;
             now
         })));
-        for stage in [Stage::Ingress, Stage::Timers, Stage::Application, Stage::Egress, Stage::Idle, Stage::Ingress] {
+        for stage in
+            [Stage::Ingress, Stage::Timers, Stage::Application, Stage::Egress, Stage::Idle, Stage::Ingress]
+        {
             times.enter(stage);
         }
         assert!(Stage::ALL.iter().all(|&stage| times.spent(stage) == 10));

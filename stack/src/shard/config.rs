@@ -4,13 +4,12 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address};
 
-
 use crate::config::check_host_address;
 use crate::demux::{PortsConfig, Steering};
 use crate::dhcp;
 use crate::dns;
-use crate::icmp::LimiterConfig;
 use crate::error::ConfigError;
+use crate::icmp::LimiterConfig;
 use crate::igmp_mld::MembershipLimits;
 use crate::ip::address::ADDRESSES_MAX;
 use crate::ip::path_mtu::PathMtuConfig;
@@ -18,14 +17,15 @@ use crate::ip::reassembly::ReassemblyConfig;
 use crate::ip::route::RoutesConfig;
 use crate::ip::slaac::SlaacConfig;
 use crate::ip::stable_address::InterfaceIdentifier;
-use crate::neighbor::NeighborConfig;
+use crate::neighbor::{AddressProbes, NeighborConfig};
 
 /// Everything that a [`Shard`](super::Shard) is told at its start.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
     /// Hardware address that the stack answers with.
     pub mac: EthernetAddress,
-    /// Addresses for ever, in use at once unless `neighbor.probes` says that they are probed first.
+    /// Addresses for ever. Whether each is probed before it is used, `neighbor.probes` says; here that is
+    /// [`AddressProbes::Quick`] if nothing else is said.
     pub addresses: Vec<IpCidr>,
     /// Default routers.
     pub gateways: Vec<IpAddr>,
@@ -116,7 +116,7 @@ impl ShardConfig {
             hop_limit: 64,
             answers_echo: true,
             sends_unreachable: true,
-            neighbor: NeighborConfig::default(),
+            neighbor: NeighborConfig { probes: AddressProbes::Quick, ..NeighborConfig::default() },
             reassembly: ReassemblyConfig::default(),
             icmp: LimiterConfig::default(),
             membership: MembershipLimits::default(),

@@ -8,9 +8,7 @@ use super::sockets::{AnySocket, SocketId};
 use crate::egress::PacketSpec;
 use crate::egress::output::Transport;
 use crate::icmp::socket::EchoError;
-use crate::icmp::{
-    self, Answer, Echo, EchoMeta, ErrorKind, ErrorMessage, ErrorToSend, Message, error_for,
-};
+use crate::icmp::{self, Answer, Echo, EchoMeta, ErrorKind, ErrorMessage, ErrorToSend, Message, error_for};
 use crate::ingress::input::{Destination, Received, TCP, UDP, Way};
 use crate::ingress::{Body, Verdict, classify};
 use crate::ip::header;
@@ -105,7 +103,9 @@ impl Shard {
         let Some(&id) = self.pings.get(&(ip.src.is_ipv4(), echo.identifier)) else {
             return Verdict::Dropped(DropReason::IcmpIgnored);
         };
-        let Some(socket) = self.sockets.icmp_mut(id) else { return Verdict::Dropped(DropReason::IcmpIgnored) };
+        let Some(socket) = self.sockets.icmp_mut(id) else {
+            return Verdict::Dropped(DropReason::IcmpIgnored);
+        };
         let meta = EchoMeta {
             src: ip.src,
             dst: ip.dst,
@@ -137,7 +137,9 @@ impl Shard {
                 let error = SocketError { kind: error.kind, from, dst };
                 self.handle_udp_error(SocketAddr::new(quoted.src, src_port), error)
             }
-            (_, _, Some((identifier, sequence))) => self.handle_ping_error(error, from, (identifier, sequence)),
+            (_, _, Some((identifier, sequence))) => {
+                self.handle_ping_error(error, from, (identifier, sequence))
+            }
             // Whoever serves TCP beside this engine cannot be asked.
             (TCP, ..) => return Verdict::Dropped(DropReason::IcmpIgnored),
             (protocol, ..) => {
@@ -158,7 +160,12 @@ impl Shard {
         Verdict::Delivered
     }
 
-    fn handle_ping_error(&mut self, error: &ErrorMessage, from: IpAddr, (identifier, sequence): (u16, u16)) -> bool {
+    fn handle_ping_error(
+        &mut self,
+        error: &ErrorMessage,
+        from: IpAddr,
+        (identifier, sequence): (u16, u16),
+    ) -> bool {
         let dst = error.quoted.dst;
         let Some(&id) = self.pings.get(&(dst.is_ipv4(), identifier)) else { return false };
         let Some(socket) = self.sockets.icmp_mut(id) else { return false };

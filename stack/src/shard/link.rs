@@ -58,7 +58,11 @@ impl Shard {
 
     /// Adds a default route.
     pub(crate) fn add_default_route(&mut self, gateway: IpAddr) {
-        let any = if gateway.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let any = if gateway.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
         self.insert_route(Route::new(IpCidr::new(any.into(), 0), Some(gateway), RouteOrigin::Static));
     }
 
@@ -84,7 +88,9 @@ impl Shard {
     /// When the first address changes its state.
     pub(crate) fn next_address_deadline(&self) -> Option<Instant> {
         let next = |address: &Address| match address.state {
-            AddressState::Preferred => [address.preferred_until, address.valid_until].into_iter().flatten().min(),
+            AddressState::Preferred => {
+                [address.preferred_until, address.valid_until].into_iter().flatten().min()
+            }
             _ => address.valid_until,
         };
         self.addresses.iter().filter_map(next).min()
@@ -97,8 +103,12 @@ impl Shard {
         let gone: Vec<_> =
             self.addresses.iter().filter(|address| is_over(address.valid_until)).map(Address::ip).collect();
         gone.into_iter().for_each(|ip| self.remove_address(ip));
-        let old: Vec<_> =
-            self.addresses.iter().filter(|address| is_over(address.preferred_until)).map(Address::ip).collect();
+        let old: Vec<_> = self
+            .addresses
+            .iter()
+            .filter(|address| is_over(address.preferred_until))
+            .map(Address::ip)
+            .collect();
         for ip in old {
             if let Some(address) = self.addresses.get_mut(ip)
                 && address.state == AddressState::Preferred
@@ -157,9 +167,11 @@ impl Shard {
     }
 
     fn queue_ndp(&mut self, mac: EthernetAddress, src: IpAddr, dst: IpAddr, message: &[u8]) {
-        let spec = PacketSpec { src: Some(src), hop_limit: Some(255), ..PacketSpec::new(dst, icmp::PROTOCOL_V6) };
+        let spec =
+            PacketSpec { src: Some(src), hop_limit: Some(255), ..PacketSpec::new(dst, icmp::PROTOCOL_V6) };
         let path = Path { src, dst, hop: Hop::Link(mac), mtu: self.mtu };
-        let sent = self.emit(&path, &spec, Transport::plain(message.len()), |room| room.copy_from_slice(message));
+        let sent =
+            self.emit(&path, &spec, Transport::plain(message.len()), |room| room.copy_from_slice(message));
         if let Err(reason) = sent {
             self.count_drop(reason);
         }
@@ -226,8 +238,14 @@ impl Shard {
             let crate::ingress::Body::Ip(ip) = packet.body else { continue };
             let meta = FrameMeta::default();
             let destination = self.destination(&ip);
-            let received =
-                Received { frame: &first, meta: &meta, link: None, ip: &ip, way: Way::Reassembled, destination };
+            let received = Received {
+                frame: &first,
+                meta: &meta,
+                link: None,
+                ip: &ip,
+                way: Way::Reassembled,
+                destination,
+            };
             if destination == Destination::Local {
                 self.send_error(&received, ErrorToSend::ReassemblyTimeExceeded);
             }

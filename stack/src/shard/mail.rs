@@ -51,8 +51,4 @@ impl Mailbox {
     pub(crate) fn take(&mut self) -> Option<(usize, Mail)> {
         self.waiting.pop_front()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
 }

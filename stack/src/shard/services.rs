@@ -198,7 +198,12 @@ impl Shard {
         }
     }
 
-    fn send_service(&mut self, (src, src_port): (IpAddr, u16), (dst, dst_port): (IpAddr, u16), payload: &[u8]) {
+    fn send_service(
+        &mut self,
+        (src, src_port): (IpAddr, u16),
+        (dst, dst_port): (IpAddr, u16),
+        payload: &[u8],
+    ) {
         let spec = PacketSpec { src: Some(src), ..PacketSpec::new(dst, UDP) };
         let sent = self.path(&spec).and_then(|path| {
             let write = |room: &mut [u8]| room.copy_from_slice(payload);

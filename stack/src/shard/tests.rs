@@ -30,6 +30,7 @@ impl Pair {
             config.seed = number.into();
             config = config.address(parse_cidr(&format!("10.0.0.{number}/24")).expect("an address"));
             config = config.address(parse_cidr(&format!("fd00::{number}/64")).expect("an address"));
+            config.neighbor.probes = crate::neighbor::AddressProbes::None;
             change(&mut config);
             Shard::new(config, now).expect("a shard")
         };
@@ -56,7 +57,9 @@ impl Pair {
 
     fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
-        while let Some(deadline) = self.shards.iter().filter_map(Shard::next_deadline).min().filter(|at| *at <= end) {
+        while let Some(deadline) =
+            self.shards.iter().filter_map(Shard::next_deadline).min().filter(|at| *at <= end)
+        {
             self.now = self.now.max(deadline);
             self.settle();
         }
@@ -82,8 +85,9 @@ fn a_datagram_goes_there_and_back() {
         pair.shards[0].udp_send_to(client, b"hello", at(to)).expect("sent");
         pair.settle();
         assert_eq!(pair.shards[1].next_event(), Some(SocketEvent { socket: server }));
-        let (from, payload) =
-            pair.shards[1].udp_recv_with(server, |meta, payload| (meta.src, payload.to_vec())).expect("it came");
+        let (from, payload) = pair.shards[1]
+            .udp_recv_with(server, |meta, payload| (meta.src, payload.to_vec()))
+            .expect("it came");
         assert_eq!(payload, b"hello");
         pair.shards[1].udp_send_to(server, b"you too", from).expect("sent");
         pair.settle();
@@ -107,7 +111,12 @@ fn a_long_datagram_goes_in_fragments() {
         pair.settle();
         pair.shards[1].udp_recv_with(server, |_, _| {}).expect("the first");
         let got = pair.shards[1].udp_recv_with(server, |_, got| got.to_vec());
-        assert!(got.as_deref() == Some(&payload[..]), "{:?} {:?}", pair.shards[1].counters, got.map(|got| got.len()));
+        assert!(
+            got.as_deref() == Some(&payload[..]),
+            "{:?} {:?}",
+            pair.shards[1].counters,
+            got.map(|got| got.len())
+        );
         assert!(pair.shards[1].counters.held > 30);
     }
 }
@@ -136,7 +145,8 @@ fn a_ping_is_answered() {
             let data: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
             pair.shards[0].ping_send(socket, &PingOptions::new(ip(to), 7), &data).expect("sent");
             pair.settle();
-            let reply = pair.shards[0].ping_recv_with(socket, |meta, data| (meta.src, meta.sequence, data.to_vec()));
+            let reply =
+                pair.shards[0].ping_recv_with(socket, |meta, data| (meta.src, meta.sequence, data.to_vec()));
             assert_eq!(reply, Some((ip(to), 7, data)), "{to} {len}");
         }
     }

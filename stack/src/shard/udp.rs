@@ -9,14 +9,15 @@ use crate::demux::{self, BindAddress, Binding, UdpConnectError};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, Path, Transport};
 use crate::icmp::error::ErrorToSend;
+use crate::igmp_mld::{self, JoinError};
 use crate::ingress::Verdict;
 use crate::ingress::input::{Destination, Received, UDP};
-use crate::igmp_mld::{self, JoinError};
 use crate::ip::header;
 use crate::observe::DropReason;
 use crate::udp::header::{Checksum, Ends};
 use crate::udp::{
-    self, BindError, ConnectError, DatagramMeta, MembershipError, SendError, Socket, SocketError, SocketOptions,
+    self, BindError, ConnectError, DatagramMeta, MembershipError, SendError, Socket, SocketError,
+    SocketOptions,
 };
 
 /// Where a socket is to receive.
@@ -228,10 +229,12 @@ impl Shard {
         let copy = |room: &mut [u8]| room.copy_from_slice(&payload);
         // A hop limit of 0 stays on this host (RFC 1112 section 6.1).
         if spec.hop_limit != Some(0) {
-            self.emit_udp(path, spec, ports, (len, segment_bytes), copy).map_err(|reason| send_error(reason, 0))?;
+            self.emit_udp(path, spec, ports, (len, segment_bytes), copy)
+                .map_err(|reason| send_error(reason, 0))?;
         }
         let looped = Path { hop: Hop::Looped, mtu: usize::from(u16::MAX), ..*path };
-        self.emit_udp(&looped, spec, ports, (len, segment_bytes), copy).map_err(|reason| send_error(reason, 0))?;
+        self.emit_udp(&looped, spec, ports, (len, segment_bytes), copy)
+            .map_err(|reason| send_error(reason, 0))?;
         self.counters.udp_sent += 1;
         Ok(())
     }
@@ -311,7 +314,12 @@ impl Shard {
     ///
     /// # Errors
     /// The socket has not joined it.
-    pub fn udp_leave_source(&mut self, id: SocketId, group: IpAddr, source: IpAddr) -> Result<(), GroupError> {
+    pub fn udp_leave_source(
+        &mut self,
+        id: SocketId,
+        group: IpAddr,
+        source: IpAddr,
+    ) -> Result<(), GroupError> {
         let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
         socket.memberships_mut().leave_source(group, source)?;
         self.tell_groups(id, group)

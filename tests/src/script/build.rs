@@ -108,7 +108,8 @@ fn arp(layer: &Layer, ends: &Ends<'_>) -> Result<Body, String> {
 fn ipv4(layers: &[Layer], ends: &Ends<'_>) -> Result<Body, String> {
     let ip = &layers[0];
     let [from, to] = ends.ipv4(ip)?;
-    let (protocol, mut payload) = payload(&layers[1..], &Addresses { from: from.into(), to: to.into() }, ends)?;
+    let (protocol, mut payload) =
+        payload(&layers[1..], &Addresses { from: from.into(), to: to.into() }, ends)?;
     let (mut id, mut position) = (ip.number("id").unwrap_or(0), 0);
     if let Some(fragment) = layers.get(1).filter(|layer| layer.kind == Kind::Fragment) {
         let (start, more, piece) = cut(fragment, &payload)?;
@@ -205,7 +206,9 @@ fn payload(layers: &[Layer], addresses: &Addresses, ends: &Ends<'_>) -> Result<(
         let data = match rest {
             [] => &[],
             [data] if data.kind == Kind::Data => data.bytes("bytes"),
-            [other, ..] => return Err(format!("{} cannot be behind {}", other.kind.word(), layer.kind.word())),
+            [other, ..] => {
+                return Err(format!("{} cannot be behind {}", other.kind.word(), layer.kind.word()));
+            }
         };
         return transport(layer, data, addresses, ends);
     }
@@ -214,7 +217,8 @@ fn payload(layers: &[Layer], addresses: &Addresses, ends: &Ends<'_>) -> Result<(
         Kind::HopByHop | Kind::Destination | Kind::Routing => {
             let (next, inner) = payload(rest, addresses, ends)?;
             let (number, body) = extension(layer);
-            let mut bytes = vec![layer.number("next").unwrap_or(next) as u8, ((body.len() + 2) / 8 - 1) as u8];
+            let mut bytes =
+                vec![layer.number("next").unwrap_or(next) as u8, ((body.len() + 2) / 8 - 1) as u8];
             bytes.extend(body);
             bytes.extend(inner);
             Ok((number, bytes))
@@ -241,7 +245,8 @@ fn cut(fragment: &Layer, whole: &[u8]) -> Result<(usize, bool, Vec<u8>), String>
     let start = fragment.number_or_usual("start") as usize;
     let end = fragment.number("end").map_or(whole.len(), |end| end as usize);
     let piece = whole.get(start..end);
-    let piece = piece.ok_or_else(|| format!("the fragment {start}..{end} is not within {} bytes", whole.len()))?;
+    let piece =
+        piece.ok_or_else(|| format!("the fragment {start}..{end} is not within {} bytes", whole.len()))?;
     let more = fragment.number("more").map_or(end < whole.len(), |more| more != 0);
     let start = fragment.number("offset").map_or(start, |offset| offset as usize & 0xfff8);
     Ok((start, more, piece.to_vec()))
@@ -274,7 +279,12 @@ fn extension(layer: &Layer) -> (u64, Vec<u8>) {
 }
 
 /// A transport header with its data, and its protocol number.
-fn transport(layer: &Layer, data: &[u8], addresses: &Addresses, ends: &Ends<'_>) -> Result<(u64, Vec<u8>), String> {
+fn transport(
+    layer: &Layer,
+    data: &[u8],
+    addresses: &Addresses,
+    ends: &Ends<'_>,
+) -> Result<(u64, Vec<u8>), String> {
     let mut bytes = Vec::new();
     let (protocol, checksum_at, has_pseudo_header) = match layer.kind {
         Kind::Udp => {

@@ -203,7 +203,9 @@ pub(super) fn call(cursor: &mut Cursor<'_>) -> Result<(Call, CallResult), String
             let group = cursor.parsed("a group")?;
             if name == "join" { Call::Join(socket, group) } else { Call::Leave(socket, group) }
         }
-        _ if RESERVED.contains(&name) => return Err(format!("`{name}` is kept for TCP, which has no sockets here")),
+        _ if RESERVED.contains(&name) => {
+            return Err(format!("`{name}` is kept for TCP, which has no sockets here"));
+        }
         _ => {
             let known = "bind, connect, sendto, send, recv, close, set, join or leave";
             return Err(format!("`{name}` is no call: {known} is accepted"));
@@ -225,7 +227,11 @@ fn socket(cursor: &mut Cursor<'_>) -> Result<(SocketKind, IpVersion), String> {
         "icmp" => SocketKind::Icmp,
         "raw" => SocketKind::Raw(cursor.parsed("a protocol number")?),
         "tcp" => return Err("`tcp` has no sockets here yet: its name is kept".to_owned()),
-        _ => return Err(format!("`{word}` is no socket: udp, udp6, icmp, icmp6, raw N or raw6 N is accepted")),
+        _ => {
+            return Err(format!(
+                "`{word}` is no socket: udp, udp6, icmp, icmp6, raw N or raw6 N is accepted"
+            ));
+        }
     };
     Ok((kind, version))
 }
@@ -236,7 +242,9 @@ fn option(word: &str) -> Result<SocketOption, String> {
         "broadcast" => Ok(SocketOption::Broadcast),
         "multicast-ttl" => Ok(SocketOption::MulticastTtl),
         "multicast-loop" => Ok(SocketOption::MulticastLoop),
-        _ => Err(format!("`{word}` is no option: ttl, broadcast, multicast-ttl or multicast-loop is accepted")),
+        _ => {
+            Err(format!("`{word}` is no option: ttl, broadcast, multicast-ttl or multicast-loop is accepted"))
+        }
     }
 }
 

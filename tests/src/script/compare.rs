@@ -73,5 +73,9 @@ fn data(wanted: &Value, came: &[u8]) -> String {
         return "data: no bytes are expected".to_owned();
     };
     let first = wanted.iter().zip(came).position(|(a, b)| a != b).unwrap_or(wanted.len().min(came.len()));
-    format!("data: expected {} bytes, came {} bytes, different from byte {first} on", wanted.len(), came.len())
+    format!(
+        "data: expected {} bytes, came {} bytes, different from byte {first} on",
+        wanted.len(),
+        came.len()
+    )
 }

@@ -164,7 +164,8 @@ fn extensions(mut next: u8, mut body: &[u8], mut around: Around, layers: &mut Ve
 
 fn routing(header: &[u8]) -> Layer {
     let layer = Layer::new(Kind::Routing).with_number("type", header[2]).with_number("left", header[3]);
-    let layer = if header.len() >= 24 { layer.with("address", Value::Ip(address_v6(header, 8))) } else { layer };
+    let layer =
+        if header.len() >= 24 { layer.with("address", Value::Ip(address_v6(header, 8))) } else { layer };
     layer.with_number("next", header[0])
 }
 

@@ -18,9 +18,9 @@ use wirestack_nic::{Nic as _, Tap, TapConfig, wait};
 
 use super::build::End;
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
+use super::packet::Value;
 use super::parse::Setup;
 use super::print;
-use super::packet::Value;
 use super::subject::{Subject, SubjectKind};
 use crate::programs::output;
 
@@ -71,7 +71,8 @@ impl KernelSubject {
         }
         let mut shell = Command::new("sh");
         shell.args(["-c", &commands.join(" && ")]);
-        let ended = namespace.run(|| output(&mut shell, PROGRAM_TIMEOUT)).map_err(|error| error.to_string())?;
+        let ended =
+            namespace.run(|| output(&mut shell, PROGRAM_TIMEOUT)).map_err(|error| error.to_string())?;
         if !ended.status.success() {
             return Err(ended.to_string());
         }
@@ -130,13 +131,19 @@ impl KernelSubject {
                 let socket = self.socket(name)?;
                 let index = self.interface_index;
                 let any = std::net::Ipv4Addr::UNSPECIFIED;
-                done(sockopt::set_ip_add_membership_with_ifindex(socket, group, &any, index).map_err(Into::into))
+                done(
+                    sockopt::set_ip_add_membership_with_ifindex(socket, group, &any, index)
+                        .map_err(Into::into),
+                )
             }
             Call::Leave(name, IpAddr::V4(group)) => {
                 let socket = self.socket(name)?;
                 let index = self.interface_index;
                 let any = std::net::Ipv4Addr::UNSPECIFIED;
-                done(sockopt::set_ip_drop_membership_with_ifindex(socket, group, &any, index).map_err(Into::into))
+                done(
+                    sockopt::set_ip_drop_membership_with_ifindex(socket, group, &any, index)
+                        .map_err(Into::into),
+                )
             }
         })
     }

@@ -80,7 +80,9 @@ pub(super) fn tcp_options(text: &str) -> Result<Vec<u8>, String> {
         let mut words = option.split_whitespace();
         let name = words.next().unwrap_or_default();
         let wrong = || {
-            format!("TCP option `{option}`: mss N, sackOK, wscale N, TS N N, sack A:B ..., nop or eol is accepted")
+            format!(
+                "TCP option `{option}`: mss N, sackOK, wscale N, TS N N, sack A:B ..., nop or eol is accepted"
+            )
         };
         let mut number = || words.next().and_then(|word| word.parse::<u32>().ok()).ok_or_else(wrong);
         match name {
@@ -132,7 +134,8 @@ pub(super) fn tcp_options_text(mut bytes: &[u8]) -> String {
             (4, 2) => "sackOK".to_owned(),
             (8, 10) => format!("TS {} {}", word(&body[..4]), word(&body[4..])),
             (5, _) if body.len() % 8 == 0 => {
-                let blocks = body.chunks(8).map(|block| format!(" {}:{}", word(&block[..4]), word(&block[4..])));
+                let blocks =
+                    body.chunks(8).map(|block| format!(" {}:{}", word(&block[..4]), word(&block[4..])));
                 format!("sack{}", blocks.collect::<String>())
             }
             _ => format!("unknown {kind}"),

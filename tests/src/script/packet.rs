@@ -124,8 +124,7 @@ const fn flag(name: &'static str) -> Field {
     Field { name, form: Form::Flag, usual: Some(0) }
 }
 
-const ETHERNET: [Field; 3] =
-    [field("from", Form::Mac), field("to", Form::Mac), field("type", Form::Number)];
+const ETHERNET: [Field; 3] = [field("from", Form::Mac), field("to", Form::Mac), field("type", Form::Number)];
 const ARP: [Field; 5] = [
     field("op", Form::Number),
     field("sender-mac", Form::Mac),

@@ -306,7 +306,9 @@ fn event(
         let (call, result) = call::call(cursor)?;
         Action::Call(call, result)
     } else {
-        return Err(cursor.complaint("`<`, `>`, `wait`, `differs`, a socket call or (at the top) a header line"));
+        return Err(
+            cursor.complaint("`<`, `>`, `wait`, `differs`, a socket call or (at the top) a header line")
+        );
     };
     Ok(Event { line: number, text: text.to_owned(), when, only, action })
 }
@@ -339,7 +341,8 @@ fn when(cursor: &mut Cursor<'_>) -> Result<When, String> {
     Ok(if word.starts_with('+') { When::After(first, last) } else { When::At(first, last) })
 }
 
-const DURATIONS: &str = "a time is accepted (0, 200us, 10ms, 1.5s), or for an expectation a range of two (0..1s)";
+const DURATIONS: &str =
+    "a time is accepted (0, 200us, 10ms, 1.5s), or for an expectation a range of two (0..1s)";
 
 /// `0`, `200us`, `10ms`, `1.5s`.
 fn duration(word: &str) -> Option<Duration> {

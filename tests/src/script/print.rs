@@ -41,7 +41,8 @@ fn layer(layer: &Layer) -> String {
     }
     for (name, found) in layer.fields.iter().filter(|(name, _)| !said.contains(name)) {
         let field = layer.kind.field(name);
-        let is_usual = matches!((found, field), (Value::Number(number), Some(field)) if field.usual == Some(*number));
+        let is_usual =
+            matches!((found, field), (Value::Number(number), Some(field)) if field.usual == Some(*number));
         // A reader does not miss lengths and protocols that are as they must be.
         let is_dull = matches!(*name, "len" | "next" | "proto" | "checksum" | "flow") || is_usual;
         if let Some(field) = field.filter(|_| !is_dull) {

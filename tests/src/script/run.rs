@@ -108,15 +108,16 @@ impl Run<'_> {
         let script = self.script;
         let kind = self.subject.kind();
         for event in script.events.iter().filter(|event| event.only.is_none_or(|only| only == kind)) {
-            self.event(event).map_err(|failure| {
-                format!("{}:{}: {failure}\n  {}", script.name, event.line, event.text)
-            })?;
+            self.event(event)
+                .map_err(|failure| format!("{}:{}: {failure}\n  {}", script.name, event.line, event.text))?;
         }
         let came = self.next_frame(self.subject.now() + self.subject.quiet());
         match came.map_err(|failure| format!("{}: at the end: {failure}", script.name))? {
-            Some(came) => {
-                Err(format!("{}: at the end: nothing more is expected, and this came:\n  > {}", script.name, print::packet(&came.layers)))
-            }
+            Some(came) => Err(format!(
+                "{}: at the end: nothing more is expected, and this came:\n  > {}",
+                script.name,
+                print::packet(&came.layers)
+            )),
             None => Ok(()),
         }
     }
@@ -136,7 +137,10 @@ impl Run<'_> {
                 self.pass_until(event.when)?;
                 let until = self.last.max(self.subject.now()) + (*time).max(self.subject.quiet());
                 match self.next_frame(until)? {
-                    Some(came) => Err(format!("nothing is expected, and this came:\n  > {}", print::packet(&came.layers))),
+                    Some(came) => Err(format!(
+                        "nothing is expected, and this came:\n  > {}",
+                        print::packet(&came.layers)
+                    )),
                     None => {
                         self.last = self.subject.now();
                         Ok(())
@@ -207,7 +211,8 @@ impl Run<'_> {
         };
         while !wanted.is_empty() {
             let Some(came) = self.next_frame(deadline)? else {
-                let missing: String = wanted.iter().map(|wanted| format!("\n  {}: {}", wanted.line, wanted.text)).collect();
+                let missing: String =
+                    wanted.iter().map(|wanted| format!("\n  {}: {}", wanted.line, wanted.text)).collect();
                 return Err(format!("this did not come until {deadline}:{missing}"));
             };
             let differ = |wanted: &Wanted| match &wanted.packet {
@@ -220,14 +225,18 @@ impl Run<'_> {
                     wanted.remove(position);
                 }
                 None => {
-                    let lines: String = all.into_iter().flatten().map(|line| format!("\n    {line}")).collect();
+                    let lines: String =
+                        all.into_iter().flatten().map(|line| format!("\n    {line}")).collect();
                     return Err(format!("another packet came:\n  > {}{lines}", print::packet(&came.layers)));
                 }
             }
             if let Some((first, last)) = times
                 && (came.at + tolerance < first || came.at > last + tolerance)
             {
-                return Err(format!("it came at {}, expected from {first} to {last} (within {tolerance})", came.at));
+                return Err(format!(
+                    "it came at {}, expected from {first} to {last} (within {tolerance})",
+                    came.at
+                ));
             }
             self.last = came.at;
         }
@@ -300,4 +309,3 @@ impl Run<'_> {
         build::frame(&Packet::Layers(answer, Mutation::default()), &setup.peer, &setup.host).map(Some)
     }
 }
-

@@ -12,7 +12,9 @@ use super::token::{Cursor, Token, hex, number};
 pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Packet, String> {
     if cursor.eat_word("frame") {
         let word = cursor.word("0x and the bytes of a frame")?;
-        return hex(word).map(Packet::Raw).ok_or_else(|| format!("`{word}`: 0x and pairs of digits are accepted"));
+        return hex(word)
+            .map(Packet::Raw)
+            .ok_or_else(|| format!("`{word}`: 0x and pairs of digits are accepted"));
     }
     let layers = layers(cursor)?;
     let mut mutation = Mutation::default();
@@ -52,7 +54,9 @@ fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<Layer>, String> {
         found.push(layer(kind, cursor)?);
     }
     if found.is_empty() {
-        return Err(cursor.complaint("a packet (eth, arp, ip, ip6, udp, tcp, icmp, icmp6, igmp or frame 0x...)"));
+        return Err(
+            cursor.complaint("a packet (eth, arp, ip, ip6, udp, tcp, icmp, icmp6, igmp or frame 0x...)")
+        );
     }
     Ok(found)
 }
@@ -130,7 +134,13 @@ fn ends(layer: &mut Layer, cursor: &mut Cursor<'_>, parse: fn(&str) -> Option<Va
     };
     for (name, word) in [("from", word), ("to", "")] {
         let word = if name == "from" { word } else { cursor.peek_word().unwrap_or(word) };
-        let wrong = || format!("`{word}` is no {} of {}", if name == "from" { "source" } else { "destination" }, layer.kind.word());
+        let wrong = || {
+            format!(
+                "`{word}` is no {} of {}",
+                if name == "from" { "source" } else { "destination" },
+                layer.kind.word()
+            )
+        };
         let value = parse(word).ok_or_else(wrong)?;
         layer.fields.push((name, value));
         cursor.next();
@@ -172,7 +182,10 @@ fn icmp_words(layer: &mut Layer, cursor: &mut Cursor<'_>) -> Result<(), String> 
     cursor.next();
     let Some((kind, code, is_two)) = icmp_by_words(is_v6, first, cursor.peek_word()) else {
         let second = cursor.peek_word().unwrap_or_default();
-        return Err(format!("`{first} {second}` is no message: {} or type=N code=N is accepted", icmp_list(is_v6)));
+        return Err(format!(
+            "`{first} {second}` is no message: {} or type=N code=N is accepted",
+            icmp_list(is_v6)
+        ));
     };
     if is_two {
         cursor.next();
@@ -196,7 +209,9 @@ fn fragment(mut layer: Layer, cursor: &mut Cursor<'_>) -> Result<Layer, String> 
         let range = cursor.peek_word().and_then(|word| word.split_once(".."));
         if let Some((start, end)) = range {
             cursor.next();
-            let position = |word: &str| number(word).ok_or_else(|| format!("`{word}`: START..END is accepted, in bytes"));
+            let position = |word: &str| {
+                number(word).ok_or_else(|| format!("`{word}`: START..END is accepted, in bytes"))
+            };
             layer.fields.push(("start", Value::Number(position(start)?)));
             if !end.is_empty() {
                 layer.fields.push(("end", Value::Number(position(end)?)));
@@ -288,7 +303,9 @@ fn prefix(word: &str) -> Option<Value> {
 pub(super) fn mac(word: &str) -> Result<EthernetAddress, String> {
     let bytes: Option<Vec<u8>> = word.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     let bytes = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
-    bytes.map(EthernetAddress).ok_or_else(|| format!("`{word}`: a hardware address is accepted (02:00:00:00:00:01)"))
+    bytes
+        .map(EthernetAddress)
+        .ok_or_else(|| format!("`{word}`: a hardware address is accepted (02:00:00:00:00:01)"))
 }
 
 /// The text between `<` and `>`, checked.

@@ -13,6 +13,7 @@
 mod conn;
 mod connect;
 mod listen;
+mod over;
 mod turn;
 mod udp;
 
@@ -28,6 +29,7 @@ use crate::config::HostConfig;
 use crate::error::ConfigError;
 
 pub use conn::{Conn, Handler};
+pub use over::{InTurn, Over};
 pub use udp::{Datagrams, Peer};
 
 use conn::Connection;

@@ -8,15 +8,14 @@
 //!   device ◀─ Shard: route, neighbour, link header     ◀── segments ◀─ smoltcp
 //! ```
 
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant;
 use wirestack_nic::offload::Layout;
 use wirestack_nic::offload::checksum;
-use wirestack_nic::{
-    Counters, FrameMeta, LinkError, LinkState, Nic, OffloadCapabilities, Wake, Waker, wait,
-};
+use wirestack_nic::{Counters, FrameMeta, LinkError, LinkState, Nic, OffloadCapabilities, Wake, Waker, wait};
 
 use crate::shard::Shard;
 
@@ -81,7 +80,7 @@ impl<N: Nic> Device for Over<'_, N> {
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_>> {
         let [_, written] = &mut self.scratch;
-        let has_room = self.shard.has_room_for(SEGMENT_BYTES_MAX);
+        let has_room = self.shard.has_room_for(SEGMENT_BYTES_MAX.get());
         has_room.then_some(Room { shard: &mut self.shard, scratch: written, meta: PacketMeta::default() })
     }
 
@@ -95,7 +94,7 @@ impl<N: Nic> Device for Over<'_, N> {
         };
         // The shard has verified what comes, and has the device sum what goes, which all of them can.
         capabilities.checksum.tcp = Checksum::None;
-        capabilities.segmentation.tcpv4 = self.nic.offloads().gso_tcpv4.map(|max| max.get().min(SEGMENT_BYTES_MAX));
+        capabilities.segmentation.tcpv4 = self.nic.offloads().gso_tcpv4.map(|max| max.min(SEGMENT_BYTES_MAX));
         capabilities
     }
 }
@@ -198,12 +197,15 @@ impl<N: Nic> Nic for Over<'_, N> {
 
 impl<N: std::fmt::Debug> std::fmt::Debug for Over<'_, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Over").field("nic", &self.nic).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Over")
+            .field("nic", &self.nic)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 
 /// Bytes of segments that wait for smoltcp: some windows.
 const TCP_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a segment at most, with its IP header.
-const SEGMENT_BYTES_MAX: usize = 65_535;
+const SEGMENT_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(65_535).expect("not 0");
 const ETHERNET_HEADER_LEN: usize = 14;
