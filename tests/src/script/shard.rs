@@ -162,7 +162,7 @@ impl ShardSubject {
                 None => self.shard.udp_recv_with(id, |meta, data| (data.to_vec(), Some(meta.src))),
             },
             ShardSocket::Icmp(id, _) => match self.shard.ping_take_error(id) {
-                Some(error) => return Ok(error_result(error.kind)),
+                Some(error) => return Ok(error_result(error.error.kind)),
                 None => self.shard.ping_recv_with(id, |_, data| (data.to_vec(), None)),
             },
             ShardSocket::Raw(id) => self.shard.raw_recv_with(id, |_, data| (data.to_vec(), None)),
