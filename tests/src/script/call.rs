@@ -63,6 +63,11 @@ pub enum SocketOption {
     MulticastTtl,
     /// Whether the host hears its own packets to groups.
     MulticastLoop,
+    /// Whether all ICMP errors are told, those too that may pass (IP_RECVERR).
+    Errors,
+    /// As IP_MTU_DISCOVER of ip(7): 0 fragments and leaves DF off, 2 sets DF and refuses what is too long,
+    /// 3 sets DF and believes no ICMP message. 1, which Linux starts with, is for the kernel only.
+    PathMtu,
 }
 
 /// What a call gave.
@@ -139,6 +144,8 @@ impl fmt::Display for SocketOption {
             Self::Broadcast => "broadcast",
             Self::MulticastTtl => "multicast-ttl",
             Self::MulticastLoop => "multicast-loop",
+            Self::Errors => "errors",
+            Self::PathMtu => "path-mtu",
         })
     }
 }
@@ -242,8 +249,11 @@ fn option(word: &str) -> Result<SocketOption, String> {
         "broadcast" => Ok(SocketOption::Broadcast),
         "multicast-ttl" => Ok(SocketOption::MulticastTtl),
         "multicast-loop" => Ok(SocketOption::MulticastLoop),
+        "errors" => Ok(SocketOption::Errors),
+        "path-mtu" => Ok(SocketOption::PathMtu),
         _ => {
-            Err(format!("`{word}` is no option: ttl, broadcast, multicast-ttl or multicast-loop is accepted"))
+            let known = "ttl, broadcast, multicast-ttl, multicast-loop, errors or path-mtu";
+            Err(format!("`{word}` is no option: {known} is accepted"))
         }
     }
 }

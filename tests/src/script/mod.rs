@@ -34,7 +34,7 @@
 //! ```
 //!
 //! Calls are `bind`, `connect`, `sendto`, `send`, `recv`, `close`, `set` (ttl, broadcast, multicast-ttl,
-//! multicast-loop), `join` and `leave`, on sockets `udp`, `udp6`, `icmp`, `icmp6`, `raw N` and `raw6 N`. The
+//! multicast-loop, errors, path-mtu), `join` and `leave`, on sockets `udp`, `udp6`, `icmp`, `icmp6`, `raw N` and `raw6 N`. The
 //! names of TCP's calls are reserved.
 //!
 //! Layers are `eth`, `arp`, `ip`, `ip6`, `hop-by-hop`, `destination`, `routing`, `frag`, `udp`, `tcp`,

@@ -182,6 +182,10 @@ impl Run<'_> {
         }
         let setup = &self.script.setup;
         let frame = build::frame(&packet, &setup.peer, &setup.host)?;
+        let len_max = usize::from(setup.mtu) + ETHERNET_HEADER_LEN;
+        if frame.len() > len_max {
+            return Err(format!("the frame has {} bytes; at most {len_max} fit the MTU", frame.len()));
+        }
         self.last = self.last.max(self.subject.now());
         self.hand_over(&frame, "")
     }
@@ -197,7 +201,10 @@ impl Run<'_> {
         let came = self.subject.call(call, wanted)?;
         let now = self.subject.now();
         self.last = self.last.max(now);
-        self.trace.called(now, if matches!(call, Call::Socket(..)) { call.to_string() } else { format!("{call} = {came}") });
+        self.trace.called(
+            now,
+            if matches!(call, Call::Socket(..)) { call.to_string() } else { format!("{call} = {came}") },
+        );
         if came.is(wanted) { Ok(()) } else { Err(format!("expected {wanted}, came {came}")) }
     }
 
@@ -309,3 +316,5 @@ impl Run<'_> {
         build::frame(&Packet::Layers(answer, Mutation::default()), &setup.peer, &setup.host).map(Some)
     }
 }
+
+const ETHERNET_HEADER_LEN: usize = 14;

@@ -10,7 +10,7 @@ use smoltcp::wire::IpCidr;
 use wirestack::icmp::{ErrorKind, LimiterConfig};
 use wirestack::raw::Version;
 use wirestack::shard::{PingBind, PingOptions, RawBind, Shard, ShardConfig, SocketId, UdpBind};
-use wirestack::udp::{SendError, SocketOptions};
+use wirestack::udp::{Fragmenting, SendError, SocketOptions};
 use wirestack_nic::loopback::{Loopback, LoopbackConfig};
 
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
@@ -108,7 +108,8 @@ impl ShardSubject {
             IpVersion::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpVersion::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        self.bind(name, SocketAddr::new(any, 0))?.map_err(|error| format!("`{name}` cannot be bound: {error}"))?;
+        self.bind(name, SocketAddr::new(any, 0))?
+            .map_err(|error| format!("`{name}` cannot be bound: {error}"))?;
         self.socket(name)
     }
 
@@ -173,11 +174,22 @@ impl ShardSubject {
     }
 
     fn set(&mut self, name: &str, option: SocketOption, value: u32) -> Result<io::Result<()>, String> {
+        let fragmenting = match value {
+            0 => Fragmenting::Allow,
+            2 => Fragmenting::Forbid,
+            3 => Fragmenting::Probe,
+            _ if option == SocketOption::PathMtu => {
+                return Err("a shard knows path-mtu 0, 2 and 3".to_owned());
+            }
+            _ => Fragmenting::default(),
+        };
         let change = |options: &mut SocketOptions| match option {
             SocketOption::Ttl => options.hop_limit = Some(value as u8),
             SocketOption::Broadcast => options.broadcast = value != 0,
             SocketOption::MulticastTtl => options.multicast_hop_limit = value as u8,
             SocketOption::MulticastLoop => options.multicast_loop = value != 0,
+            SocketOption::Errors => options.recv_errors = value != 0,
+            SocketOption::PathMtu => options.dont_fragment = fragmenting,
         };
         match self.socket(name)? {
             ShardSocket::Unbound(kind, version, mut options) => {
@@ -185,7 +197,8 @@ impl ShardSubject {
                 self.sockets.insert(name.to_owned(), ShardSocket::Unbound(kind, version, options));
             }
             ShardSocket::Udp(id) => {
-                let mut options = self.shard.udp_socket(id).map(|socket| *socket.options()).unwrap_or_default();
+                let mut options =
+                    self.shard.udp_socket(id).map(|socket| *socket.options()).unwrap_or_default();
                 change(&mut options);
                 if !self.shard.udp_set_options(id, options) {
                     return Ok(Err(io::ErrorKind::InvalidInput.into()));
@@ -200,8 +213,7 @@ impl ShardSubject {
         let ShardSocket::Udp(id) = self.bound(name)? else {
             return Err(format!("`{name}` is no UDP socket"));
         };
-        let result =
-            if joins { self.shard.udp_join(id, group) } else { self.shard.udp_leave(id, group) };
+        let result = if joins { self.shard.udp_join(id, group) } else { self.shard.udp_leave(id, group) };
         Ok(result.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)))
     }
 
@@ -212,7 +224,8 @@ impl ShardSubject {
         };
         Ok(match call {
             Call::Socket(name, kind, version) => {
-                let options = SocketOptions { v6_only: *version == IpVersion::V6, ..SocketOptions::default() };
+                let options =
+                    SocketOptions { v6_only: *version == IpVersion::V6, ..SocketOptions::default() };
                 self.sockets.insert(name.clone(), ShardSocket::Unbound(*kind, *version, options));
                 // A raw socket has no address to wait for.
                 if let SocketKind::Raw(_) = kind {
@@ -222,7 +235,9 @@ impl ShardSubject {
             }
             Call::Bind(name, address) => done(self.bind(name, *address)?),
             Call::Connect(name, address) => match self.bound(name)? {
-                ShardSocket::Udp(id) => done(self.shard.udp_connect(id, Some(*address)).map_err(io::Error::from)),
+                ShardSocket::Udp(id) => {
+                    done(self.shard.udp_connect(id, Some(*address)).map_err(io::Error::from))
+                }
                 _ => return Err(format!("`{name}` cannot be connected")),
             },
             Call::SendTo(name, data, address) => self.send(name, data, Some(*address))?,
@@ -230,7 +245,9 @@ impl ShardSubject {
             Call::Recv(name) => self.receive(name)?,
             Call::Close(name) => {
                 match self.socket(name)? {
-                    ShardSocket::Udp(id) | ShardSocket::Icmp(id, _) | ShardSocket::Raw(id) => self.shard.close(id),
+                    ShardSocket::Udp(id) | ShardSocket::Icmp(id, _) | ShardSocket::Raw(id) => {
+                        self.shard.close(id)
+                    }
                     ShardSocket::Unbound(..) => {}
                 }
                 self.sockets.remove(name);

@@ -137,7 +137,13 @@ fn frames_are_those_of_the_rfcs() {
 #[test]
 fn what_is_left_out_is_not_compared() {
     let came = decode::frame(&frame("ip ttl=9 id=3 df udp 1000 > 7 \"hello\""));
-    for fits in ["udp 1000 > 7", "udp from=1000", "ip df udp", "ip ttl=9 !bad-checksum udp to=7 \"hello\"", "eth ip udp"] {
+    for fits in [
+        "udp 1000 > 7",
+        "udp from=1000",
+        "ip df udp",
+        "ip ttl=9 !bad-checksum udp to=7 \"hello\"",
+        "eth ip udp",
+    ] {
         assert_eq!(differences(&layers(fits), &came), [""; 0], "{fits}");
     }
     for (other, difference) in [
@@ -163,7 +169,10 @@ fn what_is_left_out_is_not_compared() {
 fn mistakes_are_told_with_their_line() {
     for (line, words) in [
         ("< udp 1000 > x", "`x` is no destination of udp"),
-        ("< udp 1000 > 7 ttl=3", "`ttl` is no field of udp: from, to, len, checksum, bad-checksum is accepted"),
+        (
+            "< udp 1000 > 7 ttl=3",
+            "`ttl` is no field of udp: from, to, len, checksum, bad-checksum is accepted",
+        ),
         ("< udp 1000 > 7 hello", "the end of the line is expected here, not `hello`"),
         ("< udp 1000 > 7 \"hello", "a text has no closing quote"),
         ("< udp 1000 > 7 data=x", "a length, LENGTH*BYTE, or 0x and pairs of digits is accepted"),
@@ -281,7 +290,8 @@ fn from_host(text: &str) -> Vec<u8> {
 
 /// Runs lines against a subject that sends these frames at these milliseconds.
 fn run_canned(lines: &str, frames: &[(u64, &str)]) -> (Result<(), String>, Canned) {
-    let head = "host 10.0.0.2/24 fd00::2/64 mac 02:00:00:00:00:02\npeer 10.0.0.1 fd00::1 mac 02:00:00:00:00:01\n";
+    let head =
+        "host 10.0.0.2/24 fd00::2/64 mac 02:00:00:00:00:02\npeer 10.0.0.1 fd00::1 mac 02:00:00:00:00:01\n";
     let script = Script::parse("x.script", &format!("{head}{lines}")).expect("the script is right");
     let frames = frames.iter().map(|(millis, text)| (*millis, from_host(text))).collect();
     let mut subject = Canned::new(frames, VecDeque::new());
@@ -310,12 +320,24 @@ fn runs_succeed_and_fail_as_they_ought() {
         ("> any-order {\n> udp\n> icmp\n}", &[(0, pong)], Some("4: > udp")),
         // Noise is noise unless the script speaks of it.
         ("> icmp", &[(0, "arp who-has 10.0.0.9 tell 10.0.0.2"), (0, pong)], None),
-        ("> arp reply 10.0.0.2\n> icmp", &[(0, "arp who-has 10.0.0.9 tell 10.0.0.2"), (0, pong)], Some("arp op: expected 2, came 1")),
+        (
+            "> arp reply 10.0.0.2\n> icmp",
+            &[(0, "arp who-has 10.0.0.9 tell 10.0.0.2"), (0, pong)],
+            Some("arp op: expected 2, came 1"),
+        ),
         // Lines for another subject.
         ("differs \"why\"\nkernel: > udp\nshard: > icmp", &[(0, pong)], None),
-        ("differs \"why\"\nkernel: > icmp\nshard: > udp", &[(0, pong)], Some("x.script:5: another packet came")),
+        (
+            "differs \"why\"\nkernel: > icmp\nshard: > udp",
+            &[(0, pong)],
+            Some("x.script:5: another packet came"),
+        ),
         // Relative numbers: of the host from its SYN, of the peer from ours.
-        ("> tcp 80 > 9 SA seq=0\n< tcp 9 > 80 A seq=1 ack=1\n> tcp A seq=7", &[(0, "tcp 80 > 9 SA seq=1000"), (0, "tcp 80 > 9 A seq=1007")], None),
+        (
+            "> tcp 80 > 9 SA seq=0\n< tcp 9 > 80 A seq=1 ack=1\n> tcp A seq=7",
+            &[(0, "tcp 80 > 9 SA seq=1000"), (0, "tcp 80 > 9 A seq=1007")],
+            None,
+        ),
     ] {
         let (result, _) = run_canned(lines, frames);
         match (result, failure) {
@@ -354,7 +376,8 @@ fn who_asks_for_the_peer_is_answered() {
     let answer = "ip6 fd00::1 > fd00::2 hop=255 icmp6 neighbor-advertisement fd00::1 solicited override target-mac=02:00:00:00:00:01";
     assert_eq!(subject.injected, [frame(answer)]);
     // A script that speaks of ARP answers itself.
-    let (result, subject) = run_canned("> arp who-has 10.0.0.1", &[(0, "arp who-has 10.0.0.1 tell 10.0.0.2")]);
+    let (result, subject) =
+        run_canned("> arp who-has 10.0.0.1", &[(0, "arp who-has 10.0.0.1 tell 10.0.0.2")]);
     assert_eq!((result, subject.injected.len()), (Ok(()), 0));
 }
 
@@ -374,7 +397,8 @@ fn results_of_calls_are_compared() {
         match outcome {
             Ok(()) => assert_eq!(wrong, right.len()),
             Err(text) => {
-                let place = format!("x.script:{}: expected {}, came error WouldBlock", wrong + 2, right[wrong]);
+                let place =
+                    format!("x.script:{}: expected {}, came error WouldBlock", wrong + 2, right[wrong]);
                 assert!(text.starts_with(&place) || wrong == 3, "{text}");
             }
         }
