@@ -178,7 +178,7 @@ impl Run<'_> {
     fn inject(&mut self, packet: &Packet) -> Result<(), String> {
         let mut packet = packet.clone();
         if let Packet::Layers(layers, _) = &mut packet {
-            self.sequences.to_wire(layers);
+            self.sequences.make_absolute(layers);
         }
         let setup = &self.script.setup;
         let frame = build::frame(&packet, &setup.peer, &setup.host)?;
@@ -192,7 +192,7 @@ impl Run<'_> {
 
     fn hand_over(&mut self, frame: &[u8], remark: &str) -> Result<(), String> {
         let mut layers = decode::frame(frame);
-        self.sequences.from_peer(&mut layers);
+        self.sequences.relate_peer(&mut layers);
         self.trace.injected(self.subject.now(), frame, &layers, remark);
         self.subject.inject(frame)
     }
@@ -266,7 +266,7 @@ impl Run<'_> {
     /// A frame came: for the script, or noise.
     fn take(&mut self, at: Instant, frame: &[u8]) -> Result<(), String> {
         let mut layers = decode::frame(frame);
-        self.sequences.from_host(&mut layers);
+        self.sequences.relate_host(&mut layers);
         let noise = noise(&layers);
         if noise.is_none_or(|noise| self.kinds.contains(&noise)) {
             self.trace.came(at, frame, &layers, "");

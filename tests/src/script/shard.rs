@@ -246,7 +246,7 @@ impl ShardSubject {
             Call::Close(name) => {
                 match self.socket(name)? {
                     ShardSocket::Udp(id) | ShardSocket::Icmp(id, _) | ShardSocket::Raw(id) => {
-                        self.shard.close(id)
+                        self.shard.close(id);
                     }
                     ShardSocket::Unbound(..) => {}
                 }

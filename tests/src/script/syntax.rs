@@ -24,7 +24,7 @@ pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Packet, String> {
             mutation.truncate = Some(cursor.number()? as usize);
         } else if cursor.eat_word("pad") {
             cursor.expect('=')?;
-            mutation.pad = cursor.number()? as usize;
+            mutation.pad = cursor.parsed::<u16>("a number of bytes")?.into();
         } else {
             return Ok(Packet::Layers(layers, mutation));
         }

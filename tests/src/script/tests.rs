@@ -421,4 +421,81 @@ proptest! {
         prop_assert!(!print::packet(&decoded).is_empty());
         prop_assert!(differences(&decoded, &decoded).is_empty());
     }
+
+    /// Any line gives a packet, or a complaint; a packet gives a frame, or a complaint.
+    #[test]
+    fn any_line_is_read_or_refused(words in proptest::collection::vec(0usize..WORDS.len(), 1..14)) {
+        let line = words.iter().map(|word| WORDS[*word]).collect::<Vec<_>>().join(" ");
+        let _ = Script::parse("x.script", &line);
+        if let Ok(packet) = read(&line) {
+            let [peer, host] = ends();
+            if let Ok(frame) = build::frame(&packet, &peer, &host) {
+                prop_assert!(!print::packet(&decode::frame(&frame)).is_empty() || frame.is_empty());
+            }
+        }
+    }
 }
+
+/// Words of the language, and of none.
+const WORDS: [&str; 60] = [
+    "<",
+    ">",
+    "{",
+    "}",
+    "(",
+    ")",
+    "=",
+    ",",
+    "\"x\"",
+    "\"",
+    "#",
+    "+1ms",
+    "@1s..2s",
+    "+",
+    "arp",
+    "who-has",
+    "tell",
+    "reply",
+    "is-at",
+    "eth",
+    "ip",
+    "ip6",
+    "udp",
+    "tcp",
+    "icmp",
+    "icmp6",
+    "igmp",
+    "hop-by-hop",
+    "destination",
+    "routing",
+    "frag",
+    "quoting",
+    "unreachable",
+    "port",
+    "echo-request",
+    "packet-too-big",
+    "data",
+    "10.0.0.1",
+    "fd00::2",
+    "7",
+    "0x9e",
+    "0..24",
+    "8..",
+    "99999999999999999999",
+    "S",
+    "mss",
+    "sack",
+    "from",
+    "to",
+    "ttl",
+    "option",
+    "options",
+    "more",
+    "!df",
+    "bad-checksum",
+    "truncate",
+    "pad",
+    "len",
+    "none for",
+    "any-order",
+];
