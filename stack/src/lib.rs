@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`nic`] | the devices: the crate `wirestack-nic`, re-exported |
 //! | [`shard`] | all state of one core; one turn of its loop |
-//! | [`ingress`] | what a frame is ([`ingress::classify`]), and what became of it |
+//! | [`ingress`] | what a frame is ([`ingress::classify()`]), and what became of it |
 //! | [`demux`] | which socket a packet belongs to, and which shard |
 //! | [`neighbor`] | ARP and NDP: who is behind an address of the link; whether an address is ours alone |
 //! | [`ip`] | addresses, routes, reassembly, fragments, path MTU, SLAAC |

@@ -6,6 +6,7 @@ pub(crate) mod input;
 pub mod packet;
 pub mod verdict;
 
+pub use checksum::verify_transport;
 pub use classify::classify;
 pub use packet::{Body, FragmentInfo, IpPacket, Link, Packet, Problem};
 pub use verdict::Verdict;

@@ -137,7 +137,8 @@ impl<'a> Fragments<'a> {
             Kind::Whole => 0,
             &Kind::V4 { header_len, id, offset, more } => {
                 let header = self.packet.get(..header_len)?;
-                let field = (offset + from) / 8 | if more || !is_last { 0x2000 } else { 0 };
+                let more = if more || !is_last { 0x2000 } else { 0 };
+                let field = ((offset + from) / 8) | more;
                 write_v4(header, index == 0, id, field, body.len(), room)?
             }
             &Kind::V6 { split, next_header_at, id } => {

@@ -28,7 +28,11 @@ impl Table {
     ) -> Result<(), DropReason> {
         match message.first() {
             Some(&(SOLICITATION | ADVERTISEMENT)) => {}
-            // RFC 4861 section 8.3 has hosts follow them; we keep to our routes.
+            //= rfc4861#8.3
+            //= type=exception
+            //= reason=whoever forges a redirect would lead our packets; we keep to our routes
+            //# A host receiving a valid redirect SHOULD update its Destination Cache
+            //# accordingly so that subsequent traffic goes to the specified target.
             Some(&REDIRECT) => return Err(DropReason::RedirectIgnored),
             _ => return Err(DropReason::IcmpIgnored),
         }
@@ -60,8 +64,8 @@ impl Table {
     pub(super) fn send_dad_solicitation(&mut self, target: Ipv6Addr, nonce: [u8; 6]) {
         let dst = solicited_node(target);
         //= rfc4862#5.4.2
-        //# The IP source is set to the unspecified
-        //# address and the IP destination is set to the solicited-node
+        //# the IP source is set to the unspecified
+        //# address, and the IP destination is set to the solicited-node
         //# multicast address of the target address.
         let src = Ipv6Addr::UNSPECIFIED;
         let message = build(SOLICITATION, 0, src, dst, target, option(NONCE, nonce));
@@ -124,8 +128,13 @@ impl Table {
                 entry.filter(|entry| entry.state.has_address()).map(|entry| entry.mac)
             }
         };
-        // Who leaves the option out is asking whether we are still there: the answer goes where its
-        // frame came from, so that nothing has to be resolved and kept for a stranger.
+        //= rfc4861#7.2.4
+        //= type=exception
+        //= reason=the answer goes where the frame came from, so that nothing is kept for a stranger
+        //# In such situations, a node will
+        //# first have to use Neighbor Discovery to determine the link-layer
+        //# address of its neighbor (i.e., send out a multicast Neighbor
+        //# Solicitation).
         let dst_mac = known.or(link.map(|link| link.src)).ok_or(DropReason::NdpNotForUs)?;
         let answer = self.advertisement(Some((ndp.src, dst_mac)), ndp.target);
         self.answer(answer);

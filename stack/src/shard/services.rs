@@ -170,6 +170,7 @@ impl Shard {
     }
 
     fn drain_dns(&mut self) {
+        self.close_dns_ports();
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
             let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
             match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
@@ -180,6 +181,9 @@ impl Shard {
                 Err(_) => self.dns.handle_bind_failure(self.now, port),
             }
         }
+    }
+
+    fn close_dns_ports(&mut self) {
         let (udp, dns_ports) = (&mut self.udp, &mut self.dns_ports);
         for handle in self.dns.closed_ports().filter_map(|port| dns_ports.remove(&port)) {
             udp.unbind(handle);

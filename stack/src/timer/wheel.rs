@@ -1,9 +1,9 @@
 //! A hierarchical timer wheel that rounds nothing.
 //!
 //! A deadline is read as eleven digits of six bits, the lowest digit being one microsecond. A wheel
-//! ([`Node`]) of 64 slots turns by one digit; a slot holds a short list of timers, a wheel of a lower
+//! (`Node`) of 64 slots turns by one digit; a slot holds a short list of timers, a wheel of a lower
 //! digit, or nothing. Wheels are made where they are needed: a list that gets longer than
-//! [`LIST_LEN_MAX`] becomes a wheel of the highest digit in which its deadlines differ, and digits in which
+//! `LIST_LEN_MAX` becomes a wheel of the highest digit in which its deadlines differ, and digits in which
 //! they do not differ have no wheel. So a few timers are one short list, a million timers of the next
 //! second are three wheels deep, and one for the year 294 000 costs the others one step.
 //!

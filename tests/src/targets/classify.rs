@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 
 use smoltcp::phy::Medium;
 use wirestack::ingress::{self, Body, IpPacket};
+use wirestack::nic::offload::checksum::{self, Verdict};
 use wirestack::nic::offload::{Layout, sum};
-use wirestack::nic::steer;
+use wirestack::nic::{FrameMeta, steer};
+use wirestack::observe::DropReason;
 
 /// A byte of options and a frame. Its lowest bit is the medium; with the next one, a wrong checksum of an
 /// IPv4 header is mended first, without which hardly any change to a frame would get past it.
@@ -39,6 +41,7 @@ fn check(medium: Medium, frame: &[u8]) {
             assert_eq!(packet.src.is_ipv4(), packet.dst.is_ipv4());
             agrees_with_layout(medium, frame, &packet);
             agrees_with_steering(medium, frame, &packet);
+            agrees_on_checksum(medium, frame, &packet);
         }
     }
 }
@@ -64,6 +67,22 @@ fn agrees_with_layout(medium: Medium, frame: &[u8], packet: &IpPacket) {
             let has_extensions = packet.src.is_ipv6() && packet.transport > packet.start + 40;
             assert!(!has_udp || has_extensions || packet.fragment.is_some(), "there is a datagram");
         }
+    }
+}
+
+/// The device's verdict, where it has one.
+fn agrees_on_checksum(medium: Medium, frame: &[u8], packet: &IpPacket) {
+    let found = ingress::verify_transport(frame, packet, &FrameMeta::default());
+    let Some(layout) = Layout::on(medium, frame).filter(|layout| layout.end == packet.end) else { return };
+    let is_zero = frame.get(layout.transport + 6..layout.transport + 8) == Some(&[0, 0]);
+    match (checksum::verify(frame, &layout), found) {
+        // Datagrams without a length are for devices alone, and those without a checksum for IPv4.
+        (Verdict::Unknown, _) | (_, Err(DropReason::UdpMalformed)) => {}
+        _ if is_zero && packet.protocol == 17 && packet.src.is_ipv6() => assert!(found.is_err()),
+        (verdict, found) if packet.problem.is_none() => {
+            assert_eq!(verdict == Verdict::Right, found.is_ok(), "{found:?} of {frame:02x?}");
+        }
+        _ => assert_eq!(found, Ok(()), "what is not delivered is not verified"),
     }
 }
 
@@ -143,6 +162,9 @@ pub(super) fn seeds(segment: &[u8]) -> Vec<Vec<u8>> {
         [&[1], &v6(0, &chain)[..]].concat(),
         [&[1], &v6(44, &fragment(1))[..]].concat(),
         [&[1], &v6(44, &fragment(8))[..]].concat(),
+        // A hop-by-hop options header behind another, in a fragment.
+        [&[1], &v6(44, &[&[60, 0, 0, 1, 0, 0, 0, 7, 0, 0, 1, 4, 0, 0, 0, 0], &udp[..]].concat())[..]]
+            .concat(),
     ]
 }
 

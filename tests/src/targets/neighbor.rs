@@ -92,10 +92,22 @@ impl<'a> Play<'a> {
             }
             1 => self.park(ip),
             2 => self.table.confirm(self.now, ip),
-            3 => drop(self.table.learn_router(self.now, ip, Some(self.mac()))),
-            4 => drop(self.table.insert_static(self.now, ip, self.mac())),
-            5 => self.hear_arp(&take(&mut self.steps, who), OUR_MAC),
-            6 => self.hear_ndp(&take(&mut self.steps, who), OUR_V6, who),
+            3 => {
+                let mac = self.mac();
+                let _ = self.table.learn_router(self.now, ip, Some(mac));
+            }
+            4 => {
+                let mac = self.mac();
+                let _ = self.table.insert_static(self.now, ip, mac);
+            }
+            5 => {
+                let message = self.bytes(who);
+                self.hear_arp(message, OUR_MAC);
+            }
+            6 => {
+                let message = self.bytes(who);
+                self.hear_ndp(message, six(9), who);
+            }
             7 => {
                 let (target, src) = (self.byte().unwrap_or_default(), self.byte().unwrap_or_default());
                 let mac = self.mac();
@@ -206,6 +218,13 @@ impl<'a> Play<'a> {
         assert_eq!(self.table.poll_output(), None);
     }
 
+    /// As many bytes as there are, `len` at most.
+    fn bytes(&mut self, len: u8) -> &'a [u8] {
+        let (taken, rest) = self.steps.split_at(usize::from(len).min(self.steps.len()));
+        self.steps = rest;
+        taken
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.steps.split_first()?;
         self.steps = rest;
@@ -216,13 +235,6 @@ impl<'a> Play<'a> {
     fn mac(&mut self) -> EthernetAddress {
         EthernetAddress([2, 0, 0, 0, 0, self.byte().unwrap_or_default() % 8])
     }
-}
-
-/// As many bytes as there are, `len` at most.
-fn take(steps: &mut &[u8], len: u8) -> Vec<u8> {
-    let (taken, rest) = steps.split_at(usize::from(len).min(steps.len()));
-    *steps = rest;
-    taken.to_vec()
 }
 
 fn address(n: u8) -> IpAddr {

@@ -103,7 +103,7 @@ fn frame(who: u8, fragment: &Fragment) -> (Vec<u8>, IpPacket) {
     let payload = &fragment.payload;
     let headers = if is_v4(who) {
         let [high, low] = (20 + payload.len() as u16).to_be_bytes();
-        let field = (fragment.offset / 8) as u16 | u16::from(fragment.more) << 13;
+        let field = (fragment.offset / 8) as u16 | (u16::from(fragment.more) << 13);
         let [flags, offset] = field.to_be_bytes();
         vec![0x45, 0, high, low, 0, id as u8, flags, offset, 64, 17, 0, 0, 10, 0, 0, who / 4, 10, 0, 0, 9]
     } else {

@@ -119,7 +119,7 @@ fn a_quote_says_which_packet_it_was() {
     // The quote; protocol, ports, echo, sequence number of TCP, offset, and where the transport begins.
     type Expected = (u8, Option<(u16, u16)>, Option<(u16, u16)>, Option<u32>, usize, usize);
     let ports = Some((1024, 80));
-    let table: [(bool, Vec<u8>, Option<Expected>); 17] = [
+    let table: [(bool, Vec<u8>, Option<Expected>); 18] = [
         (false, quote_v4(b"", 6, 0, &tcp), Some((6, ports, None, Some(0x0102_0304), 0, 28))),
         (false, quote_v4(b"", 17, 0, &tcp), Some((17, ports, None, None, 0, 28))),
         (false, quote_v4(&[1; 8], 17, 0x2000, &tcp), Some((17, ports, None, None, 0, 36))),
@@ -136,6 +136,7 @@ fn a_quote_says_which_packet_it_was() {
         (true, quote_v6(0, &with(&hop, &tcp)), Some((6, ports, None, Some(0x0102_0304), 0, 56))),
         (true, quote_v6(44, &with(&fragment, &tcp)), Some((6, ports, None, Some(0x0102_0304), 0, 56))),
         (true, quote_v6(44, &with(&later, &tcp)), Some((6, None, None, None, 8, 56))),
+        (true, quote_v6(44, &with(&[60, 0, 0, 9, 0, 0, 0, 9], &hop)), Some((60, None, None, None, 8, 56))),
         (true, quote_v6(0, &hop[..3]), Some((0, None, None, None, 0, 48))),
     ];
     for (is_v6, quote, expected) in table {

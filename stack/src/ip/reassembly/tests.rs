@@ -28,7 +28,7 @@ fn fragment(src: IpAddr, id: u32, offset: usize, more: bool, payload: &[u8]) -> 
         IpAddr::V4(src) => {
             let mut packet = ipv4_packet(&[], payload);
             packet[4..6].copy_from_slice(&(id as u16).to_be_bytes());
-            let field = offset as u16 / 8 | u16::from(more) << 13;
+            let field = (offset as u16 / 8) | (u16::from(more) << 13);
             packet[6..8].copy_from_slice(&field.to_be_bytes());
             packet[12..16].copy_from_slice(&src.octets());
             packet

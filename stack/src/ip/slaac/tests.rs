@@ -114,7 +114,7 @@ fn receive(slaac: &mut Slaac, secs: i64, message: &[u8]) -> Vec<String> {
 #[test]
 fn what_each_part_of_an_advertisement_brings() {
     let ours = "2001:db8::ff:fe00:1/64";
-    let none = vec![String::new(); 0];
+    let none = Vec::<String>::new();
     for (name, options, expected) in [
         ("L", prefix("2001:db8::", 64, 0x80, 600, 300), vec!["on-link 2001:db8::/64 600".to_string()]),
         ("A", prefix("2001:db8::", 64, 0x40, 600, 300), vec![format!("add {ours} 300 600")]),

@@ -224,6 +224,18 @@ fn an_answer_releases_what_waits_in_order() {
 }
 
 #[test]
+fn a_late_timer_does_not_keep_a_neighbor_reachable() {
+    let neighbor = IpAddr::V4(v4(9));
+    let mut table = table_with(neighbor, State::Reachable, mac(OLD));
+    let until = table.next_deadline().expect("REACHABLE ends");
+    table.lookup(until - Duration::from_micros(1), neighbor);
+    assert_eq!(state(&table, neighbor), Some(State::Reachable));
+    assert_eq!(table.lookup(until, neighbor), Lookup::Known(mac(OLD)));
+    assert_eq!(state(&table, neighbor), Some(State::Delay));
+    assert_eq!(table.next_deadline(), Some(until + Duration::from_secs(5)));
+}
+
+#[test]
 fn times_of_a_router_are_used_within_reason() {
     let mut table = default_table();
     table.set_times(START, Some(Duration::ZERO), Some(Duration::from_secs(3601)));

@@ -134,11 +134,11 @@ fn our_own_probe_that_comes_back_is_no_conflict() {
 
 #[test]
 fn an_address_in_use_is_defended_as_told() {
-    let conflict = Output::AddressConflict { address: MY_V4.into(), mac: THEIRS };
+    let conflict: &[Output] = &[Output::AddressConflict { address: MY_V4.into(), mac: THEIRS }];
     let nothing: &[Output] = &[];
     let rows: [(AddressDefence, [&[Output]; 4]); 3] = [
-        (AddressDefence::GiveUp, [&[conflict.clone()], nothing, nothing, nothing]),
-        (AddressDefence::Once, [&[announcement()], &[conflict.clone()], nothing, nothing]),
+        (AddressDefence::GiveUp, [conflict, nothing, nothing, nothing]),
+        (AddressDefence::Once, [&[announcement()], conflict, nothing, nothing]),
         (AddressDefence::Always, [&[announcement()], nothing, nothing, &[announcement()]]),
     ];
     for (defence, expected) in rows {

@@ -148,3 +148,21 @@ fn bounds_that_are_lowered_keep_what_is_there() {
     }
     assert_eq!(queue.push(9, &[9; 2000], None), Ok(()));
 }
+
+#[test]
+fn a_ring_that_is_full_to_the_last_byte_is_not_taken_for_an_empty_one() {
+    let mut queue = Queue::new(QueueLimits { bytes_max: 4 * RING_BYTES_MIN, datagrams_max: 100 });
+    let quarter = RING_BYTES_MIN / 4;
+    for number in 0..4u8 {
+        queue.push(number, &vec![number; quarter], None).expect("room");
+    }
+    queue.pop_with(|_, _| ());
+    // It goes to where the first one was, and ends where the second begins.
+    queue.push(4, &vec![4; quarter], None).expect("room");
+    assert_eq!((queue.bytes.len(), queue.tail), (RING_BYTES_MIN, quarter));
+    queue.push(5, &vec![5; quarter], None).expect("room, in a longer ring");
+    for number in 1..=5u8 {
+        let is_its_own = queue.pop_with(|&meta, bytes| meta == number && bytes == vec![number; quarter]);
+        assert_eq!(is_its_own, Some(true), "{number}");
+    }
+}

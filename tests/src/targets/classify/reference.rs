@@ -86,7 +86,7 @@ fn ipv4(frame: &[u8], start: usize) -> Result<IpPacket, DropReason> {
         next_header: protocol,
     });
     if fragment.is_some() {
-        let is_uneven = view.more_frags() && payload.len() % 8 != 0;
+        let is_uneven = view.more_frags() && !payload.len().is_multiple_of(8);
         if is_uneven || offset + total_len > 65_535 {
             return Err(DropReason::FragmentMalformed);
         }
@@ -245,7 +245,7 @@ fn fragment(packet: &[u8], mut found: Found, id: u32, units: u16, more: bool) ->
     let payload = &packet[header_at + 8..];
     let offset = usize::from(units) * 8;
     let whole_payload_len = (header_at - 40) + offset + payload.len();
-    if (more && payload.len() % 8 != 0) || whole_payload_len > 65_535 {
+    if (more && !payload.len().is_multiple_of(8)) || whole_payload_len > 65_535 {
         return Err(DropReason::FragmentMalformed);
     }
     let next_header = packet[header_at];
@@ -262,12 +262,9 @@ fn fragment(packet: &[u8], mut found: Found, id: u32, units: u16, more: bool) ->
     if offset > 0 {
         return if payload.is_empty() { Err(DropReason::FragmentMalformed) } else { Ok(found) };
     }
-    match upper_layer(payload, next_header, 0)? {
+    match upper_layer(payload, next_header, payload.len() + 8, 0)? {
         Upper::Named { rest_len } => {
-            let header = packet.len() - rest_len;
-            // It was named by the header before, or by the fragment header.
-            let at = if rest_len == payload.len() { header_at } else { header };
-            found.problem = Some(Problem::NextHeader { at: at as u32, code: 1 });
+            found.problem = Some(Problem::NextHeader { at: (packet.len() - rest_len) as u32, code: 1 });
         }
         Upper::Header { kind, rest_len } => {
             found.ports = ports(kind, &packet[packet.len() - rest_len..]);
@@ -284,20 +281,15 @@ enum Upper {
     Named { rest_len: usize },
 }
 
-fn upper_layer(rest: &[u8], kind: u8, depth: usize) -> Result<Upper, DropReason> {
+/// `named_len` is how far from the end the header is that names this one.
+fn upper_layer(rest: &[u8], kind: u8, named_len: usize, depth: usize) -> Result<Upper, DropReason> {
     match kind {
-        0 => return Ok(Upper::Named { rest_len: rest.len() }),
+        0 => return Ok(Upper::Named { rest_len: named_len }),
         44 => return Err(DropReason::IpOptions),
         43 | 51 | 60 if depth == 8 => return Err(DropReason::IpOptions),
         43 | 51 | 60 => {
             let len = extension_len(kind, rest).ok_or(DropReason::FragmentHeaders)?;
-            let found = upper_layer(&rest[len..], rest[0], depth + 1)?;
-            return Ok(match found {
-                Upper::Named { rest_len } if rest_len == rest.len() - len => {
-                    Upper::Named { rest_len: rest.len() }
-                }
-                other => other,
-            });
+            return upper_layer(&rest[len..], rest[0], rest.len(), depth + 1);
         }
         _ => {}
     }
