@@ -194,7 +194,7 @@ impl Subject for KernelSubject {
     }
 
     fn tolerance(&self) -> Duration {
-        Duration::from_millis(400)
+        Duration::from_millis(1_500)
     }
 
     fn quiet(&self) -> Duration {
