@@ -130,6 +130,12 @@ impl Shard {
         if !self.is_local(quoted.src) && !quoted.src.is_loopback() {
             return Verdict::Dropped(DropReason::IcmpSpoofed);
         }
+        //= rfc8201#4
+        //# If a node receives a Packet Too Big message reporting a next-hop MTU that is less than the IPv6
+        //# minimum link MTU, it must discard it.
+        if matches!(error.kind, ErrorKind::TooBig { mtu } if quoted.dst.is_ipv6() && mtu < IPV6_MTU_MIN) {
+            return Verdict::Dropped(DropReason::IcmpIgnored);
+        }
         let from = received.ip.src;
         let is_known = match (quoted.protocol, quoted.ports, quoted.echo) {
             (UDP, Some((src_port, dst_port)), _) => {
@@ -316,6 +322,8 @@ impl Shard {
     }
 }
 
+/// Bytes of a packet that every link of IPv6 takes (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1_280;
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const REDIRECT: u8 = 137;
