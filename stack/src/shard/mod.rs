@@ -15,6 +15,8 @@
 //! | `config` | what a shard is told at its start |
 //! | `sockets`, `udp`, `icmp`, `raw` | the table of sockets, and what an application does with them |
 //! | `link` | neighbours, groups and routers: what they want sent and set |
+//! | `redirect` | routers that say that another one is nearer |
+//! | `run` | a loop for programs with one thread |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
 //! | `mail`, `command` | what comes from other shards and threads |
@@ -26,6 +28,8 @@ mod icmp;
 mod link;
 mod mail;
 mod raw;
+mod redirect;
+mod run;
 mod services;
 mod snapshot;
 mod sockets;
@@ -65,6 +69,7 @@ pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
 pub use mail::Mail;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
+pub use run::Waiting;
 pub use snapshot::Snapshot;
 pub use sockets::{SocketEvent, SocketId};
 pub use udp::{GroupError, SendOptions, UdpBind};
