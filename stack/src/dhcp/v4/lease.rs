@@ -64,9 +64,7 @@ impl Lease {
             return None;
         }
         let routes = options.get(kind::CLASSLESS_ROUTES).and_then(parse_routes);
-        //= rfc3442#dhcp-client-behavior
-        //# If the DHCP server returns both a Classless Static Routes option and
-        //# a Router option, the DHCP client MUST ignore the Router option.
+        // RFC 3442, "DHCP Client Behavior": the Router option counts only if there is no list of routes.
         let routers = match routes {
             Some(_) => Vec::new(),
             None => options.addresses(kind::ROUTER),
