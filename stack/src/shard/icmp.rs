@@ -133,6 +133,12 @@ impl Shard {
         if received.destination != Destination::Local || !(self.is_local(quoted.src) || is_within) {
             return Verdict::Dropped(DropReason::IcmpSpoofed);
         }
+        //= rfc8201#4
+        //# If a node receives a Packet Too Big message reporting a next-hop MTU that is less than the IPv6
+        //# minimum link MTU, it must discard it.
+        if matches!(error.kind, ErrorKind::TooBig { mtu } if quoted.dst.is_ipv6() && mtu < IPV6_MTU_MIN) {
+            return Verdict::Dropped(DropReason::IcmpIgnored);
+        }
         let from = received.ip.src;
         let is_known = match (quoted.protocol, quoted.ports, quoted.echo) {
             (UDP, Some((src_port, dst_port)), _) => {
@@ -343,6 +349,8 @@ fn has_fragment_header(received: &Received<'_>) -> bool {
 /// Where the Next Header field of IPv6 is.
 const NEXT_HEADER_AT: usize = 6;
 const FRAGMENT_HEADER: u8 = 44;
+/// Bytes of a packet that every link of IPv6 takes (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1_280;
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const REDIRECT: u8 = 137;

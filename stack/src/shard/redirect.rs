@@ -67,9 +67,8 @@ impl Shard {
         //= rfc1122#3.2.2.2
         //# A Redirect message SHOULD be silently discarded if the new gateway address it specifies is not on
         //# the same connected (sub-) net through which the Redirect arrived
-        let is_neighbor = self.addresses.is_on_link(target)
-            || matches!(target, IpAddr::V6(v6) if v6.is_unicast_link_local())
-            || target == destination;
+        // A target of IPv6 is a neighbour in any case (RFC 4861 section 8.1).
+        let is_neighbor = target.is_ipv6() || self.addresses.is_on_link(target);
         if self.routes.next_hop(destination) != Some(from) || !is_neighbor || self.is_local(target) {
             return Err(DropReason::RedirectIgnored);
         }

@@ -293,6 +293,20 @@ fn redirects_are_followed_only_if_wanted_and_only_from_the_router_in_use() {
 }
 
 #[test]
+fn a_redirect_to_what_is_not_on_the_link_is_ignored() {
+    for target in ["198.51.100.9", "192.0.2.5"] {
+        let mut pair = Pair::with(|config| {
+            config.follows_redirects = true;
+            *config = config.clone().gateway(ip("10.0.0.7"));
+        });
+        let shard = &mut pair.shards[0];
+        shard.handle_frame(&redirect("10.0.0.7", "192.0.2.5", target), &FrameMeta::default());
+        assert_eq!(shard.routes.next_hop(ip("192.0.2.5")), Some(ip("10.0.0.7")), "{target}");
+        assert_eq!(shard.drops.get(DropReason::RedirectIgnored), 1, "{target} {:?}", shard.drops);
+    }
+}
+
+#[test]
 fn addresses_of_a_name_come_in_the_order_of_trying() {
     let pair = Pair::new();
     let answer = crate::dns::Answer {

@@ -64,9 +64,7 @@ impl Lease {
             return None;
         }
         let routes = options.get(kind::CLASSLESS_ROUTES).and_then(parse_routes);
-        //= rfc3442#dhcp-client-behavior
-        //# If the DHCP server returns both a Classless Static Routes option and
-        //# a Router option, the DHCP client MUST ignore the Router option.
+        // RFC 3442, "DHCP Client Behavior": the Router option counts only if there is no list of routes.
         let routers = match routes {
             Some(_) => Vec::new(),
             None => options.addresses(kind::ROUTER),
@@ -173,10 +171,7 @@ fn parse_routes(mut bytes: &[u8]) -> Option<Vec<Route>> {
             return None;
         }
         if routes.len() < LIST_LEN_MAX {
-            //= rfc3442#dhcp-client-behavior
-            //# After deriving a subnet number and subnet mask from each destination
-            //# descriptor, the DHCP client MUST zero any bits in the subnet number
-            //# where the corresponding bit in the mask is zero.
+            // RFC 3442: bits of the destination that the mask does not cover are cleared, not refused.
             let destination = Ipv4Cidr::new(octets.into(), prefix_len).network();
             routes.push(Route { destination, router: Ipv4Addr::from(*router) });
         }

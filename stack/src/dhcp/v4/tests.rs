@@ -169,6 +169,21 @@ fn a_lease_is_got_in_four_messages() {
 }
 
 #[test]
+fn a_request_has_the_secs_of_its_discover_however_late_the_offer_is() {
+    let mut bed = Bed::new(Config::default());
+    bed.next_message();
+    let discover = bed.next_message();
+    assert!((3..=5).contains(&secs(&discover)));
+    bed.wait(2);
+    bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 3600))).unwrap();
+    for attempt in 0..2 {
+        let request = bed.next_message();
+        assert_eq!(message_type(&request), REQUEST);
+        assert_eq!(secs(&request), secs(&discover), "{attempt}");
+    }
+}
+
+#[test]
 fn discover_backs_off_up_to_64_seconds() {
     let mut bed = Bed::new(Config::default());
     let mut last = bed.now;
