@@ -10,7 +10,8 @@ use wirestack_nic::meta::{ChecksumState, Gso, GsoKind};
 use wirestack_nic::offload::checksum;
 
 use super::{Outgoing, PacketSpec};
-use crate::icmp;
+use crate::icmp::{self, chain};
+use crate::ingress::input::TCP;
 use crate::ip::fragment::Fragments;
 use crate::ip::route::Route;
 use crate::ip::{header, select};
@@ -309,7 +310,7 @@ impl Shard {
     /// # Errors
     /// Why it was not sent.
     pub(crate) fn try_send_packet(&mut self, packet: &[u8], meta: &FrameMeta) -> Result<(), DropReason> {
-        let chain = icmp::chain::read(packet).ok_or(DropReason::IpMalformed)?;
+        let chain = chain::read(packet).ok_or(DropReason::IpMalformed)?;
         let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
         let path = self.path(&spec)?;
         let cleared;
@@ -319,6 +320,7 @@ impl Shard {
         } else {
             packet
         };
+        let meta = &fit_segments(packet, &chain, meta, path.mtu);
         if packet.len() > path.mtu && meta.gso.is_none() && path.hop != Hop::Looped {
             let id = match (path.src, path.dst) {
                 (IpAddr::V6(src), IpAddr::V6(dst)) => self.ids.ipv6(src, dst),
@@ -339,6 +341,24 @@ impl Shard {
         if queued.is_none() {
             self.count_drop(DropReason::OutboxFull);
         }
+    }
+}
+
+/// How a segment of TCP that is longer than its path takes is split on its way out: whoever wrote it did not know
+/// the MTU of the path, and has set DF. One whose checksum is complete is left alone.
+fn fit_segments(packet: &[u8], chain: &chain::Chain, meta: &FrameMeta, mtu: usize) -> FrameMeta {
+    let headers = packet.get(chain.transport + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let headers = chain.transport + headers;
+    let size = mtu.checked_sub(headers).and_then(|size| NonZeroU16::new(size.try_into().unwrap_or(u16::MAX)));
+    let is_partial = matches!(meta.checksum, ChecksumState::Partial { .. });
+    let (Some(size), TCP, true) = (size, chain.protocol, is_partial) else { return *meta };
+    match meta.gso {
+        Some(gso) if gso.size > size => FrameMeta { gso: Some(Gso { size, ..gso }), ..*meta },
+        None if packet.len() > mtu => {
+            let kind = if chain.src.is_ipv4() { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
+            FrameMeta { gso: Some(Gso { kind, size, ecn: false }), ..*meta }
+        }
+        _ => *meta,
     }
 }
 

@@ -323,7 +323,20 @@ impl Shard {
             return Verdict::Dropped(DropReason::GroupMalformed);
         };
         let (ttl, alert) = (received.ip.hop_limit, received.ip.router_alert);
-        self.membership.handle_igmp(self.now, src, dst, ttl, alert, received.transport()).into()
+        let result = self.membership.handle_igmp(self.now, src, dst, ttl, alert, received.transport());
+        self.mail_if_used(received, result)
+    }
+
+    /// What is said to all hosts of the link about groups is for all shards: each has members of its own.
+    pub(crate) fn mail_if_used(
+        &mut self,
+        received: &Received<'_>,
+        result: Result<(), DropReason>,
+    ) -> Verdict {
+        if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
+            self.mail.send_to_others(received.frame);
+        }
+        result.into()
     }
 
     /// Counts what became of a frame, and tells the hook.

@@ -221,7 +221,8 @@ impl Shard {
             return Verdict::Dropped(DropReason::GroupMalformed);
         };
         let (hop_limit, alert) = (received.ip.hop_limit, received.ip.router_alert);
-        self.membership.handle_mld(self.now, src, dst, hop_limit, alert, received.transport()).into()
+        let result = self.membership.handle_mld(self.now, src, dst, hop_limit, alert, received.transport());
+        self.mail_if_used(received, result)
     }
 
     /// Tells the sender of a packet what is wrong with it, if it may be told and not too many were.

@@ -27,6 +27,10 @@ impl Shard {
     pub(crate) fn add_address(&mut self, mut address: Address) {
         let ip = address.ip();
         let known = self.addresses.get(ip).copied();
+        // Nobody on the link sets a time to an address of the configuration.
+        if known.is_some_and(|known| known.origin == Origin::Static) && address.origin != Origin::Static {
+            return;
+        }
         // Who wants it again does not get around the probe; what somebody else had is probed again.
         let is_probed = known.is_none_or(|known| known.state == AddressState::Duplicate);
         if is_probed || known.is_some_and(|known| known.state == AddressState::Tentative) {
@@ -152,6 +156,10 @@ impl Shard {
         if let Some(dhcp6) = &mut self.dhcp6 {
             dhcp6.link_changed(now, up);
         }
+        // It may be another link: who was where on the old one does not count.
+        self.neighbors.flush();
+        self.drain_neighbors();
+        self.dead_gateways.clear();
         if up {
             self.membership.link_up(now);
             if let Some(slaac) = &mut self.slaac {
@@ -342,7 +350,7 @@ impl Shard {
         }
     }
 
-    fn apply_slaac(&mut self, event: SlaacEvent) {
+    pub(super) fn apply_slaac(&mut self, event: SlaacEvent) {
         match event {
             SlaacEvent::AddAddress { cidr, preferred_until, valid_until }
             | SlaacEvent::UpdateAddress { cidr, preferred_until, valid_until } => {
@@ -359,7 +367,12 @@ impl Shard {
                     valid_until,
                 });
             }
-            SlaacEvent::RemoveAddress(ip) => self.remove_address(ip.into()),
+            SlaacEvent::RemoveAddress(ip) => {
+                let known = self.addresses.get(ip.into());
+                if known.is_some_and(|known| known.origin != Origin::Static) {
+                    self.remove_address(ip.into());
+                }
+            }
             SlaacEvent::AddRoute { prefix, gateway, metric, expires } => {
                 let route = advertised(prefix, gateway);
                 self.insert_route(Route { metric, expires, ..route });

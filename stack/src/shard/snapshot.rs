@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
 
 use super::Shard;
 use super::sockets::{AnySocket, Owner, SocketId};
@@ -30,7 +31,7 @@ impl Shard {
             now_micros: self.now.total_micros(),
             shard: self.config.shard,
             link: Link {
-                mac: self.config.mac.to_string(),
+                mac: show_mac(self.config.mac),
                 mtu_bytes: self.mtu,
                 ipv6_mtu_bytes: self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)),
                 hop_limit: self.hop_limit,
@@ -110,7 +111,7 @@ impl Shard {
     fn show_neighbors(&self, max: usize) -> Table<Neighbor> {
         let shown = self.neighbors.snapshot().map(|neighbor| Neighbor {
             address: neighbor.ip,
-            mac: neighbor.mac.map(|mac| mac.to_string()),
+            mac: neighbor.mac.map(show_mac),
             state: neighbor.state.to_string(),
             is_router: neighbor.is_router,
             used_ms: self.ago(neighbor.used_at),
@@ -293,6 +294,11 @@ impl Shard {
         ]);
         Counts(counts)
     }
+}
+
+/// With colons, as `ip` writes it.
+fn show_mac(mac: EthernetAddress) -> String {
+    mac.to_string().replace('-', ":")
 }
 
 fn show_socket((id, socket): (SocketId, &AnySocket)) -> Socket {

@@ -8,6 +8,7 @@ use super::sockets::{AnySocket, Owner, SocketId};
 use crate::demux::{self, BindAddress, Binding, UdpConnectError};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, LOOPED_MTU, Path, Transport};
+use crate::icmp::ErrorKind;
 use crate::icmp::error::ErrorToSend;
 use crate::igmp_mld::{self, JoinError};
 use crate::ingress::Verdict;
@@ -501,8 +502,16 @@ impl Shard {
                 true
             }
             Some(Owner::Dns) => {
-                self.dns.handle_unreachable(self.now, local.port());
-                true
+                // Who only guesses ports does not stop a query: the server must be the right one as well.
+                let is_its = |query: crate::dns::QuerySnapshot| {
+                    query.local_port == local.port()
+                        && (query.server.ip(), query.server.port()) == (error.dst.ip(), error.dst.port())
+                };
+                let is_known = self.dns.queries().any(is_its);
+                if is_known && !matches!(error.kind, ErrorKind::TooBig { .. }) {
+                    self.dns.handle_unreachable(self.now, local.port());
+                }
+                is_known
             }
             Some(Owner::Dhcp | Owner::Dhcp6) => true,
             None => false,

@@ -112,3 +112,35 @@ fn mld_reports_come_from_a_link_local_address_or_from_none() {
     let reports = sources(&global.settle());
     assert!(!reports.is_empty() && reports.iter().all(|src| src == &[0, 0]), "{reports:?}");
 }
+
+/// Who advertises the prefix of an address of the configuration, or gives it as a lease, does not get to say how long
+/// it lasts.
+#[test]
+fn an_address_of_the_configuration_stays() {
+    use crate::ip::slaac::SlaacEvent;
+    let mut lone = Lone::quiet(|config| config.dhcp = Some(crate::dhcp::v4::Config::default()));
+    let before: Vec<_> = lone.shard.addresses().copied().collect();
+    for (address, origin) in [("10.0.0.1/24", Origin::Dhcp), ("fd00::1/64", Origin::Slaac)] {
+        lone.shard.add_address(Address {
+            valid_until: Some(lone.now + Duration::from_secs(5)),
+            ..Address::preferred(cidr(address), origin)
+        });
+    }
+    lone.advance(Duration::from_secs(10));
+    let IpAddr::V6(v6) = ip("fd00::1") else { panic!("IPv6") };
+    lone.shard.apply_slaac(SlaacEvent::RemoveAddress(v6));
+    lone.shard.lose_lease([10, 0, 0, 1].into(), crate::dhcp::v4::LostReason::Expired);
+    assert_eq!(lone.shard.addresses().copied().collect::<Vec<_>>(), before);
+}
+
+/// A link that was down may be another one: neighbours are asked for again, but those of the configuration.
+#[test]
+fn neighbours_do_not_outlive_the_link() {
+    let mut lone = Lone::quiet(|_| {});
+    let mac = EthernetAddress([2, 0, 0, 0, 0, 9]);
+    lone.shard.neighbors.learn(lone.now, ip("10.0.0.9"), mac).expect("room");
+    lone.shard.push_command(Command::LinkChanged(false)).expect("room");
+    lone.settle();
+    assert_eq!(lone.shard.neighbors.get(ip("10.0.0.9")), None);
+    assert!(lone.shard.neighbors.get(ip("10.0.0.2")).is_some());
+}

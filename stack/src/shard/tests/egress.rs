@@ -225,3 +225,59 @@ fn a_connect_that_fails_changes_nothing() {
     let socket = lone.shard.udp_socket(second).expect("it is there");
     assert_eq!((socket.local(), socket.remote()), (at("10.0.0.1:7"), Some(at("10.0.0.2:2"))));
 }
+
+/// TCP that is served elsewhere does not know the MTU of a path: its segments become shorter ones, for it sets DF.
+#[test]
+fn segments_fit_the_path() {
+    let mut lone = Lone::quiet(|_| {});
+    let prefix = crate::config::parse_cidr("192.0.2.0/24").expect("a prefix");
+    let route = Route::new(prefix, Some(ip("10.0.0.2")), RouteOrigin::Static);
+    lone.shard.insert_route(Route { mtu: Some(600), ..route });
+    let mut header = [0; 20];
+    header[12] = 0x50;
+    let mut segment = packet("10.0.0.1", "192.0.2.1", 6, 64, &[&header[..], &[7; 1460]].concat());
+    segment[6] |= 0x40;
+    segment[10..12].fill(0);
+    smoltcp::wire::Ipv4Packet::new_unchecked(&mut segment[..]).fill_checksum();
+    let layout = wirestack_nic::offload::Layout::of_packet(&segment).expect("a segment");
+    let checksum = wirestack_nic::offload::checksum::leave_out(&mut segment, &layout).expect("its checksum");
+    for gso in [None, std::num::NonZeroU16::new(1000)] {
+        let kind = wirestack_nic::meta::GsoKind::TcpV4;
+        let gso = gso.map(|size| wirestack_nic::meta::Gso { kind, size, ecn: false });
+        lone.shard.send_packet(&segment, &FrameMeta { checksum, gso, ..FrameMeta::default() });
+        let frames = lone.settle();
+        assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [614, 614, 394], "{gso:?}");
+        for frame in &frames {
+            let Ok(crate::ingress::Packet { body: crate::ingress::Body::Ip(ip), .. }) =
+                crate::ingress::classify(Medium::Ethernet, frame)
+            else {
+                panic!("no packet")
+            };
+            let verified = crate::ingress::checksum::verify_transport(frame, &ip, &FrameMeta::default());
+            assert_eq!((verified, ip.dont_fragment), (Ok(()), true));
+        }
+    }
+}
+
+/// The fragments of the first datagram to a neighbour wait for it, all of them.
+#[test]
+fn a_long_datagram_waits_for_its_neighbour() {
+    let mut lone = Lone::quiet(|_| {});
+    let socket = bound(&mut lone, "10.0.0.1:7");
+    lone.shard.udp_send_to(socket, &[7; 60_000], at("10.0.0.9:9")).expect("it waits");
+    lone.settle();
+    let sender = EthernetAddress([2, 0, 0, 0, 0, 9]);
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &sender.0, &[10, 0, 0, 9], &OURS.0, &[10, 0, 0, 1]].concat();
+    assert_eq!(lone.put(&ether(OURS, sender, 0x0806, &body)).len(), 41);
+    assert_eq!(lone.drops(DropReason::NeighborQueueFull), 0);
+}
+
+/// What was left behind between turns is a reason to come again.
+#[test]
+fn a_command_that_waits_is_due() {
+    let mut lone = Lone::quiet(|_| {});
+    let (mut nic, _wire) = wirestack_nic::loopback::Loopback::pair(&Default::default()).expect("a wire");
+    assert_ne!(lone.shard.send(&mut nic), Some(lone.shard.now()));
+    lone.shard.push_command(Command::LinkChanged(true)).expect("room");
+    assert_eq!(lone.shard.send(&mut nic), Some(lone.shard.now()));
+}

@@ -35,6 +35,26 @@ fn mail_about_the_link_is_not_sent_on() {
     assert_eq!(lone.shard.next_mail(), None);
 }
 
+/// A query about groups is for the members of every shard.
+#[test]
+fn queries_about_groups_are_mailed() {
+    let mut lone = Lone::quiet(|config| config.steering = Steering { seed: 0, shards: 2 });
+    // IGMPv2: Max Resp Time 10 s, all groups, checksum; with the Router Alert option.
+    let query = [0x11, 100, 0xee, 0x9b, 0, 0, 0, 0];
+    let mut packet = packet("10.0.0.2", "224.0.0.1", 2, 1, &query);
+    packet.splice(20..20, [0x94, 4, 0, 0]);
+    packet[0] = 0x46;
+    packet[2..4].copy_from_slice(&32_u16.to_be_bytes());
+    packet[10..12].fill(0);
+    smoltcp::wire::Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    let frame = ether(crate::igmp_mld::group_mac(ip("224.0.0.1")), PEER, 0x0800, &packet);
+    lone.put(&frame);
+    assert_eq!(lone.shard.next_mail(), Some((1, Mail::Control(frame.clone()))));
+    lone.shard.push_command(Command::Mail(Mail::Control(frame))).expect("room");
+    lone.settle();
+    assert_eq!(lone.shard.next_mail(), None);
+}
+
 /// RFC 6980 section 5: neighbour discovery in fragments is ignored.
 #[test]
 fn neighbour_discovery_in_fragments_is_ignored() {

@@ -253,7 +253,7 @@ fn a_snapshot_prints_all_tables() {
     };
     for words in [
         "shard 0 at 16s",
-        "link 02-00-00-00-00-01 mtu 1500 mtu6 1500 hoplimit 64",
+        "link 02:00:00:00:00:01 mtu 1500 mtu6 1500 hoplimit 64",
         "ADDRESS STATE ORIGIN PREFERRED VALID",
         "10.0.0.1/24 preferred static forever forever",
         "fe80::ff:fe00:1/64 preferred link-local forever forever",
@@ -261,7 +261,7 @@ fn a_snapshot_prints_all_tables() {
         "default 10.0.0.2 0 static - - forever -",
         "192.0.2.0/24 10.0.0.2 0 ra - 1400 60s -",
         "10.0.0.0/24 - 0 connected - - forever -",
-        "10.0.0.2 02-00-00-00-00-02 PERMANENT",
+        "10.0.0.2 02:00:00:00:00:02 PERMANENT",
         "192.0.2.1 1000 600s -",
         "10.0.0.2 10.0.0.1 7 17 1 32/? 1 30s -",
         "239.1.2.3 exclude - 1",
@@ -307,7 +307,7 @@ fn a_snapshot_is_json() {
         ("/addresses/entries/0/address", serde_json::json!("10.0.0.1/24")),
         ("/addresses/entries/0/valid_ms", serde_json::Value::Null),
         ("/neighbors/total", serde_json::json!(2)),
-        ("/neighbors/entries/0/mac", serde_json::json!("02-00-00-00-00-02")),
+        ("/neighbors/entries/0/mac", serde_json::json!("02:00:00:00:00:02")),
         ("/sockets/entries/0/queued_bytes", serde_json::json!(5)),
         ("/path_mtu/entries/0/mtu_bytes", serde_json::json!(1000)),
         ("/dns/servers/entries/0/address", serde_json::json!("10.0.0.2:53")),

@@ -66,3 +66,23 @@ fn name_servers_of_several_sources_live_together() {
     lone.shard.set_dns(DnsSource::Dhcp, &[], &[]);
     assert_eq!(servers(&lone), [ip("10.0.0.2")]);
 }
+
+/// An ICMP error stops a query if it is about the server that was asked (RFC 5927 section 4).
+#[test]
+fn an_error_about_another_server_does_not_stop_a_query() {
+    let mut lone = Lone::quiet(|config| {
+        config.dns.servers = vec!["10.0.0.2:53".parse().expect("an address")];
+        config.dns.attempts = 1;
+    });
+    lone.shard.resolve("example.org.", Kind::A).expect("a name");
+    lone.settle();
+    let port = lone.shard.dns.queries().next().expect("a query").local_port;
+    let error = |server: &str| {
+        let quoted = udp(("10.0.0.1", port), (server, 53), b"x");
+        framed(&icmp("10.0.0.2", "10.0.0.1", 64, &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat()))
+    };
+    lone.put(&error("10.0.0.3"));
+    assert_eq!((lone.shard.next_answer(), lone.drops(DropReason::IcmpSpoofed)), (None, 1));
+    lone.put(&error("10.0.0.2"));
+    assert!(lone.shard.next_answer().is_some_and(|answer| answer.result.is_err()));
+}
