@@ -69,6 +69,11 @@ impl Shard {
     /// Takes a frame from the device.
     pub(crate) fn handle_frame(&mut self, frame: &[u8], meta: &FrameMeta) {
         self.counters.rx_frames += 1;
+        self.take_frame(frame, meta);
+    }
+
+    /// Takes a frame that was counted already.
+    pub(crate) fn take_frame(&mut self, frame: &[u8], meta: &FrameMeta) {
         let verdict = match classify(self.medium, frame) {
             Ok(packet) => self.handle_packet(frame, meta, &packet),
             Err(reason) => Verdict::Dropped(reason),
@@ -107,8 +112,9 @@ impl Shard {
             return Verdict::Dropped(DropReason::ArpMalformed);
         };
         let result = self.neighbors.handle_arp(self.now, link, message, &self.addresses);
-        if result.is_ok() {
-            self.mail.to_all_others(frame);
+        // What came from another shard is known to all of them.
+        if result.is_ok() && !self.is_mailed {
+            self.mail_to_all_others(frame);
         }
         self.drain_neighbors();
         result.into()
@@ -237,8 +243,8 @@ impl Shard {
 
     /// Takes the next packet to ourselves. `false`: there is none.
     pub(crate) fn handle_looped(&mut self) -> bool {
-        let mut packet = std::mem::take(&mut self.looped_scratch);
         let Some((front, meta)) = self.looped.front() else { return false };
+        let mut packet = std::mem::take(&mut self.looped_scratch);
         packet.clear();
         packet.extend_from_slice(front);
         let meta = *meta;
@@ -311,7 +317,10 @@ impl Shard {
             Verdict::Replied => self.counters.replied += 1,
             Verdict::Held => self.counters.held += 1,
             Verdict::Forwarded => self.counters.forwarded += 1,
-            Verdict::Dropped(reason) => self.drop_frame(reason, frame),
+            Verdict::Dropped(reason) => {
+                self.counters.rx_dropped += 1;
+                self.drop_frame(reason, frame);
+            }
         }
     }
 }

@@ -35,6 +35,11 @@ counters! {
     forwarded,
     /// Packets to ourselves.
     looped,
+    /// Packets and frames from other shards of this host.
+    mailed,
+    /// Frames and packets that came in and were dropped: of `rx_frames`, `looped` and `mailed` together, each
+    /// is in exactly one of `delivered`, `replied`, `held`, `forwarded` and this.
+    rx_dropped,
     /// Datagrams put together from fragments.
     reassembled,
     /// Fragments sent.
@@ -51,6 +56,6 @@ counters! {
     icmp_errors_received,
     /// Packets that waited for a neighbour and went.
     neighbor_released,
-    /// Frames or messages that are dropped, for whatever reason.
+    /// Whatever was dropped, for whatever reason: what is in `rx_dropped`, and what was on its way out.
     dropped,
 }

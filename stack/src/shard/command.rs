@@ -9,6 +9,7 @@ use wirestack_nic::FrameMeta;
 
 use super::{Mail, Shard};
 use crate::ip::{Address, Origin};
+use crate::observe::DropReason;
 
 /// Something to be done at the start of a turn.
 #[non_exhaustive]
@@ -59,6 +60,13 @@ impl Shard {
         self.mail.take()
     }
 
+    /// Tells all other shards what a frame has told this one. What finds no room is counted.
+    pub(crate) fn mail_to_all_others(&mut self, frame: &[u8]) {
+        for _ in 0..self.mail.to_all_others(frame) {
+            self.count_drop(DropReason::MailboxFull);
+        }
+    }
+
     /// Carries commands out. True: the budget was spent before they were.
     pub(crate) fn apply_commands(&mut self) -> bool {
         for _ in 0..self.budgets.commands {
@@ -71,6 +79,7 @@ impl Shard {
     fn apply(&mut self, command: Command) {
         match command {
             Command::Mail(Mail::Packet(packet)) => {
+                self.counters.mailed += 1;
                 let verdict = self.handle_reassembled(&packet);
                 self.count(verdict, &packet);
             }
@@ -92,7 +101,8 @@ impl Shard {
     /// from here.
     fn handle_control(&mut self, frame: &[u8]) {
         let mailed = std::mem::replace(&mut self.is_mailed, true);
-        self.handle_frame(frame, &FrameMeta::default());
+        self.counters.mailed += 1;
+        self.take_frame(frame, &FrameMeta::default());
         self.is_mailed = mailed;
     }
 }

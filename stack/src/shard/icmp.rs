@@ -190,7 +190,7 @@ impl Shard {
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
         if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail.to_all_others(received.frame);
+            self.mail_to_all_others(received.frame);
         }
         self.drain_neighbors();
         result.into()
