@@ -216,7 +216,12 @@ impl Shard {
     }
 
     fn handle_fragment(&mut self, received: &Received<'_>) -> Verdict {
-        match self.reassembly.push(self.now, received.frame, received.ip) {
+        let evicted = self.reassembly.counters().evicted;
+        let pushed = self.reassembly.push(self.now, received.frame, received.ip);
+        for _ in evicted..self.reassembly.counters().evicted {
+            self.count_drop(DropReason::FragmentNoRoom);
+        }
+        match pushed {
             Ok(None) => Verdict::Held,
             Ok(Some(whole)) => {
                 let packet = whole.bytes;

@@ -83,7 +83,14 @@ fn ten_thousand_new_neighbors_are_resolved_within_a_second() {
             is_at(frame).into_iter().collect()
         }),
     );
-    sim.connect(node, link, LinkSpec { delay: Duration::from_micros(500), ..LinkSpec::default() });
+    // With a rate: without one, all answers would come in one instant, and no ring holds them.
+    let spec = LinkSpec {
+        delay: Duration::from_millis(1),
+        bits_per_second: Some(1_000_000_000),
+        queue_frames_max: 10_000,
+        ..LinkSpec::default()
+    };
+    sim.connect(node, link, spec);
 
     let start = sim.now();
     let mut next = 0_u32;
