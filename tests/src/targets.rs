@@ -39,6 +39,9 @@ pub use neighbor::neighbor;
 mod reassembly;
 
 pub use reassembly::reassembly;
+mod shard;
+
+pub use shard::shard;
 pub use advertisement::advertisement;
 
 /// A body that takes any bytes, by its name.
@@ -60,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
+    ("shard", shard),
     ("spec", spec),
     ("steer", steer),
     ("virtio", virtio),
@@ -303,6 +307,7 @@ fn ipv4(len: usize) -> Vec<u8> {
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "advertisement" => advertisement::seeds(),
+        "shard" => shard::seeds(),
         _ => frame_seeds(target),
     }
 }

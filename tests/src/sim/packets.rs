@@ -124,6 +124,11 @@ fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> Vec<u8> 
     bytes
 }
 
+/// Whether the checksum of a transport with its pseudo header is right.
+pub fn is_sum_right(src: IpAddr, dst: IpAddr, protocol: u8, bytes: &[u8]) -> bool {
+    checksum(&[&pseudo_header(src, dst, protocol, bytes.len()), bytes]) == 0
+}
+
 /// A UDP header with its payload, checksum included.
 pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let len = 8 + payload.len();

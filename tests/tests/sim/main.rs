@@ -9,5 +9,6 @@ mod groups;
 mod hostile;
 mod neighbors;
 mod paths;
+mod scripts;
 mod shards;
 mod support;
