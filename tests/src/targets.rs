@@ -8,6 +8,7 @@ mod dns;
 mod icmp;
 mod neighbor;
 mod reassembly;
+mod shard;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ pub use dns::dns;
 pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
+pub use shard::shard;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
+    ("shard", shard),
     ("spec", spec),
     ("steer", steer),
     ("virtio", virtio),
@@ -311,6 +314,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "icmp" => icmp::seeds(),
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
+        "shard" => shard::seeds(),
         _ => seeds_of_frames_and_text(target),
     }
 }

@@ -112,9 +112,9 @@ impl Shard {
             return Verdict::Dropped(DropReason::ArpMalformed);
         };
         let result = self.neighbors.handle_arp(self.now, link, message, &self.addresses);
-        // Mail is not sent on: whoever had the frame has told everybody.
+        // What came from another shard is known to all of them.
         if result.is_ok() && !self.is_mailed {
-            self.mail.send_to_others(frame);
+            self.mail_to_all_others(frame);
         }
         self.drain_neighbors();
         result.into()
@@ -228,7 +228,12 @@ impl Shard {
     }
 
     fn handle_fragment(&mut self, received: &Received<'_>) -> Verdict {
-        match self.reassembly.push(self.now, received.frame, received.ip) {
+        let evicted = self.reassembly.counters().evicted;
+        let pushed = self.reassembly.push(self.now, received.frame, received.ip);
+        for _ in evicted..self.reassembly.counters().evicted {
+            self.count_drop(DropReason::FragmentNoRoom);
+        }
+        match pushed {
             Ok(None) => Verdict::Held,
             Ok(Some(whole)) => {
                 let packet = whole.bytes;

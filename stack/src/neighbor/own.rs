@@ -77,6 +77,11 @@ impl Table {
     pub fn forget_address(&mut self, ip: IpAddr) {
         self.arm_own(ip, None);
         self.own.retain(|own| own.ip != ip);
+        self.forget_source(ip);
+    }
+
+    /// Nobody is asked from an address any more.
+    fn forget_source(&mut self, ip: IpAddr) {
         let source = &mut self.sources[usize::from(ip.is_ipv6())];
         *source = source.filter(|source| *source != ip);
         let asked_from_it = self.entries.iter().filter(|(_, entry)| entry.src == Some(ip));
@@ -197,6 +202,7 @@ impl Table {
         let Some(own) = self.own.iter_mut().find(|own| own.ip == ip) else { return };
         own.phase = Phase::Lost;
         self.arm_own(ip, None);
+        self.forget_source(ip);
         self.outbox.push(Kind::Event, Output::AddressConflict { address: ip, mac });
     }
 

@@ -66,7 +66,8 @@ reasons! {
     FragmentMalformed = "fragment_malformed",
     /// A fragment that overlaps another one: the whole datagram goes (RFC 5722, RFC 8200).
     FragmentOverlap = "fragment_overlap",
-    /// A fragment for which there is no room: of one source, or in total.
+    /// A fragment for which there is no room, of one source or in total; or an older datagram, all fragments of
+    /// it, that made room for another.
     FragmentNoRoom = "fragment_no_room",
     /// A datagram whose fragments did not all come in time.
     FragmentTimeout = "fragment_timeout",

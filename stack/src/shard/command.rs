@@ -10,6 +10,7 @@ use wirestack_nic::FrameMeta;
 use super::{Mail, Shard};
 use crate::ingress::input::Way;
 use crate::ip::{Address, Origin};
+use crate::observe::DropReason;
 
 /// Something to be done at the start of a turn.
 #[non_exhaustive]
@@ -58,6 +59,13 @@ impl Shard {
     /// The next message for another shard, and which one: to be pushed there as [`Command::Mail`].
     pub fn next_mail(&mut self) -> Option<(usize, Mail)> {
         self.mail.take()
+    }
+
+    /// Tells all other shards what a frame has told this one. What finds no room is counted.
+    pub(crate) fn mail_to_all_others(&mut self, frame: &[u8]) {
+        for _ in 0..self.mail.send_to_others(frame) {
+            self.count_drop(DropReason::MailboxFull);
+        }
     }
 
     /// Carries commands out. True: the budget was spent before they were.

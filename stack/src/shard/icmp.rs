@@ -209,8 +209,8 @@ impl Shard {
             REDIRECT => self.handle_redirect_v6(received),
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
-        if result.is_ok() && !self.is_mailed {
-            self.mail.send_to_others(received.frame);
+        if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
+            self.mail_to_all_others(received.frame);
         }
         self.drain_neighbors();
         result.into()

@@ -171,9 +171,17 @@ impl Shard {
         }
     }
 
-    /// Sends what neighbours are to hear, and what has waited for them.
+    /// Whether a frame of the usual length finds room on its way out; into an empty outbox, any is tried.
+    fn has_room_for_neighbors(&self) -> bool {
+        self.outbox.is_empty() || self.outbox.has_room(LINK_HEADER_LEN + self.mtu)
+    }
+
+    /// Sends what neighbours are to hear, and what has waited for them. What finds no room stays with the table,
+    /// which has bounds for it, and goes in a later turn: a question that is lost here costs a second.
     pub(crate) fn drain_neighbors(&mut self) {
-        while let Some(output) = self.neighbors.poll_output() {
+        while self.has_room_for_neighbors()
+            && let Some(output) = self.neighbors.poll_output()
+        {
             match output {
                 Output::Arp { dst, message } if !self.is_mailed => {
                     let mut frame = [0; LINK_HEADER_LEN + 28];

@@ -20,13 +20,14 @@
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
 //! | `mail`, `command` | what comes from other shards and threads |
-//! | `snapshot` | all tables, for people |
+//! | `snapshot`, `occupancy` | all tables, for people; how full they are |
 
 mod command;
 mod config;
 mod icmp;
 mod link;
 mod mail;
+mod occupancy;
 mod raw;
 mod redirect;
 mod run;
@@ -68,6 +69,7 @@ pub use command::Command;
 pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
 pub use mail::Mail;
+pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
 pub use sockets::{SocketEvent, SocketId};
@@ -236,6 +238,12 @@ impl Shard {
         };
         self.mtu = self.mtu.min(usize::from(u16::MAX));
         self.membership.set_mtu(self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)) as u16);
+    }
+
+    /// Tells the time between turns: what a command begins there is counted from it, and not from the last
+    /// turn, which may be long ago.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
     }
 
     /// The time of this turn.

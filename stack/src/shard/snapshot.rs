@@ -277,7 +277,6 @@ impl Shard {
         let mut counts: Vec<_> = self.counters.named().collect();
         let (reassembly, path_mtu) = (self.reassembly.counters(), self.path_mtu.counters());
         counts.extend([
-            ("mail_lost", self.mail.lost),
             ("neighbor_evictions", self.neighbors.evictions()),
             ("group_reports_lost", self.membership.outputs_dropped()),
             ("reassembly_completed", reassembly.completed),

@@ -78,6 +78,7 @@ impl Shard {
         self.counters.tx_frames += sent as u64;
         // If the link is down the frames stay queued; `wait` tells the loop.
         let _ = nic.flush();
-        !is_refused && (!self.outbox.is_empty() || !self.looped.is_empty())
+        let waits = !self.outbox.is_empty() || !self.looped.is_empty() || self.neighbors.has_output();
+        !is_refused && waits
     }
 }
