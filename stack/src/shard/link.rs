@@ -7,6 +7,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Cidr};
 use wirestack_nic::{FrameMeta, Nic};
 
 use super::Shard;
+use super::udp::{ANY_V4, ANY_V6};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, LINK_HEADER_LEN, Path, Transport, write_link};
 use crate::icmp::{self, ErrorToSend};
@@ -197,6 +198,11 @@ impl Shard {
             address.state = AddressState::Preferred;
             let cidr = address.cidr;
             self.hook.tell(self.now, &Event::AddressAdded(cidr));
+            if matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+                // RFC 3590 section 4: reports from the unspecified address are for switches; routers want
+                // them anew.
+                self.membership.link_up(self.now);
+            }
         }
     }
 
@@ -255,7 +261,22 @@ impl Shard {
     /// Sends reports about groups.
     pub(crate) fn drain_membership(&mut self) {
         while let Some(mut outgoing) = self.membership.poll_output() {
-            // Before there is an address, RFC 3810 section 5.2.13 lets reports come from the unspecified one.
+            let is_v6 = outgoing.spec.dst.is_ipv6();
+            //= rfc3810#5.2.13
+            //# An MLDv2 Report MUST be sent with a valid IPv6 link-local source
+            //# address, or the unspecified address (::), if the sending interface
+            //# has not acquired a valid link-local address yet.
+            let is_source = |address: &Address| match address.ip() {
+                IpAddr::V4(_) => !is_v6 && address.is_usable(),
+                IpAddr::V6(v6) => is_v6 && v6.is_unicast_link_local() && address.is_usable(),
+            };
+            if !self.addresses.iter().any(is_source) {
+                let any = if is_v6 { ANY_V6 } else { ANY_V4 };
+                outgoing.spec.src = Some(any);
+                if is_v6 {
+                    icmp::error::fill_checksum(&mut outgoing.payload, Some(any), outgoing.spec.dst);
+                }
+            }
             self.send_control(&mut outgoing);
         }
     }
