@@ -108,7 +108,7 @@ impl Shard {
         };
         let result = self.neighbors.handle_arp(self.now, link, message, &self.addresses);
         if result.is_ok() {
-            self.mail.to_all_others(frame);
+            self.mail.send_to_others(frame);
         }
         self.drain_neighbors();
         result.into()
@@ -217,7 +217,7 @@ impl Shard {
                 self.counters.reassembled += 1;
                 match self.config.steering.shard_of_ip(&packet) {
                     shard if shard == self.config.shard => self.handle_reassembled(&packet),
-                    shard => self.mail.to(shard, Mail::Packet(packet)).into(),
+                    shard => self.mail.send(shard, Mail::Packet(packet)),
                 }
             }
             Err(reason) => Verdict::Dropped(reason),

@@ -11,7 +11,7 @@ use crate::random::Random;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of the header that [`write`] makes, with options and extension headers.
+/// Bytes of the header that [`write()`] makes, with options and extension headers.
 pub fn header_len(spec: &PacketSpec) -> usize {
     match (spec.dst, spec.router_alert) {
         (IpAddr::V4(_), false) => IPV4_HEADER_LEN,

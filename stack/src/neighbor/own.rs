@@ -119,12 +119,11 @@ impl Table {
         let is_recent = own.defended_at.is_some_and(|at| now < at + DEFEND_INTERVAL);
         match (defence, is_recent) {
             //= rfc5227#2.4
-            //# However, if this is not
+            //# if this is not
             //# the first conflicting ARP packet the host has seen, and the time
             //# recorded for the previous conflicting ARP packet is recent, within
             //# DEFEND_INTERVAL seconds, then the host MUST immediately cease using
-            //# this address and signal an error to the configuring agent as
-            //# described above.
+            //# this address and signal an error to the configuring agent
             (AddressDefence::GiveUp, _) | (AddressDefence::Once, true) => self.lose(ip, mac),
             (AddressDefence::Always, true) => {}
             (AddressDefence::Once | AddressDefence::Always, false) => {

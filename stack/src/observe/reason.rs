@@ -86,7 +86,7 @@ reasons! {
     NdpUnsolicited = "ndp_unsolicited",
     /// Somebody has our address (RFC 4862 section 5.4).
     NdpConflict = "ndp_conflict",
-    /// A redirect, which we do not follow.
+    /// A redirect that is not followed: that was not wanted, or its router or target is not the right one.
     RedirectIgnored = "redirect_ignored",
     /// A new neighbour for which there is no room.
     NeighborNoRoom = "neighbor_no_room",

@@ -49,6 +49,8 @@ pub struct ShardConfig {
     pub hop_limit: u8,
     /// Whether echo requests are answered.
     pub answers_echo: bool,
+    /// Whether routers may say that another one is nearer (redirects).
+    pub follows_redirects: bool,
     /// Whether hosts are told that a port or protocol is closed.
     pub sends_unreachable: bool,
     /// Neighbours: how many, how long.
@@ -115,6 +117,7 @@ impl ShardConfig {
             shard: 0,
             hop_limit: 64,
             answers_echo: true,
+            follows_redirects: false,
             sends_unreachable: true,
             neighbor: NeighborConfig { probes: AddressProbes::Quick, ..NeighborConfig::default() },
             reassembly: ReassemblyConfig::default(),

@@ -66,7 +66,7 @@ impl Shard {
             Ok(Message::EchoRequest(_)) => self.answer_echo(received),
             Ok(Message::EchoReply(echo)) => self.deliver_echo(received, &echo),
             Ok(Message::Error(error)) => self.handle_error(received, &error),
-            Ok(Message::Redirect) => Verdict::Dropped(DropReason::RedirectIgnored),
+            Ok(Message::Redirect) => self.handle_redirect_v4(received).into(),
             Ok(Message::Ndp(kind)) => self.handle_ndp(received, kind),
             Ok(Message::Mld(_)) => self.handle_mld(received),
             Ok(Message::Ignored(_)) => Verdict::Dropped(DropReason::IcmpIgnored),
@@ -132,6 +132,12 @@ impl Shard {
         if !self.is_local(quoted.src) && !quoted.src.is_loopback() {
             return Verdict::Dropped(DropReason::IcmpSpoofed);
         }
+        //= rfc8201#4
+        //# If a node receives a Packet Too Big message reporting a next-hop MTU that is less than the IPv6
+        //# minimum link MTU, it must discard it.
+        if matches!(error.kind, ErrorKind::TooBig { mtu } if quoted.dst.is_ipv6() && mtu < IPV6_MTU_MIN) {
+            return Verdict::Dropped(DropReason::IcmpIgnored);
+        }
         let from = received.ip.src;
         let is_known = match (quoted.protocol, quoted.ports, quoted.echo) {
             (UDP, Some((src_port, dst_port)), _) => {
@@ -189,10 +195,11 @@ impl Shard {
                 result
             }
             ROUTER_SOLICITATION => Err(DropReason::IcmpIgnored),
+            REDIRECT => self.handle_redirect_v6(received),
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
         if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail.to_all_others(received.frame);
+            self.mail.send_to_others(received.frame);
         }
         self.drain_neighbors();
         result.into()
@@ -327,7 +334,10 @@ impl Shard {
     }
 }
 
+/// Bytes of a packet that every link of IPv6 takes (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1_280;
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+const REDIRECT: u8 = 137;
 /// Random identifiers that are tried: with half of them in use, all fail once in 10^9.
 const IDENTIFIER_TRIES_MAX: usize = 32;

@@ -30,7 +30,7 @@ impl Mailbox {
     }
 
     /// Sends a message to one shard.
-    pub(crate) fn to(&mut self, shard: usize, mail: Mail) -> Verdict {
+    pub(crate) fn send(&mut self, shard: usize, mail: Mail) -> Verdict {
         if self.waiting.len() >= self.len_max {
             self.lost += 1;
             return Verdict::Dropped(DropReason::MailboxFull);
@@ -40,10 +40,10 @@ impl Mailbox {
     }
 
     /// Sends a frame to all shards but this one.
-    pub(crate) fn to_all_others(&mut self, frame: &[u8]) {
+    pub(crate) fn send_to_others(&mut self, frame: &[u8]) {
         let own = self.shard;
         for shard in (0..self.shards).filter(|&shard| shard != own) {
-            self.to(shard, Mail::Control(frame.to_vec()));
+            self.send(shard, Mail::Control(frame.to_vec()));
         }
     }
 

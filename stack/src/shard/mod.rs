@@ -15,6 +15,8 @@
 //! | `config` | what a shard is told at its start |
 //! | `sockets`, `udp`, `icmp`, `raw` | the table of sockets, and what an application does with them |
 //! | `link` | neighbours, groups and routers: what they want sent and set |
+//! | `redirect` | routers that say that another one is nearer |
+//! | `run` | a loop for programs with one thread |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
 //! | `mail`, `command` | what comes from other shards and threads |
@@ -26,6 +28,8 @@ mod icmp;
 mod link;
 mod mail;
 mod raw;
+mod redirect;
+mod run;
 mod services;
 mod snapshot;
 mod sockets;
@@ -65,6 +69,7 @@ pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
 pub use mail::Mail;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
+pub use run::Waiting;
 pub use snapshot::Snapshot;
 pub use sockets::{SocketEvent, SocketId};
 pub use udp::{GroupError, SendOptions, UdpBind};
@@ -164,10 +169,10 @@ impl Shard {
             neighbors: neighbor::Table::new(config.neighbor.clone(), mac, random.fork(), now),
             addresses: Addresses::new(),
             routes: Routes::new(config.routes),
-            path_mtu: PathMtu::new(config.path_mtu.clone(), &mut random),
+            path_mtu: PathMtu::new(config.path_mtu, &mut random),
             ids: IdGenerator::new(&mut random),
-            reassembly: Reassembly::new(now, config.reassembly.clone(), &mut random),
-            limiter: Limiter::new(config.icmp.clone(), random.fork()),
+            reassembly: Reassembly::new(now, config.reassembly, &mut random),
+            limiter: Limiter::new(config.icmp, random.fork()),
             membership: Membership::new(config.membership, DEFAULT_MTU, random.fork()),
             slaac: config.slaac.clone().map(|slaac| Slaac::new(slaac, mac, random.fork(), now)),
             sockets: SocketTable::new(config.sockets_max),

@@ -1,6 +1,6 @@
 //! Raw sockets: packets of any protocol.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::Shard;
 use super::sockets::{AnySocket, SocketId};
@@ -87,7 +87,7 @@ impl Shard {
         let path = self.path(&spec).map_err(|reason| send_error(reason, 0))?;
         let IpAddr::V4(src) = path.src else { return Err(SendError::NoSource) };
         let mut packet = packet.to_vec();
-        let id = self.ids.ipv4(Ipv4Addr::from(src), header.dst, 0, false);
+        let id = self.ids.ipv4(src, header.dst, 0, false);
         header.complete(&mut packet, src, id);
         self.try_send_packet(&packet, &FrameMeta::default()).map_err(|reason| send_error(reason, path.mtu))
     }

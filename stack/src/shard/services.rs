@@ -13,6 +13,7 @@ use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
 use crate::ingress::input::UDP;
 use crate::ip::route::{Route, RouteOrigin};
+use crate::ip::select;
 use crate::ip::{Address, AddressState, Origin};
 use crate::observe::{DropReason, Event};
 use crate::udp::DatagramMeta;
@@ -31,6 +32,18 @@ impl Shard {
     /// The next answer of the resolver.
     pub fn next_answer(&mut self) -> Option<dns::Event> {
         self.dns.poll_event()
+    }
+
+    /// The addresses of an answer in the order in which to try them: by RFC 6724 section 6, and then one of each
+    /// family in turn (RFC 8305 section 4).
+    pub fn in_order(&self, answer: &dns::Answer) -> Vec<IpAddr> {
+        let mut addresses = answer.addresses.clone();
+        let next_hop = |dst: IpAddr| {
+            let is_ours = dst.is_loopback() || self.addresses.is_local(dst);
+            if is_ours { Some(dst) } else { self.routes.next_hop(dst) }
+        };
+        select::sort_destinations(&self.addresses, next_hop, &mut addresses);
+        dns::order::interleave(&addresses)
     }
 
     /// Nobody wants the answer any more.
@@ -170,8 +183,13 @@ impl Shard {
     }
 
     fn drain_dns(&mut self) {
+        self.close_dns_ports();
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
             let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
+            if !self.lands_here(port, transmit.server) {
+                self.dns.handle_bind_failure(self.now, port);
+                continue;
+            }
             match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
                 Ok(handle) => {
                     self.dns_ports.insert(port, handle);
@@ -180,6 +198,20 @@ impl Shard {
                 Err(_) => self.dns.handle_bind_failure(self.now, port),
             }
         }
+    }
+
+    /// Whether the answers to a query come to this shard. Of a server to which there is no way, sending tells.
+    fn lands_here(&mut self, port: u16, server: SocketAddr) -> bool {
+        if self.config.steering.shards <= 1 {
+            return true;
+        }
+        self.path(&PacketSpec::new(server.ip(), UDP)).map_or(true, |path| {
+            let local = SocketAddr::new(path.src, port);
+            self.config.steering.shard_of_flow(local, server, UDP) == self.config.shard
+        })
+    }
+
+    fn close_dns_ports(&mut self) {
         let (udp, dns_ports) = (&mut self.udp, &mut self.dns_ports);
         for handle in self.dns.closed_ports().filter_map(|port| dns_ports.remove(&port)) {
             udp.unbind(handle);

@@ -157,6 +157,31 @@ impl Shard {
         })
     }
 
+    /// Makes a socket that talks to `remote` only, from a port that is chosen for it (RFC 6056): one at which the
+    /// answers come to this shard. With several shards this is the way for who asks first; a socket that is
+    /// bound to port 0 and connected later may have a port whose answers go to another one.
+    ///
+    /// # Errors
+    /// There is no way to the address, no port or no room.
+    pub fn udp_dial(&mut self, remote: SocketAddr, options: SocketOptions) -> Result<SocketId, ConnectError> {
+        let path =
+            self.path(&PacketSpec::new(remote.ip(), UDP)).map_err(|reason| connect_error(reason, remote))?;
+        let (udp, steering, own) = (&self.udp, self.config.steering, self.config.shard);
+        let end = |port| SocketAddr::new(path.src, port);
+        let is_free = |port| udp.is_free(Binding::new(path.src, port, true), false);
+        let lands_here = |port| steering.shard_of_flow(end(port), remote, UDP) == own;
+        let port = self.ports.for_flow(path.src, remote, &mut self.random, is_free, lands_here);
+        let local = end(port.ok_or(ConnectError::Bind(BindError::NoPort))?);
+        let id = self.udp_bind(UdpBind { local, reuse: false, options })?;
+        match self.udp_connect(id, Some(remote)) {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.close(id);
+                Err(error)
+            }
+        }
+    }
+
     /// Sends a datagram to whom the socket is connected.
     ///
     /// # Errors
@@ -268,6 +293,16 @@ impl Shard {
     /// Lends the next datagram of a socket. `None`: there is none.
     pub fn udp_recv_with<R>(&mut self, id: SocketId, f: impl FnOnce(&DatagramMeta, &[u8]) -> R) -> Option<R> {
         self.sockets.udp_mut(id)?.recv_with(f)
+    }
+
+    /// Lends a run of datagrams that came merged, or the next one: `segment_bytes` of the metadata says how long
+    /// each of them is. `None`: there is none.
+    pub fn udp_recv_batch_with<R>(
+        &mut self,
+        id: SocketId,
+        f: impl FnOnce(&DatagramMeta, &[u8]) -> R,
+    ) -> Option<R> {
+        self.sockets.udp_mut(id)?.recv_batch_with(f)
     }
 
     /// Copies the next datagram of a socket; what finds no room is lost, which `truncated` tells.
