@@ -15,6 +15,8 @@ use crate::ip::header;
 use crate::observe::{DropReason, Event};
 use crate::udp::queue::QueueLimits;
 use crate::udp::{BindError, SendError, SocketError};
+use wirestack_nic::meta::ChecksumState;
+use wirestack_nic::offload::checksum;
 
 /// Where a socket is to ping from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,8 +239,17 @@ impl Shard {
             return;
         }
         let was_broadcast = received.is_link_group() || received.destination == Destination::Broadcast;
-        let mtu = self.mtu_for(received.ip.src);
-        let due = error_for(received.frame, received.ip, was_broadcast, error, mtu);
+        // What is quoted is what was on the wire: a checksum that was left to the device belongs into it.
+        let mut whole = Vec::new();
+        let frame = match received.meta.checksum {
+            ChecksumState::Partial { start, offset } => {
+                whole.extend_from_slice(received.frame);
+                checksum::complete(&mut whole, start, offset);
+                &whole[..]
+            }
+            _ => received.frame,
+        };
+        let due = error_for(frame, received.ip, was_broadcast, error, self.mtu_for(received.ip.src));
         let Some(mut outgoing) = due else { return };
         if outgoing.spec.src.is_some_and(|src| !self.is_local(src) && !src.is_loopback()) {
             outgoing.spec.src = None;

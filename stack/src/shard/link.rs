@@ -255,6 +255,11 @@ impl Shard {
             address.state = AddressState::Preferred;
             let cidr = address.cidr;
             self.hook.tell(self.now, &Event::AddressAdded(cidr));
+            if matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+                // RFC 3590 section 4: reports from the unspecified address are for switches; routers want
+                // them anew.
+                self.membership.link_up(self.now);
+            }
         }
     }
 
