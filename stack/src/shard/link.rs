@@ -8,6 +8,7 @@ use wirestack_nic::{FrameMeta, Nic};
 
 use super::Shard;
 use super::services::DnsSource;
+use super::timers::sooner;
 use super::udp::{ANY_V4, ANY_V6};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, LINK_HEADER_LEN, Path, Transport, write_link};
@@ -115,13 +116,14 @@ impl Shard {
 
     /// When the first address changes its state.
     pub(crate) fn next_address_deadline(&self) -> Option<Instant> {
-        let next = |address: &Address| match address.state {
-            AddressState::Preferred => {
-                [address.preferred_until, address.valid_until].into_iter().flatten().min()
+        let mut next = None;
+        for address in self.addresses.iter() {
+            sooner(&mut next, address.valid_until);
+            if address.state == AddressState::Preferred {
+                sooner(&mut next, address.preferred_until);
             }
-            _ => address.valid_until,
-        };
-        self.addresses.iter().filter_map(next).min()
+        }
+        next
     }
 
     /// Addresses whose time is over become deprecated, or go (RFC 4862 section 5.5.4).

@@ -319,8 +319,11 @@ impl Shard {
         }
     }
 
+    #[inline]
     pub(crate) fn enter(&mut self, stage: Stage) {
-        self.stages.enter(stage);
+        if self.stages.is_on() {
+            self.stages.enter(stage);
+        }
     }
 
     /// Counts something that was dropped and that came from no frame.
