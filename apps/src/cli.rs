@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use wirestack::config::parse_cidr;
+use wirestack::neighbor::AddressProbes;
 use wirestack::nic::Profile;
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::ethtool::Offload;
@@ -18,6 +18,7 @@ use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
 
+use crate::addresses::{AddressArg, parse_probes};
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
@@ -188,10 +189,20 @@ pub struct HostArgs {
     /// nfqueue:NUMBER, packets that a netfilter rule hands over (,gso=off ,mark=NUMBER)
     #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
     pub nic: NicName,
-    /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; repeatable
-    #[arg(long = "address", value_name = "CIDR", required = true, value_parser = parse_cidr)]
-    pub addresses: Vec<IpCidr>,
-    /// Router for what is on no prefix of ours; one for each IP version
+    /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; or dhcp: what a server leases to
+    /// our hardware address (not beside a DHCP client of the kernel's on the same interface, unless with
+    /// --mac); or slaac: what a router advertises; repeatable
+    #[arg(long = "address", value_name = "CIDR|dhcp|slaac", required = true)]
+    pub addresses: Vec<AddressArg>,
+    /// How long a lease or a router is waited for
+    #[arg(long, value_name = "S", default_value = "30", value_parser = parse_seconds)]
+    pub address_timeout: f64,
+    /// How addresses are probed before they are used, lest another host has them: full (as RFC 5227 and RFC
+    /// 4862 say, some seconds), quick (a fifth of a second) or none [default: quick; none for addresses that
+    /// the kernel has too]
+    #[arg(long, value_name = "HOW", value_parser = parse_probes)]
+    pub probe: Option<AddressProbes>,
+    /// Router for what is on no prefix of ours; one for each IP version (dhcp and slaac bring their own)
     #[arg(long = "gateway", value_name = "ADDR", value_parser = parse_gateway)]
     pub gateways: Vec<IpAddr>,
     /// Hardware address of the stack [default: the interface's own]
@@ -225,6 +236,22 @@ pub struct HostArgs {
     /// Print the final counters as one JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+impl HostArgs {
+    /// The addresses that were given as such.
+    pub fn static_addresses(&self) -> Vec<IpCidr> {
+        let cidr = |arg: &AddressArg| match arg {
+            AddressArg::Static(cidr) => Some(*cidr),
+            AddressArg::Dhcp | AddressArg::Slaac => None,
+        };
+        self.addresses.iter().filter_map(cidr).collect()
+    }
+
+    /// Whether an address is to come from this.
+    pub fn wants(&self, arg: AddressArg) -> bool {
+        self.addresses.contains(&arg)
+    }
 }
 
 /// A device by kind and name.

@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | `addresses` | what `--address` can be, and waiting until it can be used |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
@@ -11,6 +12,7 @@
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 mod attach;
 pub mod bridge;
 pub mod capture;
@@ -20,6 +22,7 @@ pub mod device;
 pub mod echo;
 pub mod error;
 pub mod http;
+pub mod net;
 pub mod replay;
 mod reserve;
 pub mod serve;

@@ -96,13 +96,13 @@ impl<'a, N: Nic> Over<'a, N> {
     }
 }
 
-impl<'a, N: Nic> Host<'a, Over<'a, N>> {
+impl<'a, 'b, N: Nic> Host<'a, Over<'b, N>> {
     /// Makes a host for TCP over a shard. Its addresses are those of the shard, and change with them
     /// ([`follow_addresses`](Self::follow_addresses)); those of `config`, and its gateways, do not count.
     ///
     /// # Errors
     /// The first limit of the configuration that is out of its bounds.
-    pub fn over(over: Over<'a, N>, mut config: HostConfig<'a>) -> Result<Self, ConfigError> {
+    pub fn over(over: Over<'b, N>, mut config: HostConfig<'a>) -> Result<Self, ConfigError> {
         config.check_limits()?;
         config.addresses.clear();
         config.gateways.clear();
