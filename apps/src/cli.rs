@@ -22,6 +22,7 @@ use crate::addresses::{AddressArg, parse_probes};
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
+use crate::ping::args::PingArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Ping with the stack's own ICMP
+    Ping(PingArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
     /// Count, record and analyse what is on an interface
@@ -312,7 +315,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
     // A number below zero is a value, and its flag says what it thinks of it.
     let takes_negative = |arg: Arg| {
         let takes_values = arg.get_action().takes_values();
-        arg.allow_negative_numbers(takes_values)
+        // What stands alone may be followed by a flag such as -4.
+        let is_positional = arg.is_positional();
+        arg.allow_negative_numbers(takes_values && !is_positional)
     };
     let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
     let matches = command.try_get_matches_from(args);
@@ -321,7 +326,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -396,7 +401,7 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
+pub(crate) fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
@@ -479,7 +484,7 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, capture, bridge, replay or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

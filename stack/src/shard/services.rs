@@ -214,6 +214,12 @@ impl Shard {
         }
     }
 
+    /// Other name servers, in place of those that were configured, leased or advertised.
+    pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
+        let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
+        self.dns.set_servers(&at);
+    }
+
     pub(crate) fn set_dns(&mut self, servers: &[IpAddr], search: &[String]) {
         let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
         self.dns.set_servers(&at);
