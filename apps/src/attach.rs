@@ -74,7 +74,7 @@ pub(crate) fn start_nfqueue(
     net::check(args, &config)?;
     config.takes_link_local = false;
     let seed = config.seed;
-    let net = Net::new(args, config, Link::Ip)?;
+    let net = Net::new(args, config, Link::Queue)?;
     no_rings(args)?;
     if args.show_recipe {
         print_nfqueue_recipe(args, number, ports);

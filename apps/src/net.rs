@@ -37,6 +37,8 @@ pub(crate) enum Link {
     Shared,
     /// IP packets: there are no neighbours and no groups.
     Ip,
+    /// The same, of a host that may have our addresses too, and that may itself talk to us.
+    Queue,
 }
 
 impl<'a> Net<'a> {
@@ -60,14 +62,15 @@ impl<'a> Net<'a> {
         }
         shard.neighbor.probes = match link {
             Link::Ethernet => args.probe.unwrap_or(AddressProbes::Quick),
-            Link::Shared | Link::Ip => AddressProbes::None,
+            Link::Shared | Link::Ip | Link::Queue => AddressProbes::None,
         };
         if link == Link::Shared {
             shard.neighbor.defence = AddressDefence::Always;
         }
-        if link == Link::Ip {
+        if matches!(link, Link::Ip | Link::Queue) {
             shard.membership.groups_max = 0;
         }
+        shard.shares_addresses = link == Link::Queue;
         shard.check().map_err(|error| config_error(args, error))?;
         let wanted = Wanted {
             addresses: args.addresses.clone(),
@@ -111,7 +114,7 @@ fn check_dynamic(args: &HostArgs, link: Link) -> Result<(), AppError> {
                 let problem = "not beside an address that the kernel has too";
                 return Err(AppError::flag("--address", arg, problem));
             }
-            Link::Ip => {
+            Link::Ip | Link::Queue => {
                 let problem = format_args!("{} has no hardware addresses; give an address", args.nic);
                 return Err(AppError::flag("--address", arg, problem));
             }

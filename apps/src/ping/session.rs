@@ -156,7 +156,7 @@ impl<'a> Session<'a> {
             (Some(seconds), _) => span(seconds),
             (None, Some(longest)) => {
                 let twice = 2 * u64::try_from(longest.as_micros()).unwrap_or(u64::MAX / 4);
-                smoltcp::time::Duration::from_micros(twice).max(interval)
+                smoltcp::time::Duration::from_micros(twice).max(interval).max(LINGER_MIN)
             }
             (None, None) => LINGER,
         }
@@ -320,6 +320,8 @@ fn span(seconds: f64) -> smoltcp::time::Duration {
 
 /// How long an answer is waited for if none has come yet.
 const LINGER: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(10);
+/// How long it is waited for at least: a busy peer is not a silent one.
+const LINGER_MIN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
 /// A flood sends a hundred a second, or more.
 const FLOOD_INTERVAL: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);
 /// How soon what found no room is tried again.

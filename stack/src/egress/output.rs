@@ -68,7 +68,7 @@ impl Shard {
         if dst.is_unspecified() {
             return Err(DropReason::NoRoute);
         }
-        if dst.is_loopback() || self.addresses.is_local(dst) {
+        if dst.is_loopback() || (self.addresses.is_local(dst) && !self.config.shares_addresses) {
             let src = spec.src.unwrap_or(dst);
             return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
         }

@@ -170,7 +170,10 @@ impl Shard {
             return Err(DropReason::IpMartianDestination);
         }
         // Duplicate address detection sends from the unspecified address, DHCP too; nothing else does.
-        if self.addresses.is_local(ip.src) && !self.is_own_probe(ip, destination) {
+        if self.addresses.is_local(ip.src)
+            && !self.config.shares_addresses
+            && !self.is_own_probe(ip, destination)
+        {
             return Err(DropReason::IpFromOurselves);
         }
         Ok(())

@@ -152,7 +152,9 @@ impl Arp {
             target_ip: Ipv4Addr::from(*target_ip),
         };
         let is_sender = arp.sender_ip.is_unspecified() || is_unicast(arp.sender_ip.into());
-        let is_target = is_unicast(arp.target_ip.into());
+        // Who answers a probe (RFC 5227) may give back the sender address that it had: none.
+        let answers_probe = arp.operation == REPLY && arp.target_ip.is_unspecified();
+        let is_target = is_unicast(arp.target_ip.into()) || answers_probe;
         let is_right = head.starts_with(&HEAD)
             && matches!(arp.operation, REQUEST | REPLY)
             && !(arp.operation == REPLY && arp.sender_ip.is_unspecified())

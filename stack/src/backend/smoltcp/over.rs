@@ -184,13 +184,10 @@ impl<N: Nic> Device for Over<'_, N> {
         capabilities.max_transmission_unit = inner.max_transmission_unit.saturating_sub(link_header_len);
         // The shard has verified what comes, and has the device sum what goes, which all of them can.
         capabilities.checksum.tcp = Checksum::None;
+        // What a device cannot hand on it splits itself, if it says that this is a gain.
         let without_header = |max: NonZeroUsize| NonZeroUsize::new(max.get().saturating_sub(link_header_len));
-        capabilities.segmentation.tcpv4 = self
-            .nic
-            .offloads()
-            .gso_tcpv4
-            .and_then(without_header)
-            .map(|max| max.min(SEGMENT_BYTES_MAX));
+        let max = inner.segmentation.tcpv4.and_then(without_header);
+        capabilities.segmentation.tcpv4 = max.map(|max| max.min(SEGMENT_BYTES_MAX));
         capabilities
     }
 }
