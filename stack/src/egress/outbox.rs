@@ -64,6 +64,12 @@ impl Outbox {
         Some(write(&mut self.memory[start..self.end]))
     }
 
+    /// The last frame and what is said of it, to be changed.
+    pub fn last_mut(&mut self) -> Option<(&mut [u8], &mut FrameMeta)> {
+        let queued = self.frames.back_mut()?;
+        Some((&mut self.memory[queued.start..queued.start + queued.len], &mut queued.meta))
+    }
+
     /// Takes the last frame back: whoever wrote it found that it cannot be sent.
     pub fn retract(&mut self) {
         if let Some(queued) = self.frames.pop_back() {

@@ -71,7 +71,7 @@ impl Shard {
         if dst.is_unspecified() || is_mapped {
             return Err(DropReason::NoRoute);
         }
-        if dst.is_loopback() || self.addresses.is_local(dst) {
+        if dst.is_loopback() || (self.addresses.is_local(dst) && !self.config.shares_addresses) {
             let src = spec.src.unwrap_or(dst);
             return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
         }
@@ -333,6 +333,85 @@ impl Shard {
             return self.queue_fragments(&path, &whole, id);
         }
         self.queue(&path, packet.len(), meta, |room| room.copy_from_slice(packet))
+    }
+
+    /// Lets `write` write a whole IP packet of `len` bytes where it leaves from, and sends it, if its source is
+    /// an address of ours. `write` says what is left to be done, with offsets from the IP header. What cannot
+    /// be sent is counted.
+    pub(crate) fn send_packet_with<R>(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> (R, FrameMeta),
+    ) -> R {
+        let link_len = if self.medium == Medium::Ip { 0 } else { LINK_HEADER_LEN };
+        let room = self.outbox.push(link_len + len, &FrameMeta::default(), |_| ());
+        let frame = room.and_then(|()| self.outbox.last_mut());
+        let Some(packet) = frame.and_then(|(frame, _)| frame.get_mut(link_len..)) else {
+            self.count_drop(DropReason::OutboxFull);
+            return write(&mut vec![0; len]).0;
+        };
+        let (result, meta) = write(packet);
+        if let Err(reason) = self.place_last(link_len, &meta) {
+            self.count_drop(reason);
+        }
+        result
+    }
+
+    /// Gives the last frame of the outbox its link header. If it is not for the link as it is, it is taken
+    /// back, and sent as any other packet.
+    fn place_last(&mut self, link_len: usize, meta: &FrameMeta) -> Result<(), DropReason> {
+        let Some((frame, last)) = self.outbox.last_mut() else { return Ok(()) };
+        *last = meta.in_front(link_len as u16);
+        let packet = frame.get(link_len..).unwrap_or_default();
+        let (len, chain) = (packet.len(), icmp::chain::read(packet));
+        let (mac, ethertype) = match chain.ok_or(DropReason::IpMalformed).and_then(|chain| {
+            let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
+            self.link_hop(&spec, len, meta)
+        }) {
+            Ok(Some(hop)) => hop,
+            Ok(None) => {
+                let packet =
+                    self.outbox.last_mut().map(|(frame, _)| frame.get(link_len..).map(<[u8]>::to_vec));
+                self.outbox.retract();
+                return self.try_send_packet(&packet.flatten().unwrap_or_default(), meta);
+            }
+            Err(reason) => {
+                self.outbox.retract();
+                return Err(reason);
+            }
+        };
+        let own = self.config.mac;
+        let frame = self.outbox.last_mut().and_then(|(frame, _)| frame.get_mut(..link_len));
+        if let Some(link) = frame.filter(|link| !link.is_empty()) {
+            write_link(link, mac, own, ethertype);
+        }
+        Ok(())
+    }
+
+    /// The link header of a packet that goes out at once and in one piece. `None`: it does not.
+    fn link_hop(
+        &mut self,
+        spec: &PacketSpec,
+        len: usize,
+        meta: &FrameMeta,
+    ) -> Result<Option<(EthernetAddress, u16)>, DropReason> {
+        if spec.src.is_some_and(|src| !self.addresses.is_local(src)) {
+            return Err(DropReason::NoSource);
+        }
+        let path = self.path(spec)?;
+        if len > path.mtu && meta.gso.is_none() {
+            return Ok(None);
+        }
+        let mac = match path.hop {
+            Hop::Looped => return Ok(None),
+            Hop::Bare => EthernetAddress([0; 6]),
+            Hop::Link(mac) => mac,
+            Hop::Neighbor(neighbor) => match self.neighbors.lookup(self.now, neighbor) {
+                Lookup::Known(mac) => mac,
+                Lookup::Pending | Lookup::Unreachable => return Ok(None),
+            },
+        };
+        Ok(Some((mac, ethertype(path.dst))))
     }
 
     /// Queues a frame that is complete.

@@ -184,7 +184,10 @@ impl Shard {
         if ip.dst.is_loopback() || ip.dst.is_unspecified() {
             return Err(DropReason::IpMartianDestination);
         }
-        if self.addresses.is_local(ip.src) && !self.is_own_probe(ip, destination) {
+        if self.addresses.is_local(ip.src)
+            && !self.config.shares_addresses
+            && !self.is_own_probe(ip, destination)
+        {
             return Err(DropReason::IpFromOurselves);
         }
         Ok(())

@@ -47,6 +47,9 @@ pub struct ShardConfig {
     pub shard: usize,
     /// TTL and hop limit of what is sent, unless a socket or a router says otherwise.
     pub hop_limit: u8,
+    /// Our addresses are another host's as well, which hands some of its packets to us: what comes from them
+    /// is not from us, and what goes to them leaves. For a device of IP packets.
+    pub shares_addresses: bool,
     /// Whether echo requests are answered.
     pub answers_echo: bool,
     /// Whether routers may say that another one is nearer (redirects).
@@ -128,6 +131,7 @@ impl ShardConfig {
             steering: Steering { seed: 0, shards: 1 },
             shard: 0,
             hop_limit: 64,
+            shares_addresses: false,
             answers_echo: true,
             follows_redirects: false,
             sends_unreachable: true,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use smoltcp::phy::Medium;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Cidr};
 use wirestack_nic::{FrameMeta, Nic};
@@ -185,6 +186,8 @@ impl Shard {
             && let Some(output) = self.neighbors.poll_output()
         {
             match output {
+                // A device of IP packets has no neighbours.
+                Output::Arp { .. } | Output::Ndp { .. } if self.medium == Medium::Ip => {}
                 Output::Arp { dst, message } if !self.is_mailed => {
                     let mut frame = [0; LINK_HEADER_LEN + 28];
                     let (link, body) = frame.split_at_mut(LINK_HEADER_LEN);

@@ -301,9 +301,21 @@ impl Shard {
         Some(result)
     }
 
+    /// Takes all segments that wait, and leaves an empty queue in their place: nothing is copied.
+    pub fn swap_tcp(&mut self, empty: &mut Outbox) {
+        if let Some(queue) = &mut self.tcp_queue {
+            std::mem::swap(queue, empty);
+        }
+    }
+
     /// Whether a segment waits for whoever serves TCP.
     pub fn has_tcp(&self) -> bool {
         self.tcp_queue.as_ref().is_some_and(|queue| !queue.is_empty())
+    }
+
+    /// Whether nothing waits for the device or for a neighbour.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_empty() && self.looped.is_empty() && self.neighbors.parked_bytes() == 0
     }
 
     /// Whether a packet of so many bytes finds room on its way out.

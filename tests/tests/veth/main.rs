@@ -3,6 +3,7 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
+mod address;
 mod bad_input;
 mod bridge;
 mod bridge_impaired;
@@ -16,6 +17,7 @@ mod merged;
 mod modes;
 mod nfqueue;
 mod options;
+mod ping;
 mod replay;
 mod scripts;
 mod segment;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        ping::cases(),
+        address::cases(),
         link::cases(),
         segment::cases(),
         wire::cases(),
