@@ -69,9 +69,9 @@ pub(crate) fn all() -> Outcome {
         for (flows, [waiting, free]) in [1, MANY].into_iter().zip(times) {
             let found = if counts { count::instructions(&format!("{kind:?}-{is_v6}-{flows}")) } else { None };
             let base = *first.get_or_insert(found);
-            let ratio = found.zip(base).map_or(String::new(), |(found, base)| {
-                format!(", x{:.3} of those at 1 flow", found / base)
-            });
+            let ratio = found
+                .zip(base)
+                .map_or(String::new(), |(found, base)| format!(", x{:.3} of those at 1 flow", found / base));
             let remark = format!("{:.0} ns overlapped, {}{ratio}", median(free), count::remark(found));
             table.line(&format!("{name}, {flows} flows"), median(waiting), "ns", &remark);
         }

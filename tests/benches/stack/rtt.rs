@@ -55,9 +55,11 @@ pub(crate) fn all() -> Outcome {
         let mut table = Table::default();
         let family = if is_v6 { "IPv6" } else { "IPv4" };
         for ((name, .., target), (p50, p99)) in CASES.into_iter().zip(figures) {
-            let (low, high) = (p50.iter().copied().fold(f64::MAX, f64::min), p50.iter().copied().fold(0.0, f64::max));
+            let (low, high) =
+                (p50.iter().copied().fold(f64::MAX, f64::min), p50.iter().copied().fold(0.0, f64::max));
             let aim = if target < 1.0 { format!("; target x{target}") } else { String::new() };
-            let remark = format!("p99 {:.1} us; p50 of {REPEATS} runs {low:.1} to {high:.1}{aim}", median(p99));
+            let remark =
+                format!("p99 {:.1} us; p50 of {REPEATS} runs {low:.1} to {high:.1}{aim}", median(p99));
             table.line(&format!("{name}, {family}"), median(p50), "us p50", &remark);
         }
     }
@@ -72,7 +74,8 @@ fn trips(is_v6: bool, client: Who, server: Who) -> Result<Vec<f64>, Box<dyn std:
         (OURS_IPV4.into(), PEER_IPV4.into(), IPV4_PREFIX_LEN)
     };
     // The client is at the peer's end. Its kernel has an address only if it is the client.
-    let peer_addresses = if client == Who::Kernel { WireOptions::default().peer_addresses } else { Vec::new() };
+    let peer_addresses =
+        if client == Who::Kernel { WireOptions::default().peer_addresses } else { Vec::new() };
     let wire = Wire::with(&WireOptions { peer_addresses, ..WireOptions::default() })?;
     if server == Who::Kernel {
         wire.at_ours(|| wire::allow_ipv6())?;
