@@ -186,7 +186,8 @@ impl Shard {
             return self.emit_fragments(path, spec, transport, write);
         }
         let meta = frame_meta(header_len, transport);
-        let dont_fragment = spec.dont_fragment && !self.path_mtu.may_fragment(path.dst);
+        let wants_df = spec.dont_fragment || spec.discovers_path_mtu;
+        let dont_fragment = wants_df && !self.path_mtu.may_fragment(path.dst);
         let spec = &PacketSpec { dont_fragment, ..*spec };
         let (src, hop_limit, id) = (path.src, self.hop_limit, self.identification(path, spec));
         if src.is_ipv4() != spec.dst.is_ipv4() {

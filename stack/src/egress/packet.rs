@@ -18,6 +18,9 @@ pub struct PacketSpec {
     /// DF of IPv4. If the packet is longer than the path takes: `true` fails the send, `false` fragments,
     /// of IPv6 likewise.
     pub dont_fragment: bool,
+    /// DF of IPv4 on what is sent whole, so that the path tells its MTU (RFC 1191 section 3); what is too long for it
+    /// goes in fragments all the same.
+    pub discovers_path_mtu: bool,
     /// With the Router Alert option (RFC 2113, RFC 2711 as a hop-by-hop header): IGMP and MLD.
     pub router_alert: bool,
 }
@@ -32,6 +35,7 @@ impl PacketSpec {
             hop_limit: None,
             traffic_class: 0,
             dont_fragment: false,
+            discovers_path_mtu: false,
             router_alert: false,
         }
     }

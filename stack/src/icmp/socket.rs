@@ -93,6 +93,7 @@ impl Socket {
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
             dont_fragment: self.dont_fragment,
+            discovers_path_mtu: true,
             ..PacketSpec::new(dst, super::protocol_for(dst))
         }
     }

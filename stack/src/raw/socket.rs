@@ -194,6 +194,7 @@ impl Socket {
             src: self.local,
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
+            discovers_path_mtu: true,
             ..PacketSpec::new(dst, self.protocol)
         }
     }

@@ -18,8 +18,11 @@ use crate::observe::DropReason;
 /// What happens to a datagram that is longer than the path takes (IP_MTU_DISCOVER).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fragmenting {
-    /// It is sent in fragments; DF is not set (IP_PMTUDISC_DONT).
+    /// It is sent in fragments. DF is set on what is whole, so that the path tells its MTU
+    /// (IP_PMTUDISC_WANT).
     #[default]
+    Discover,
+    /// It is sent in fragments; DF is not set (IP_PMTUDISC_DONT).
     Allow,
     /// It is not sent: [`SendError::TooLong`]. DF is set (IP_PMTUDISC_DO).
     Forbid,
@@ -64,7 +67,7 @@ impl Default for SocketOptions {
             multicast_loop: true,
             traffic_class: 0,
             broadcast: false,
-            dont_fragment: Fragmenting::Allow,
+            dont_fragment: Fragmenting::default(),
             recv_buffer_bytes: bytes_max,
             recv_datagrams_max: datagrams_max,
             recv_errors: false,
@@ -244,7 +247,8 @@ impl Socket {
             src: Some(local).filter(|local| !local.is_unspecified() && !local.is_multicast()),
             hop_limit,
             traffic_class: self.options.traffic_class,
-            dont_fragment: self.options.dont_fragment != Fragmenting::Allow,
+            dont_fragment: matches!(self.options.dont_fragment, Fragmenting::Forbid | Fragmenting::Probe),
+            discovers_path_mtu: self.options.dont_fragment == Fragmenting::Discover,
             ..PacketSpec::new(ip, super::PROTOCOL)
         };
         let heeds_path_mtu = self.options.dont_fragment != Fragmenting::Probe;

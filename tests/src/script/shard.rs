@@ -176,10 +176,11 @@ impl ShardSubject {
     fn set(&mut self, name: &str, option: SocketOption, value: u32) -> Result<io::Result<()>, String> {
         let fragmenting = match value {
             0 => Fragmenting::Allow,
+            1 => Fragmenting::Discover,
             2 => Fragmenting::Forbid,
             3 => Fragmenting::Probe,
             _ if option == SocketOption::PathMtu => {
-                return Err("a shard knows path-mtu 0, 2 and 3".to_owned());
+                return Err("path-mtu is 0, 1, 2 or 3".to_owned());
             }
             _ => Fragmenting::default(),
         };
