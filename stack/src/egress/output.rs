@@ -12,6 +12,7 @@ use wirestack_nic::offload::checksum;
 use super::{Outgoing, PacketSpec};
 use crate::icmp;
 use crate::ip::fragment::Fragments;
+use crate::ip::route::Route;
 use crate::ip::{header, select};
 use crate::neighbor::Lookup;
 use crate::observe::DropReason;
@@ -72,8 +73,8 @@ impl Shard {
             let src = spec.src.unwrap_or(dst);
             return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
         }
-        let hop = self.hop(dst)?;
-        let src = match spec.src {
+        let (hop, route) = self.hop(dst)?;
+        let src = match spec.src.or(route.and_then(|route| route.source)) {
             Some(src) => src,
             None => select::select_source(
                 &self.addresses,
@@ -85,22 +86,25 @@ impl Shard {
             )
             .ok_or(DropReason::NoSource)?,
         };
-        let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
+        let link_mtu = self.mtu as u16;
+        let first_mtu = route.and_then(|route| route.mtu).map_or(link_mtu, |mtu| mtu.min(link_mtu));
+        let mtu = usize::from(self.path_mtu.mtu(dst, first_mtu));
         Ok(Path { src, dst, hop, mtu })
     }
 
-    fn hop(&self, dst: IpAddr) -> Result<Hop, DropReason> {
+    /// The next stop, and the route that it was found by.
+    fn hop(&self, dst: IpAddr) -> Result<(Hop, Option<&Route>), DropReason> {
         if self.medium == Medium::Ip {
-            return Ok(Hop::Bare);
+            return Ok((Hop::Bare, None));
         }
         if dst.is_multicast() {
-            return Ok(Hop::Link(group_mac(dst)));
+            return Ok((Hop::Link(group_mac(dst)), None));
         }
         if self.addresses.is_broadcast(dst) {
-            return Ok(Hop::Link(EthernetAddress::BROADCAST));
+            return Ok((Hop::Link(EthernetAddress::BROADCAST), None));
         }
         let route = self.routes.lookup(dst).ok_or(DropReason::NoRoute)?;
-        Ok(Hop::Neighbor(route.gateway.unwrap_or(dst)))
+        Ok((Hop::Neighbor(route.gateway.unwrap_or(dst)), Some(route)))
     }
 
     /// Sends a packet of the control plane, with a source address chosen if it has none. What cannot be sent
