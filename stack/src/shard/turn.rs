@@ -23,7 +23,6 @@ impl Shard {
         mut app: impl FnMut(&mut Self),
     ) -> Option<Instant> {
         self.begin(now, nic);
-        self.apply_link_changes(nic);
         let more_commands = self.apply_commands();
         self.enter(Stage::Ingress);
         let more_in = self.receive_burst(nic);
@@ -72,6 +71,8 @@ impl Shard {
     /// Frames to the device, and one kick of the kernel. If the device has no room, a wait on it ends when
     /// there may be; so that is no reason to come again at once.
     fn send_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
+        // Groups first: the answer to what leaves now may come to one of them.
+        self.apply_link_changes(nic);
         let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
         self.counters.tx_frames += sent as u64;
         // If the link is down the frames stay queued; `wait` tells the loop.

@@ -184,6 +184,11 @@ impl End {
         })
     }
 
+    /// Whether the loop is over, for a reason of its own.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// How often something was dropped.
     pub(crate) fn drops(&self, reason: DropReason) -> Result<u64, Failed> {
         self.call(move |shard| shard.drops().get(reason))

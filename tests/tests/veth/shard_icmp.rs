@@ -1,7 +1,7 @@
 //! ICMP between a shard and the kernel: `ping` both ways, and errors both ways.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use rustix::net::SendFlags;
 use rustix::net::{AddressFamily, Protocol, SocketType, sendto, socket};
@@ -206,7 +206,7 @@ fn error_limit(wire: &Wire) -> Outcome {
     // Six in one go to each address, and one more each second: of that, nobody waits for many.
     assert!((2..=60).contains(&sent), "{sent} errors");
     // What we say to those who ask is not limited by this.
-    at_peer(wire, &format!("ping -n -c 1 -W 5 {}", Ipv4Addr::from(OURS_IPV4)))?;
+    at_peer(wire, &format!("ping -n -c 1 -W 5 {}", OURS_IPV4))?;
     end.finish()?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use wirestack::udp::{Fragmenting, SendError};
 use wirestack_apps::testbed::{PEER_IPV6, Wire};
 use wirestack_tests::runner::{Case, Failed, Outcome, require_program, veth_test_with};
 
-use crate::shard_end::{End, at_peer};
+use crate::shard_end::{End, at_peer, set_peer};
 use crate::shard_neighbor::ping_from;
 use crate::shard_services::{radvd, with_link_local, write_radvd};
 use crate::talk::wait_until;
@@ -56,6 +56,13 @@ fn address_router(wire: &Wire) -> Outcome {
 fn followed(wire: &Wire) -> Outcome {
     let dir = tempfile::tempdir()?;
     address_router(wire)?;
+    // A router that hears, and says nothing yet.
+    set_peer(wire, &[("ipv6/conf/all/forwarding", "1")])?;
+    let end = start(wire, InterfaceIdentifier::Eui64)?;
+    wait_until("a router is asked for", || {
+        let heard = at_peer(wire, "cat /proc/net/snmp6")?;
+        Ok(heard.lines().any(|line| line.starts_with("Icmp6InRouterSolicits") && !line.ends_with("\t0")))
+    })?;
     let _router = radvd(
         wire,
         dir.path(),
@@ -63,7 +70,6 @@ fn followed(wire: &Wire) -> Outcome {
          prefix fd99::/64 { AdvOnLink on; AdvAutonomous on; AdvValidLifetime 600; AdvPreferredLifetime 300; }; \
          RDNSS fd77::53 fd77::54 { }; DNSSL lab.example { };",
     )?;
-    let end = start(wire, InterfaceIdentifier::Eui64)?;
     let address = end.until("an address of the prefix", |shard| formed(shard, AddressState::Preferred))?;
     // Modified EUI-64 (RFC 4291 appendix A).
     let [a, b, c, d, e, f] = wire.ours().mac().0;
