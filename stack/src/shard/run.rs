@@ -1,6 +1,6 @@
 //! A loop that drives a shard with one device, for programs with one thread.
 
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{LinkError, LinkState, Nic, wait};
 
 use super::Shard;
@@ -30,6 +30,7 @@ impl Shard {
         mut app: impl FnMut(&mut Self) -> bool,
     ) -> Result<(), LinkError> {
         let (mut is_up, mut turns) = (true, 0_u32);
+        let mut look_at = wait::now() + LINK_LOOK_INTERVAL;
         loop {
             let mut is_over = false;
             let deadline = self.turn(wait::now(), nic, |shard| is_over = app(shard));
@@ -38,27 +39,30 @@ impl Shard {
             }
             turns = turns.wrapping_add(1);
             let waited = match waiting {
-                Waiting::Sleep => nic.wait(deadline),
+                Waiting::Sleep => nic.wait(Some(deadline.map_or(look_at, |deadline| deadline.min(look_at)))),
                 // Now and then it asks whether the link is still there.
                 Waiting::Spin if turns.is_multiple_of(SPINS_PER_LOOK) => nic.wait(Some(Instant::ZERO)),
                 Waiting::Spin => continue,
             };
-            match waited {
+            let up = match waited {
                 Err(LinkError::Gone) => return Err(LinkError::Gone),
-                Err(LinkError::Down) if is_up => {
-                    is_up = false;
-                    self.link_changed(false);
+                Err(LinkError::Down) => false,
+                // That a cable was pulled out is no error of a device: it is to be asked.
+                Ok(_) if !is_up || self.now() >= look_at => {
+                    look_at = self.now() + LINK_LOOK_INTERVAL;
+                    nic.link_state() == LinkState::Up
                 }
-                Err(LinkError::Down) => {}
-                Ok(_) if !is_up && nic.link_state() == LinkState::Up => {
-                    is_up = true;
-                    self.link_changed(true);
-                }
-                Ok(_) => {}
+                Ok(_) => true,
+            };
+            if up != is_up {
+                is_up = up;
+                self.link_changed(up);
             }
         }
     }
 }
 
+/// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
+const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Turns of a spinning loop between two looks at the link: at a microsecond each, some milliseconds.
 const SPINS_PER_LOOK: u32 = 4_096;

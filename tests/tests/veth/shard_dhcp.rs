@@ -167,8 +167,8 @@ fn renewed(wire: &Wire) -> Outcome {
 /// Takes the cable out, and puts it back.
 fn flap(wire: &Wire) -> Outcome {
     wire.peer().set_down()?;
-    // Seen by the device when it has nothing else to do.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The loop asks for the carrier now and then.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     wire.peer().set_up()?;
     wire.ours().wait_until_up(LONG)?;
     Ok(())
@@ -192,6 +192,8 @@ fn verified(wire: &Wire) -> Outcome {
         server.stderr()
     );
     assert!(!end.events().iter().any(|event| event.starts_with("AddressRemoved")), "{:?}", end.events());
+    let seconds = (second.obtained - first.obtained).secs();
+    assert!(seconds < 50, "after {seconds} seconds it would have been renewed anyway");
     let record = end.finish()?;
     // INIT-REBOOT: the address asked for is an option, and no server is named (RFC 2131 table 5).
     let reboot = "dhcp.option.dhcp == 3 && dhcp.ip.client == 0.0.0.0 && dhcp.option.requested_ip_address && !dhcp.option.dhcp_server_id";
@@ -276,6 +278,5 @@ fn stateless(wire: &Wire) -> Outcome {
     })?;
     let record = end.finish()?;
     assert!(record.sent("dhcpv6.msgtype == 11 && ipv6.dst == ff02::1:2 && udp.srcport == 546")? >= 1);
-    assert!(record.sent("icmpv6.type == 133 && ipv6.dst == ff02::2")? >= 1);
     Ok(())
 }

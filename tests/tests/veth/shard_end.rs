@@ -15,10 +15,10 @@ use tempfile::TempDir;
 use wirestack::config::parse_cidr;
 use wirestack::ip::AddressState;
 use wirestack::observe::{DropReason, Drops, Event, ShardCounters};
-use wirestack::shard::{Command as Order, Shard, ShardConfig, SocketId, UdpBind};
+use wirestack::shard::{Shard, ShardConfig, SocketId, UdpBind, Waiting};
 use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, Wire};
 use wirestack_nic::capture::{Capture, CaptureConfig};
-use wirestack_nic::{AfPacket, AfPacketConfig, Counters, LinkError, Nic, Waker, wait};
+use wirestack_nic::{AfPacket, AfPacketConfig, Counters, Nic, Waker, wait};
 use wirestack_tests::programs::{Child, Ended, output};
 use wirestack_tests::runner::Failed;
 
@@ -184,6 +184,11 @@ impl End {
         })
     }
 
+    /// Whether the loop is over, for a reason of its own.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// How often something was dropped.
     pub(crate) fn drops(&self, reason: DropReason) -> Result<u64, Failed> {
         self.call(move |shard| shard.drops().get(reason))
@@ -282,21 +287,13 @@ fn run(
             told.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{event:?}"));
         }
     })));
-    let (mut jobs, mut is_up) = (Vec::new(), true);
-    while !stop.load(Ordering::Relaxed) {
+    let mut jobs = Vec::new();
+    let ended = shard.run(&mut nic, Waiting::Sleep, |shard| {
         jobs.extend(received.try_iter());
-        let deadline =
-            shard.turn(wait::now(), &mut nic, |shard| jobs.retain_mut(|job: &mut Job| !job(shard)));
-        let up = match nic.wait(deadline) {
-            Ok(_) => true,
-            Err(LinkError::Down) => false,
-            Err(error @ LinkError::Gone) => return Err(io::Error::other(error)),
-        };
-        if up != is_up {
-            is_up = up;
-            let _ = shard.push_command(Order::LinkChanged(up));
-        }
-    }
+        jobs.retain_mut(|job: &mut Job| !job(shard));
+        stop.load(Ordering::Relaxed)
+    });
+    ended.map_err(io::Error::other)?;
     shard.send(&mut nic);
     Ok(Finished { counters: shard.counters(), drops: shard.drops().clone(), nic: nic.counters() })
 }

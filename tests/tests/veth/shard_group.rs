@@ -10,7 +10,7 @@ use wirestack_tests::runner::{Case, Failed, Outcome, note, require_program, veth
 
 use crate::shard_end::{End, at_peer};
 use crate::support::LONG;
-use crate::talk::wait_until;
+use crate::talk::{shell, wait_until};
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
     let with = |program, cases| require_program("tshark", require_program(program, cases));
@@ -53,21 +53,30 @@ fn kernel_sender(wire: &Wire, group: IpAddr) -> Result<UdpSocket, Failed> {
     Ok(socket)
 }
 
+/// Groups of hardware addresses that our interface lets pass.
+fn groups_of_device(wire: &Wire) -> io::Result<String> {
+    shell(wire, &format!("ip maddr show dev {}", wire.ours().name()))
+}
+
+fn mac_of(group: IpAddr) -> &'static str {
+    if group.is_ipv4() { "01:00:5e:01:02:03" } else { "33:33:00:00:00:77" }
+}
+
 fn members_only(wire: &Wire) -> Outcome {
     let end = End::start(wire)?;
     for (group, ours) in GROUPS.into_iter().zip([IpAddr::V4(OURS_IPV4), OURS_IPV6.into()]) {
         note(format!("{group}"));
         let (inside, outside) = (member(&end, group)?, member(&end, group)?);
         end.call(move |shard| shard.udp_join(inside, group))??;
-        // The device lets frames of the group pass from the next turn on.
-        end.call(|_| ())?;
+        // The device lets frames of the group pass.
+        wait_until("the device is in the group", || Ok(groups_of_device(wire)?.contains(mac_of(group))))?;
         let kernel = kernel_sender(wire, group)?;
         kernel.send_to(b"to the group", (group, PORT))?;
         let (src, dst) =
             end.until("it comes", move |shard| shard.udp_recv_with(inside, |meta, _| (meta.src, meta.dst)))?;
         assert_eq!((src, dst), (kernel.local_addr()?, SocketAddr::new(group, PORT)));
         end.call(move |shard| shard.udp_leave(inside, group))??;
-        end.call(|_| ())?;
+        wait_until("the device has left the group", || Ok(!groups_of_device(wire)?.contains(mac_of(group))))?;
         kernel.send_to(b"to those who are left", (group, PORT))?;
         // Comes behind it, so nothing is there that came before.
         kernel.send_to(b"to one", (ours, PORT))?;
@@ -102,7 +111,6 @@ fn sources(wire: &Wire) -> Outcome {
         let (wants, does_not) = (member(&end, group)?, member(&end, group)?);
         end.call(move |shard| shard.udp_join_source(wants, group, theirs))??;
         end.call(move |shard| shard.udp_join_source(does_not, group, other))??;
-        end.call(|_| ())?;
         let kernel = kernel_sender(wire, group)?;
         kernel.send_to(b"to the group", (group, PORT))?;
         assert_eq!(end.recv(wants)?.1, b"to the group");

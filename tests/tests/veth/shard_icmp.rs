@@ -1,7 +1,7 @@
 //! ICMP between a shard and the kernel: `ping` both ways, and errors both ways.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use rustix::net::SendFlags;
 use rustix::net::{AddressFamily, Protocol, SocketType, sendto, socket};
@@ -35,10 +35,11 @@ fn ping_sizes(wire: &Wire) -> Outcome {
         let address = address.to_string();
         for size in ["0", "56", "1452", "1453", "1472", "1473", "8000", "65000"] {
             note(format!("{address}: {size} bytes"));
-            let args = ["-n", "-W", "5", "-c", "3", "-i", "0.01", "-s", size, &address];
+            // One at a time: after the first answer `ping` waits for the last one no longer than for two of them.
+            let args = ["-n", "-W", "20", "-c", "1", "-s", size, &address];
             let ended = try_at_peer(wire, "ping", &args)?;
             // `ping` compares the bytes.
-            assert!(ended.stdout.contains("3 received, 0% packet loss"), "{ended}");
+            assert!(ended.stdout.contains("1 received, 0% packet loss"), "{ended}");
             assert!(ended.stdout.contains("ttl=64"), "{ended}");
             assert!(!ended.stdout.contains("wrong data"), "{ended}");
         }
@@ -53,11 +54,11 @@ fn ping_sizes(wire: &Wire) -> Outcome {
     let ended = try_at_peer(wire, "ping", &["-n", "-c", "1", "-W", "5", "-Q", "0x28", &v4])?;
     assert!(ended.stdout.contains("1 received"), "{ended}");
     // A pattern in which a checksum is all ones.
-    let ended = try_at_peer(wire, "ping", &["-n", "-c", "3", "-i", "0.01", "-p", "ff", "-s", "999", &v6])?;
-    assert!(ended.stdout.contains("3 received"), "{ended}");
+    let ended = try_at_peer(wire, "ping", &["-n", "-c", "1", "-W", "20", "-p", "ff", "-s", "999", &v6])?;
+    assert!(ended.stdout.contains("1 received"), "{ended}");
     let record = end.finish()?;
-    assert!(record.finished.counters.reassembled >= 2 * 3 * 3);
-    assert!(record.finished.counters.fragments_sent >= 2 * 3 * (2 + 6 + 45));
+    assert!(record.finished.counters.reassembled >= 2 * 3);
+    assert!(record.finished.counters.fragments_sent >= 2 * (2 + 6 + 44));
     assert_eq!(record.sent("icmp.type == 0 && ip.dsfield == 0x28")?, 1);
     Ok(())
 }
@@ -81,8 +82,11 @@ fn ping_flood(wire: &Wire) -> Outcome {
     for address in ADDRESSES {
         let args = ["-q", "-n", "-f", "-c", "5000", "-W", "5", &address.to_string()];
         let ended = try_at_peer(wire, "ping", &args)?;
-        assert!(ended.stdout.contains("5000 received, 0% packet loss"), "{ended}");
+        // The last answer may be late.
+        assert!(ended.stdout.contains("5000 packets transmitted"), "{ended}");
+        assert!(ended.stdout.contains("5000 received") || ended.stdout.contains("4999 received"), "{ended}");
     }
+    end.until("all are answered", |shard| (shard.counters().echoes_answered == 10_000).then_some(()))?;
     let record = end.finish()?;
     assert_eq!(record.finished.counters.replied, 10_000);
     Ok(())
@@ -202,7 +206,7 @@ fn error_limit(wire: &Wire) -> Outcome {
     // Six in one go to each address, and one more each second: of that, nobody waits for many.
     assert!((2..=60).contains(&sent), "{sent} errors");
     // What we say to those who ask is not limited by this.
-    at_peer(wire, &format!("ping -n -c 1 -W 5 {}", Ipv4Addr::from(OURS_IPV4)))?;
+    at_peer(wire, &format!("ping -n -c 1 -W 5 {}", OURS_IPV4))?;
     end.finish()?;
     Ok(())
 }

@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     let with = |program, cases| require_program("tshark", require_program(program, cases));
     vec![
         with("ip", veth_test("shard_link::traffic_resumes_after_down_and_up", down_and_up)),
+        with("ip", veth_test("shard_link::a_removed_interface_ends_the_loop", removed)),
         with("ip", veth_test("shard_link::packets_to_ourselves_stay_here", looped)),
         with("trafgen", veth_test("shard_link::noise_is_counted_and_harms_nobody", garbage)),
     ]
@@ -79,6 +80,18 @@ fn down_and_up(wire: &Wire) -> Outcome {
             "icmpv6.type == 136 && ipv6.dst == ff02::1 && icmpv6.nd.na.target_address == {OURS_IPV6}"
         ))? >= 1
     );
+    Ok(())
+}
+
+fn removed(wire: &Wire) -> Outcome {
+    let end = End::start(wire)?;
+    end.echo(7)?;
+    assert_eq!(echo_udp(wire.peer().namespace(), SocketAddr::new(ADDRESSES[0], 7), b"hello")?, b"hello");
+    wire.ours().delete()?;
+    wait_until("the loop ends", || Ok(end.has_ended()))?;
+    let Err(error) = end.finish_dirty() else { return Err("it ended in good order".into()) };
+    let words = error.message().unwrap_or_default();
+    assert!(words.contains("the interface is gone"), "{words}");
     Ok(())
 }
 

@@ -41,7 +41,7 @@ fn entry(wire: &Wire, address: IpAddr) -> std::io::Result<String> {
 
 fn ping(wire: &Wire, address: IpAddr, args: &[&str]) -> Outcome {
     let address = address.to_string();
-    let ended = try_at_peer(wire, "ping", &[&["-n", "-W", "5"], args, &[&address]].concat())?;
+    let ended = try_at_peer(wire, "ping", &[&["-n", "-W", "20"], args, &[&address]].concat())?;
     assert!(ended.status.success() && ended.stdout.contains(" 0% packet loss"), "{ended}");
     Ok(())
 }

@@ -78,7 +78,7 @@ pub(crate) fn radvd(wire: &Wire, dir: &Path, advertised: &str) -> io::Result<Chi
 /// What it is to advertise from its next SIGHUP on.
 pub(crate) fn write_radvd(wire: &Wire, dir: &Path, advertised: &str) -> io::Result<()> {
     let text = format!(
-        "interface {} {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; MinDelayBetweenRAs 0.05; {advertised} }};\n",
+        "interface {} {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; {advertised} }};\n",
         wire.peer().name()
     );
     fs::write(dir.join("radvd.conf"), text)

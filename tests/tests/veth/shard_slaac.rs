@@ -11,7 +11,7 @@ use wirestack::udp::{Fragmenting, SendError};
 use wirestack_apps::testbed::{PEER_IPV6, Wire};
 use wirestack_tests::runner::{Case, Failed, Outcome, require_program, veth_test_with};
 
-use crate::shard_end::{End, at_peer};
+use crate::shard_end::{End, at_peer, set_peer};
 use crate::shard_neighbor::ping_from;
 use crate::shard_services::{radvd, with_link_local, write_radvd};
 use crate::talk::wait_until;
@@ -43,8 +43,26 @@ fn formed(shard: &Shard, state: AddressState) -> Option<Address> {
     shard.addresses().find(is_it).copied()
 }
 
+/// An address of the router in the prefix, and one behind it.
+fn address_router(wire: &Wire) -> Outcome {
+    let device = wire.peer().name();
+    at_peer(
+        wire,
+        &format!("ip -6 addr add fd55::1/128 dev lo; ip -6 addr add fd99::1/64 dev {device} nodad"),
+    )?;
+    Ok(())
+}
+
 fn followed(wire: &Wire) -> Outcome {
     let dir = tempfile::tempdir()?;
+    address_router(wire)?;
+    // A router that hears, and says nothing yet.
+    set_peer(wire, &[("ipv6/conf/all/forwarding", "1")])?;
+    let end = start(wire, InterfaceIdentifier::Eui64)?;
+    wait_until("a router is asked for", || {
+        let heard = at_peer(wire, "cat /proc/net/snmp6")?;
+        Ok(heard.lines().any(|line| line.starts_with("Icmp6InRouterSolicits") && !line.ends_with("\t0")))
+    })?;
     let _router = radvd(
         wire,
         dir.path(),
@@ -52,7 +70,6 @@ fn followed(wire: &Wire) -> Outcome {
          prefix fd99::/64 { AdvOnLink on; AdvAutonomous on; AdvValidLifetime 600; AdvPreferredLifetime 300; }; \
          RDNSS fd77::53 fd77::54 { }; DNSSL lab.example { };",
     )?;
-    let end = start(wire, InterfaceIdentifier::Eui64)?;
     let address = end.until("an address of the prefix", |shard| formed(shard, AddressState::Preferred))?;
     // Modified EUI-64 (RFC 4291 appendix A).
     let [a, b, c, d, e, f] = wire.ours().mac().0;
@@ -69,10 +86,8 @@ fn followed(wire: &Wire) -> Outcome {
         Ok(end.events().iter().any(|event| event == "DnsServers([fd77::53, fd77::54])"))
     })?;
     // Behind the router.
-    at_peer(wire, "ip -6 addr add fd55::1/128 dev lo")?;
     ping_from(&end, "fd55::1".parse()?, 2)?;
     // On the link, by the prefix: without the router.
-    at_peer(wire, &format!("ip -6 addr add fd99::1/64 dev {} nodad", wire.peer().name()))?;
     ping_from(&end, "fd99::1".parse()?, 1)?;
     at_peer(wire, &format!("ping -n -c 1 -W 5 -s 3000 {expected}"))?;
     let mut bind = UdpBind::new("[::]:0".parse()?);
@@ -97,10 +112,10 @@ fn old_prefixes(wire: &Wire) -> Outcome {
             "AdvDefaultLifetime 1800; prefix {PREFIX}:/64 {{ AdvValidLifetime 9000; AdvPreferredLifetime {preferred}; }};"
         )
     };
+    address_router(wire)?;
     let router = radvd(wire, dir.path(), &prefix(300))?;
     let end = start(wire, InterfaceIdentifier::Stable { secret: Secret([7; 16]) })?;
     let address = end.until("an address of the prefix", |shard| formed(shard, AddressState::Preferred))?;
-    at_peer(wire, "ip -6 addr add fd55::1/128 dev lo")?;
     ping_from(&end, "fd55::1".parse()?, 1)?;
     // The router takes it back.
     write_radvd(wire, dir.path(), &prefix(0))?;

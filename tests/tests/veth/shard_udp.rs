@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         with(veth_test("shard_udp::what_a_header_says_is_told_and_set", metadata)),
         with(veth_test("shard_udp::merged_datagrams_are_taken_apart", merged)),
         with(veth_test("shard_udp::several_in_one_arrive_as_several", several_in_one)),
+        with(veth_test("shard_udp::several_in_one_arrive_as_one_where_that_is_wanted", received_merged)),
         with(veth_test("shard_udp::broadcast_goes_both_ways", broadcast)),
         with(veth_test("shard_udp::checksums_absent_right_and_wrong", checksums)),
         with(veth_test("shard_udp::many_sockets_have_a_port_each", many_sockets)),
@@ -73,7 +74,7 @@ fn all_lengths(wire: &Wire) -> Outcome {
     let record = end.finish()?;
     assert!(record.finished.counters.reassembled >= 12 && record.finished.counters.fragments_sent > 170);
     // Whoever fragments sends fragments that fill the link, and no small ones before the last.
-    assert!(record.sent("ip.flags.mf == 1 && ip.len == 1500")? > 80);
+    assert_eq!(record.sent("ip.flags.mf == 1 && ip.len == 1500")?, 1 + 1 + 6 + 27 + 44);
     assert_eq!(record.sent("ip.flags.mf == 1 && ip.len < 1490")?, 0);
     assert_eq!(record.sent("ipv6.fraghdr.more == 1 && ipv6.plen < 1440")?, 0);
     Ok(())
@@ -194,6 +195,38 @@ fn several_in_one(wire: &Wire) -> Outcome {
     }
     let record = end.finish()?;
     assert!(record.finished.nic.tx_super_frames > 0, "{:?}", record.finished.nic);
+    Ok(())
+}
+
+/// The kernel's socket takes them as they come (UDP_GRO of udp(7)).
+fn received_merged(wire: &Wire) -> Outcome {
+    const SIZE: usize = 1200;
+    let end = End::start(wire)?;
+    for (ours, theirs) in ENDS {
+        let kernel = kernel_socket(wire, theirs)?;
+        setsockopt(&kernel, sockopt::UdpGroSegment, &true)?;
+        let socket = acquainted(&end, ours, &kernel)?;
+        let options = SendOptions {
+            to: Some(kernel.local_addr()?),
+            segment_bytes: NonZeroU16::new(SIZE as u16),
+            ..SendOptions::default()
+        };
+        let bytes = noise(5, 30 * SIZE);
+        let sent = bytes.clone();
+        end.call(move |shard| {
+            shard.udp_send_with(socket, &options, sent.len(), |room| room.copy_from_slice(&sent))
+        })??;
+        let (mut came, mut longest, mut room) = (Vec::new(), 0, vec![0; 65_536]);
+        while came.len() < bytes.len() {
+            let len = kernel.recv(&mut room)?;
+            came.extend_from_slice(&room[..len]);
+            longest = longest.max(len);
+        }
+        assert!(came == bytes, "{ours}: other bytes came");
+        let has_offloads = wire.ours().offloads()?.has(Offload::Tso);
+        assert!(longest > SIZE || !has_offloads, "{ours}: nothing was merged");
+    }
+    end.finish()?;
     Ok(())
 }
 

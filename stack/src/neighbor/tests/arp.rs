@@ -41,6 +41,8 @@ fn what_is_not_about_us_teaches_nothing_new() {
         (arp(2, (mac(9), v4(9)), MY_V4), DropReason::ArpUnsolicited),
         (arp(1, (mac(9), Ipv4Addr::UNSPECIFIED), v4(10)), DropReason::ArpNotForUs),
         (arp(2, (mac(9), Ipv4Addr::UNSPECIFIED), MY_V4), DropReason::ArpMalformed),
+        (arp(1, (mac(9), v4(9)), Ipv4Addr::UNSPECIFIED), DropReason::ArpMalformed),
+        (arp(2, (mac(9), v4(9)), Ipv4Addr::UNSPECIFIED), DropReason::ArpUnsolicited),
         (arp(3, (mac(9), v4(9)), MY_V4), DropReason::ArpMalformed),
         (arp(1, (ALL, v4(9)), MY_V4), DropReason::ArpMalformed),
         (arp(1, (NOBODY, v4(9)), MY_V4), DropReason::ArpMalformed),
