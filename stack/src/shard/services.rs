@@ -7,7 +7,7 @@ use smoltcp::wire::{IpCidr, Ipv4Cidr};
 use super::Shard;
 use super::sockets::Owner;
 use super::udp::{ANY_V4, ANY_V6};
-use crate::demux::Binding;
+use crate::demux::{BindError, Binding};
 use crate::dhcp::{v4, v6};
 use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
@@ -170,6 +170,7 @@ impl Shard {
     }
 
     fn drain_dns(&mut self) {
+        let mut ports_in_use = 0;
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
             let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
             match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
@@ -177,7 +178,12 @@ impl Shard {
                     self.dns_ports.insert(port, handle);
                     self.send_query(port, transmit.server, &transmit.payload);
                 }
-                Err(_) => self.dns.handle_bind_failure(self.now, port),
+                Err(BindError::InUse { .. }) if ports_in_use < DNS_PORT_TRIES_MAX => {
+                    ports_in_use += 1;
+                    self.dns.handle_bind_failure(self.now, port);
+                }
+                // With all places taken another port is of no use: the try has failed, of which there are few.
+                Err(_) => self.dns.handle_unreachable(self.now, port),
             }
         }
         let (udp, dns_ports) = (&mut self.udp, &mut self.dns_ports);
@@ -223,5 +229,7 @@ impl Shard {
     }
 }
 
+/// Ports of queries that are tried one after the other: with half of them in use, all fail once in 65 536.
+const DNS_PORT_TRIES_MAX: usize = 16;
 /// Where name servers are.
 const DNS_PORT: u16 = 53;
