@@ -62,7 +62,7 @@ impl Shard {
 
     /// Tells all other shards what a frame has told this one. What finds no room is counted.
     pub(crate) fn mail_to_all_others(&mut self, frame: &[u8]) {
-        for _ in 0..self.mail.to_all_others(frame) {
+        for _ in 0..self.mail.send_to_all_others(frame) {
             self.count_drop(DropReason::MailboxFull);
         }
     }

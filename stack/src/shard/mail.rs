@@ -38,7 +38,7 @@ impl Mailbox {
     }
 
     /// Sends a frame to all shards but this one. Returns how many of them do not get it, for want of room.
-    pub(crate) fn to_all_others(&mut self, frame: &[u8]) -> usize {
+    pub(crate) fn send_to_all_others(&mut self, frame: &[u8]) -> usize {
         let own = self.shard;
         let others = (0..self.shards).filter(|&shard| shard != own);
         others.filter(|&shard| self.to(shard, Mail::Control(frame.to_vec())) != Verdict::Forwarded).count()

@@ -26,7 +26,8 @@ pub struct Permit {
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn check_frame(frame: &[u8], permit: &Permit) -> Result<(), String> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "a frame without a whole header".to_owned())?;
+    let ethernet =
+        EthernetFrame::new_checked(frame).map_err(|_| "a frame without a whole header".to_owned())?;
     let says = |what: &str| Err(what.to_owned());
     if ethernet.src_addr().0 != permit.mac {
         return says("from a hardware address that is not ours");

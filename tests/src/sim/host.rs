@@ -38,7 +38,12 @@ impl Ledger {
     pub fn received(&mut self, payload: &[u8]) {
         self.received_datagrams += 1;
         let is_known = self.sent.contains(&hash(payload));
-        assert!(is_known, "nobody has sent these {} bytes: {:02x?}", payload.len(), &payload[..payload.len().min(32)]);
+        assert!(
+            is_known,
+            "nobody has sent these {} bytes: {:02x?}",
+            payload.len(),
+            &payload[..payload.len().min(32)]
+        );
     }
 }
 

@@ -242,11 +242,7 @@ mod tests {
             (Loss::Random(0.1), 900, 1100),
             (Loss::Periodic { period: 10, burst: 3 }, 3000, 3000),
             // In the long run 1 of 11 frames is in the bad state.
-            (
-                Loss::GilbertElliott { to_bad: 0.01, to_good: 0.1, in_good: 0.0, in_bad: 0.5 },
-                350,
-                560,
-            ),
+            (Loss::GilbertElliott { to_bad: 0.01, to_good: 0.1, in_good: 0.0, in_bad: 0.5 }, 350, 560),
         ] {
             let (counters, arrivals) = run(LinkSpec { loss, ..LinkSpec::default() }, 10_000);
             assert!((from..=to).contains(&counters.lost), "{loss:?}: {}", counters.lost);

@@ -6,8 +6,8 @@ use std::io;
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use wirestack::EthernetAddress;
-use wirestack::nic::meta::ChecksumState;
 use wirestack::nic::Counters;
+use wirestack::nic::meta::ChecksumState;
 use wirestack::nic::offload::{Segments, checksum};
 use wirestack::nic::{FrameMeta, LinkError, LinkState, Nic, OffloadCapabilities, Wake, Waker};
 

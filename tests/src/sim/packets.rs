@@ -132,8 +132,8 @@ pub fn is_sum_right(src: IpAddr, dst: IpAddr, protocol: u8, bytes: &[u8]) -> boo
 /// A UDP header with its payload, checksum included.
 pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let len = 8 + payload.len();
-    let mut bytes = [src.port().to_be_bytes(), dst.port().to_be_bytes(), (len as u16).to_be_bytes(), [0; 2]]
-        .concat();
+    let mut bytes =
+        [src.port().to_be_bytes(), dst.port().to_be_bytes(), (len as u16).to_be_bytes(), [0; 2]].concat();
     bytes.extend(payload);
     let pseudo = pseudo_header(src.ip(), dst.ip(), UDP, len);
     let sum = match checksum(&[&pseudo, &bytes]) {

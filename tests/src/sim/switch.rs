@@ -99,7 +99,8 @@ fn igmp_changes(packet: &[u8]) -> Option<Vec<(IpAddr, bool)>> {
         return None;
     }
     let igmp = packet.get(header_len..)?;
-    let group = |at: usize| Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(igmp.get(at..at + 4)?).ok()?)));
+    let group =
+        |at: usize| Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(igmp.get(at..at + 4)?).ok()?)));
     match igmp.first()? {
         0x12 | 0x16 => Some(vec![(group(4)?, true)]),
         0x17 => Some(vec![(group(4)?, false)]),
@@ -108,7 +109,8 @@ fn igmp_changes(packet: &[u8]) -> Option<Vec<(IpAddr, bool)>> {
             let (mut at, mut changes) = (8, Vec::new());
             for _ in 0..count {
                 let sources = u16::from_be_bytes([*igmp.get(at + 2)?, *igmp.get(at + 3)?]);
-                changes.extend(record_joins(igmp[at], sources).and_then(|joins| Some((group(at + 4)?, joins))));
+                changes
+                    .extend(record_joins(igmp[at], sources).and_then(|joins| Some((group(at + 4)?, joins))));
                 at += 8 + 4 * usize::from(sources);
             }
             Some(changes)
@@ -133,7 +135,8 @@ fn mld_changes(packet: &[u8]) -> Option<Vec<(IpAddr, bool)>> {
             let (mut at, mut changes) = (8, Vec::new());
             for _ in 0..count {
                 let sources = u16::from_be_bytes([*mld.get(at + 2)?, *mld.get(at + 3)?]);
-                changes.extend(record_joins(mld[at], sources).and_then(|joins| Some((group(at + 4)?, joins))));
+                changes
+                    .extend(record_joins(mld[at], sources).and_then(|joins| Some((group(at + 4)?, joins))));
                 at += 20 + 16 * usize::from(sources);
             }
             Some(changes)

@@ -41,7 +41,8 @@ impl Trace {
     pub(super) fn new(name: &str, seed: u64) -> Self {
         // A hasher with fixed keys: the same frames are the same number in every run.
         let hash = DefaultHasher::new();
-        let file = std::env::var_os("PCAP").map(|dir| PathBuf::from(dir).join(format!("{name}-{seed}.pcapng")));
+        let file =
+            std::env::var_os("PCAP").map(|dir| PathBuf::from(dir).join(format!("{name}-{seed}.pcapng")));
         Self { name: name.to_owned(), seed, hash, frames: 0, last: VecDeque::new(), file }
     }
 
@@ -138,7 +139,8 @@ fn v4(bytes: &[u8]) -> Option<String> {
 }
 
 fn v6(bytes: &[u8]) -> Option<String> {
-    let ip = |at: usize| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?)));
+    let ip =
+        |at: usize| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?)));
     let (src, dst) = (ip(8)?, ip(24)?);
     let (mut next, mut body) = (bytes[6], bytes.get(40..)?);
     let mut text = format!("IP6 hlim {}", bytes[7]);

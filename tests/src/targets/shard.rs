@@ -99,7 +99,8 @@ fn config(kind: u8) -> ShardConfig {
         config.shard = 1;
     }
     if kind & 0x80 != 0 {
-        config.icmp = LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
+        config.icmp =
+            LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
     }
     config
 }
@@ -210,7 +211,10 @@ impl<'a> Play<'a> {
         let (src, dst): (IpAddr, IpAddr) = if who & 1 == 0 {
             (Ipv4Addr::new(10, 0, who >> 6, who & 0x3f).into(), self.dst_v4().into())
         } else {
-            (Ipv6Addr::new(0xfd00, 0, 0, (who >> 6).into(), 0, 0, 0, (who & 0x3f).into()).into(), self.dst_v6().into())
+            (
+                Ipv6Addr::new(0xfd00, 0, 0, (who >> 6).into(), 0, 0, 0, (who & 0x3f).into()).into(),
+                self.dst_v6().into(),
+            )
         };
         (src, dst, mac)
     }
@@ -400,8 +404,7 @@ impl<'a> Play<'a> {
         let mut body = group.octets().to_vec();
         body.extend(if kind & 0x10 != 0 { vec![2, 0, 0, 0] } else { Vec::new() });
         let rest = u32::from(delay) << 16;
-        let message =
-            packets::icmp_v6(ROUTER6_LL, dst, types[usize::from(kind >> 2) % 4], 0, rest, &body);
+        let message = packets::icmp_v6(ROUTER6_LL, dst, types[usize::from(kind >> 2) % 4], 0, rest, &body);
         let behind = [&[ICMPV6, 0, 5, 2, 0, 0, 1, 0][..], &message].concat();
         packets::framed(packets::group_mac(dst.into()), mac, &packets::ipv6(ROUTER6_LL, dst, 0, 1, &behind))
     }
@@ -459,8 +462,12 @@ impl<'a> Play<'a> {
             4 => GROUP.into(),
             5 => GROUP6.into(),
             6 => OURS.into(),
-            _ => [IpAddr::from(Ipv4Addr::BROADCAST), Ipv4Addr::LOCALHOST.into(), OURS6.into(), Ipv6Addr::LOCALHOST.into()]
-                [usize::from(who >> 3) % 4],
+            _ => [
+                IpAddr::from(Ipv4Addr::BROADCAST),
+                Ipv4Addr::LOCALHOST.into(),
+                OURS6.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ][usize::from(who >> 3) % 4],
         };
         SocketAddr::new(ip, 7 + u16::from(who >> 6))
     }
@@ -518,7 +525,10 @@ impl<'a> Play<'a> {
                 let text = if what & 0x80 == 0 { "10.0.0.1/24" } else { "fd00::1/64" };
                 Command::AddAddress(parse_cidr(text).expect("an address"))
             }
-            3 => Command::AddNeighbor(Ipv4Addr::new(10, 0, 0, what).into(), EthernetAddress([2, 0, 0, 0, 1, what])),
+            3 => Command::AddNeighbor(
+                Ipv4Addr::new(10, 0, 0, what).into(),
+                EthernetAddress([2, 0, 0, 0, 1, what]),
+            ),
             4 => {
                 let frame = if what & 0x80 == 0 { self.arp() } else { self.ndp() };
                 Command::Mail(Mail::Control(self.mutated(frame)))
@@ -558,7 +568,11 @@ impl<'a> Play<'a> {
         match what % 4 {
             0 => self.core.shard.dhcp_release(),
             1 => self.core.shard.take_tcp(2_000),
-            _ => drop(self.core.shard.resolve("name.example", if what & 4 == 0 { Kind::Addresses } else { Kind::Ptr })),
+            _ => drop(
+                self.core
+                    .shard
+                    .resolve("name.example", if what & 4 == 0 { Kind::Addresses } else { Kind::Ptr }),
+            ),
         }
     }
 }
@@ -613,7 +627,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             &[0x30][..],
             &[9, 32, 11, 0, 8, 11, 0, 9, 7, 0, 10, 0, 0, 0, 0, 7, 1, 10, 0, 0, 0, 0],
             &[6, 8, 4, 1, 3, 1, 2, 3, 7, 0, 0, 0, 0, 14, 0, 14, 2, 8, 0, 99],
-            &[15, 2, 13, 90, 1, 12, 0, 13, 90, 1, 12, 0, 8, 9, 4, 7, 3, 3, 0, 1, 1, 0, 1, 2, 1, 1, 1, 7, 0, 0, 0],
+            &[
+                15, 2, 13, 90, 1, 12, 0, 13, 90, 1, 12, 0, 8, 9, 4, 7, 3, 3, 0, 1, 1, 0, 1, 2, 1, 1, 1, 7, 0,
+                0, 0,
+            ],
         ]
         .concat(),
     ]

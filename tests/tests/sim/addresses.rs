@@ -54,10 +54,12 @@ fn a_conversation_outlives_its_wire() {
     for seed in seeds(20) {
         let mut sim = Sim::new("a_conversation_outlives_its_wire", seed);
         let switch = sim.add_switch("switch", Switch::new(true));
-        let hosts = [1, 2].map(|number| sim.add_host(&format!("h{number}"), host(number), NicConfig::default(), 1));
+        let hosts =
+            [1, 2].map(|number| sim.add_host(&format!("h{number}"), host(number), NicConfig::default(), 1));
         let links = hosts.map(|node| sim.connect(node, switch, LinkSpec::default()));
         echo_server(&mut sim, hosts[0], 0, 7);
-        let answers = client(&mut sim, hosts[1], SocketAddr::new(host_ip(1, seed % 2 == 0), 7), 200, 10..3000);
+        let answers =
+            client(&mut sim, hosts[1], SocketAddr::new(host_ip(1, seed % 2 == 0), 7), 200, 10..3000);
         for _ in 0..10 {
             let pause = Duration::from_millis(u64::from(sim.random().below(40)));
             sim.run_for(pause);

@@ -37,7 +37,8 @@ fn run(seed: u64) -> (u64, u64) {
     let served = echo_server(&mut sim, hosts[0], 0, 7);
     let clients = [(hosts[1], true), (hosts[2], false)]
         .map(|(node, is_v4)| client(&mut sim, node, SocketAddr::new(host_ip(1, is_v4), 7), 10, 0..1400));
-    let is_done = sim.run_while(Duration::from_secs(600), |_| clients.iter().all(|one| one.borrow().answered == 10));
+    let is_done =
+        sim.run_while(Duration::from_secs(600), |_| clients.iter().all(|one| one.borrow().answered == 10));
     assert!(is_done, "{clients:?} {spec:?}");
     // What is still under way comes, too; then all is accounted for.
     sim.run_for(Duration::from_secs(2));
@@ -75,9 +76,7 @@ fn several_datagrams_in_one_frame_arrive_as_several() {
         gso_udp: std::num::NonZeroUsize::new(65_550),
         ..OffloadCapabilities::default()
     };
-    for (offloads, takes_unfinished) in
-        [(OffloadCapabilities::default(), false), (all, false), (all, true)]
-    {
+    for (offloads, takes_unfinished) in [(OffloadCapabilities::default(), false), (all, false), (all, true)] {
         for is_v4 in [true, false] {
             let mut sim = Sim::new("several_datagrams_in_one_frame_arrive_as_several", 1);
             let nic = NicConfig { offloads, takes_unfinished, ..NicConfig::default() };
@@ -96,7 +95,9 @@ fn several_datagrams_in_one_frame_arrive_as_several() {
                     segment_bytes: Some(size),
                     ..Default::default()
                 };
-                shard.udp_send_with(socket, &options, data.len(), |room| room.copy_from_slice(&data)).expect("sent");
+                shard
+                    .udp_send_with(socket, &options, data.len(), |room| room.copy_from_slice(&data))
+                    .expect("sent");
             });
             sim.run_for(Duration::from_secs(1));
             let got = sim.with_shard(b, 0, |shard| {

@@ -25,8 +25,8 @@ fn a_flooded_host_answers_and_keeps_time() {
         sim.set_turn_cost(victim, Duration::from_millis(1));
         let late = lateness(&mut sim, victim);
 
-        let socket =
-            sim.with_shard(pinger, 0, |shard| shard.ping_bind(PingBind::new(any(true).ip())).expect("a socket"));
+        let socket = sim
+            .with_shard(pinger, 0, |shard| shard.ping_bind(PingBind::new(any(true).ip())).expect("a socket"));
         let ping = |sim: &mut Sim, sequence: u16| {
             let options = PingOptions::new(host_ip(1, true), sequence);
             sim.with_shard(pinger, 0, |shard| shard.ping_send(socket, &options, b"there?")).expect("sent");
@@ -77,7 +77,8 @@ fn lateness(sim: &mut Sim, node: wirestack_tests::sim::NodeId) -> Shared<Duratio
         node,
         0,
         Box::new(move |shard, context| {
-            let id = *socket.get_or_insert_with(|| shard.udp_bind(UdpBind::new(at("0.0.0.0:7"))).expect("port 7"));
+            let id =
+                *socket.get_or_insert_with(|| shard.udp_bind(UdpBind::new(at("0.0.0.0:7"))).expect("port 7"));
             while shard.udp_recv_with(id, |_, _| {}).is_some() {}
             if let Some(due) = wanted.filter(|due| *due <= context.now) {
                 let mut told = told.borrow_mut();

@@ -21,8 +21,9 @@ fn only_whole_datagrams_arrive() {
         };
         let (_, hosts) = star(&mut sim, 3, spec);
         let served = echo_server(&mut sim, hosts[0], 0, 7);
-        let clients = [(hosts[1], true), (hosts[2], false)]
-            .map(|(node, is_v4)| client(&mut sim, node, SocketAddr::new(host_ip(1, is_v4), 7), 8, 1400..20_000));
+        let clients = [(hosts[1], true), (hosts[2], false)].map(|(node, is_v4)| {
+            client(&mut sim, node, SocketAddr::new(host_ip(1, is_v4), 7), 8, 1400..20_000)
+        });
         let is_done =
             sim.run_while(Duration::from_secs(600), |_| clients.iter().all(|one| one.borrow().answered == 8));
         assert!(is_done, "{clients:?} {spec:?}");

@@ -42,7 +42,8 @@ fn a_group_reaches_its_members_and_no_other_port() {
                 let ports: Vec<_> = (0..6).filter(|&port| members[port]).collect();
                 assert_eq!(sim.switch(switch).members(group), ports, "{group} in round {round}");
                 let before: Vec<_> = hosts.iter().map(|&node| sim.shard(node).counters().rx_frames).collect();
-                sim.with_shard(hosts[0], 0, |shard| shard.udp_send_to(sockets[0], &[round], to)).expect("sent");
+                sim.with_shard(hosts[0], 0, |shard| shard.udp_send_to(sockets[0], &[round], to))
+                    .expect("sent");
                 sim.run_for(Duration::from_millis(50));
                 for index in 1..6 {
                     let frames = sim.shard(hosts[index]).counters().rx_frames - before[index];

@@ -52,7 +52,8 @@ impl Siege {
     #[track_caller]
     fn dropped(&self, reason: DropReason) -> u64 {
         let count = self.sim.shard(self.victim).drops().get(reason);
-        let told: Vec<_> = self.sim.shard(self.victim).drops().named().filter(|(_, count)| *count > 0).collect();
+        let told: Vec<_> =
+            self.sim.shard(self.victim).drops().named().filter(|(_, count)| *count > 0).collect();
         assert!(count >= u64::from(FLOOD) / 4, "{reason} counts {count} of {FLOOD}: {told:?}");
         count
     }
@@ -96,7 +97,11 @@ fn fragments_that_never_become_whole() {
 fn fragments_that_overlap() {
     let mut siege = siege("fragments_that_overlap", |index, _| {
         // The second of each pair begins within the first.
-        let v4 = V4 { id: (index / 2) as u16, fragment: 0x2000 | (index as u16 % 2), ..V4::new(Ipv4Addr::new(10, 0, 0, 66), OURS, UDP) };
+        let v4 = V4 {
+            id: (index / 2) as u16,
+            fragment: 0x2000 | (index as u16 % 2),
+            ..V4::new(Ipv4Addr::new(10, 0, 0, 66), OURS, UDP)
+        };
         to_us(&v4.packet(&[index as u8; 64]))
     });
     let _ = siege.dropped(DropReason::FragmentOverlap);
@@ -193,11 +198,16 @@ fn packets_from_ourselves_and_from_nobody() {
     });
     assert_eq!(from_us.dropped(DropReason::IpFromOurselves), u64::from(FLOOD));
     let own_mac = siege("packets_from_ourselves_and_from_nobody", |_, _| {
-        packets::framed(BROADCAST, mac(1), &packets::udp_packet(at("10.0.0.66:9"), at("255.255.255.255:7"), b"x"))
+        packets::framed(
+            BROADCAST,
+            mac(1),
+            &packets::udp_packet(at("10.0.0.66:9"), at("255.255.255.255:7"), b"x"),
+        )
     });
     // The switch now thinks that we are where the stranger is, until we send again.
     let _ = own_mac.dropped(DropReason::LinkFromOurselves);
-    let sources = ["127.0.0.1:1", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "10.0.0.255:1", "240.0.0.1:1"];
+    let sources =
+        ["127.0.0.1:1", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "10.0.0.255:1", "240.0.0.1:1"];
     let mut martians = siege("packets_from_ourselves_and_from_nobody", |index, _| {
         to_us(&packets::udp_packet(at(sources[index as usize % sources.len()]), at("10.0.0.1:9"), b"x"))
     });

@@ -27,7 +27,8 @@ fn neighbors_are_found_over_bad_wires() {
                 echo_only(&mut sim, hosts[index], to)
             })
             .collect();
-        let is_done = sim.run_while(Duration::from_secs(300), |_| clients.iter().all(|done| *done.borrow() >= 3));
+        let is_done =
+            sim.run_while(Duration::from_secs(300), |_| clients.iter().all(|done| *done.borrow() >= 3));
         assert!(is_done, "{clients:?}");
     }
 }
@@ -67,8 +68,8 @@ fn echo_only(sim: &mut Sim, node: wirestack_tests::sim::NodeId, to: SocketAddr) 
 #[test]
 fn ten_thousand_new_neighbors_are_resolved_within_a_second() {
     let mut sim = Sim::new("ten_thousand_new_neighbors_are_resolved_within_a_second", 1);
-    let mut config = ShardConfig::new(EthernetAddress(mac(1)))
-        .address(parse_cidr("10.0.0.1/16").expect("an address"));
+    let mut config =
+        ShardConfig::new(EthernetAddress(mac(1))).address(parse_cidr("10.0.0.1/16").expect("an address"));
     config.neighbor.probes = AddressProbes::None;
     config.link_local = None;
     let node = sim.add_host("h1", config, NicConfig::default(), 1);

@@ -25,10 +25,10 @@ impl Path {
         let hosts = [1_u8, 2].map(|side| {
             let mut config = ShardConfig::new(wirestack::EthernetAddress(mac(side)));
             config.neighbor.probes = wirestack::neighbor::AddressProbes::None;
-            for (address, gateway) in [(format!("10.0.{side}.5/24"), format!("10.0.{side}.1")), (
-                format!("fd00:{side}::5/64"),
-                format!("fd00:{side}::1"),
-            )] {
+            for (address, gateway) in [
+                (format!("10.0.{side}.5/24"), format!("10.0.{side}.1")),
+                (format!("fd00:{side}::5/64"), format!("fd00:{side}::1")),
+            ] {
                 config = config.address(parse_cidr(&address).expect("an address")).gateway(ip(&gateway));
             }
             sim.add_host(&format!("h{side}"), config, NicConfig::default(), 1)
@@ -178,10 +178,12 @@ fn every_hop_tells_that_the_hop_limit_is_over() {
         let mut path = Path::new("every_hop_tells_that_the_hop_limit_is_over", 1, 1500);
         let (node, far) = (path.hosts[0], path.far(is_v4).ip());
         let any = any(is_v4).ip();
-        let socket = path.sim.with_shard(node, 0, |shard| shard.ping_bind(PingBind::new(any)).expect("a socket"));
+        let socket =
+            path.sim.with_shard(node, 0, |shard| shard.ping_bind(PingBind::new(any)).expect("a socket"));
         let mut hops = Vec::new();
         for hop_limit in 1..=3_u8 {
-            let options = PingOptions { hop_limit: Some(hop_limit), ..PingOptions::new(far, hop_limit.into()) };
+            let options =
+                PingOptions { hop_limit: Some(hop_limit), ..PingOptions::new(far, hop_limit.into()) };
             path.sim.with_shard(node, 0, |shard| shard.ping_send(socket, &options, b"trace").expect("sent"));
             path.sim.run_for(Duration::from_millis(100));
             let hop = path.sim.with_shard(node, 0, |shard| {

@@ -13,6 +13,9 @@ fn a_shard_survives_scripts_by_chance() {
         let len = 20 + random.below(1_500) as usize;
         let script = payload(&mut random, len);
         let survived = std::panic::catch_unwind(|| targets::shard(&script));
-        assert!(survived.is_ok(), "again: SIM_SEED={seed} cargo test -p wirestack-tests --test sim by_chance");
+        assert!(
+            survived.is_ok(),
+            "again: SIM_SEED={seed} cargo test -p wirestack-tests --test sim by_chance"
+        );
     }
 }

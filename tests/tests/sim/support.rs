@@ -116,9 +116,8 @@ pub(crate) fn client(
     let mut socket: Option<SocketId> = None;
     let mut waiting: Option<(Vec<u8>, Instant)> = None;
     let app: App = Box::new(move |shard, context| {
-        let id = *socket.get_or_insert_with(|| {
-            shard.udp_bind(UdpBind::new(any(to.is_ipv4()))).expect("a port is free")
-        });
+        let id = *socket
+            .get_or_insert_with(|| shard.udp_bind(UdpBind::new(any(to.is_ipv4()))).expect("a port is free"));
         let mut told = told.borrow_mut();
         while let Some((_, payload)) = context.recv(shard, id) {
             if waiting.as_ref().is_some_and(|(request, _)| *request == payload) {
