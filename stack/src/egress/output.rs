@@ -85,6 +85,11 @@ impl Shard {
             )
             .ok_or(DropReason::NoSource)?,
         };
+        //= rfc1122#3.2.1.3
+        //# Addresses of this form MUST NOT appear outside a host.
+        if src.is_loopback() {
+            return Err(DropReason::NoSource);
+        }
         let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
         Ok(Path { src, dst, hop, mtu })
     }

@@ -134,7 +134,7 @@ fn changed_frames_are_delivered_by_both_or_by_none() {
             // Lengths, checksums, addresses, ports and payload; what is left are fields that nothing covers.
             let at = 14 + random.below(frame.len() as u32 - 14) as usize;
             frame[at] ^= 1 << random.below(8);
-            let is_free = !is_v4 && (14..18).contains(&at) || !is_v4 && at == 21;
+            let is_free = !is_v4 && ((14..18).contains(&at) || at == 21);
             let [ours, theirs] = both.give(&frame);
             assert!(is_free || ours.received == theirs.received, "{seed}: byte {at} of {}", describe(&frame));
         }
