@@ -107,6 +107,15 @@ pub(super) struct Seat {
     pub(super) turns: u64,
 }
 
+/// What came of a turn of one shard.
+pub(super) struct HostTurn {
+    pub(super) sent: Vec<Frame>,
+    /// When it wants the next one.
+    pub(super) next: Option<Instant>,
+    /// Other shards that have got mail.
+    pub(super) posted: Vec<usize>,
+}
+
 /// A host.
 pub struct Host {
     pub(super) seats: Vec<Seat>,
@@ -150,13 +159,13 @@ impl Host {
         seat
     }
 
-    /// A turn of one shard. Returns what it sent, when it wants the next one, and which others have got mail.
+    /// A turn of one shard.
     pub(super) fn turn(
         &mut self,
         seat: usize,
         now: Instant,
         ledger: &mut Ledger,
-    ) -> Result<(Vec<Frame>, Option<Instant>, Vec<usize>), String> {
+    ) -> Result<HostTurn, String> {
         let Seat { core, app, busy_until, turns, .. } = &mut self.seats[seat];
         let mut wanted = None;
         let turned = core.turn(now, |shard| {
@@ -177,6 +186,6 @@ impl Host {
                 posted.push(to);
             }
         }
-        Ok((turned.sent, next, posted))
+        Ok(HostTurn { sent: turned.sent, next, posted })
     }
 }

@@ -41,6 +41,7 @@ pub use router::{Router, RouterCounters, RouterPort};
 pub use switch::Switch;
 pub use trace::describe;
 
+use host::HostTurn;
 use link::Direction;
 use trace::Trace;
 
@@ -450,7 +451,7 @@ impl Sim {
             return;
         }
         host.seats[seat].scheduled = None;
-        let (sent, next, posted) = match host.turn(seat, now, &mut self.ledger) {
+        let HostTurn { sent, next, posted } = match host.turn(seat, now, &mut self.ledger) {
             Ok(turned) => turned,
             Err(wrong) => panic!("{} at {now}: {wrong}", self.nodes[id.0].name),
         };

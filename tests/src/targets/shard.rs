@@ -344,14 +344,14 @@ impl<'a> Play<'a> {
     fn fragment(&mut self) -> Vec<u8> {
         let (src, dst, mac) = self.peer();
         let (id, place, len) = (self.next() % 4, self.next(), usize::from(self.next()) * 8);
-        let offset = u16::from(place >> 2) * 64 >> (place & 1) * 2;
+        let offset = (u16::from(place >> 2) * 64) >> ((place & 1) * 2);
         let more = place & 2 != 0;
         let whole = packets::udp(SocketAddr::new(src, 9), SocketAddr::new(dst, 7), &[id; 1024]);
         let from = usize::from(offset).min(whole.len());
         let piece = &whole[from..whole.len().min(from + len)];
         let packet = match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let fragment = offset / 8 | u16::from(more) << 13;
+                let fragment = (offset / 8) | (u16::from(more) << 13);
                 V4 { id: id.into(), fragment, ..V4::new(src, dst, UDP) }.packet(piece)
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod datagrams;
+mod differential;
 mod flood;
 mod fragments;
 mod groups;
