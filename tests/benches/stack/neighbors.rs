@@ -95,7 +95,8 @@ fn answer_to(frame: &[u8]) -> Option<Vec<u8>> {
         let ip = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(38..42)?).ok()?);
         return Some(frames::arp(2, mac_of(ip.into()), ip));
     }
-    let is_solicitation = frame.get(12..14)? == [0x86, 0xdd] && frame.get(20) == Some(&58) && frame.get(54) == Some(&135);
+    let is_solicitation =
+        frame.get(12..14)? == [0x86, 0xdd] && frame.get(20) == Some(&58) && frame.get(54) == Some(&135);
     let target = Ipv6Addr::from(<[u8; 16]>::try_from(frame.get(62..78)?).ok()?);
     is_solicitation.then(|| frames::neighbor_advertisement(mac_of(target.into()), target))
 }

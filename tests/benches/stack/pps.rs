@@ -124,7 +124,12 @@ fn measure(server: Server) -> Result<Figures, Box<dyn std::error::Error>> {
         let (cpu, machine_cpu, start) = (cpu_seconds(), machine_cpu_seconds(), Instant::now());
         let replies = load.run(TIME) as f64;
         let seconds = start.elapsed().as_secs_f64();
-        Figures { replies, seconds, cpu: cpu_seconds() - cpu, machine_cpu: machine_cpu_seconds() - machine_cpu }
+        Figures {
+            replies,
+            seconds,
+            cpu: cpu_seconds() - cpu,
+            machine_cpu: machine_cpu_seconds() - machine_cpu,
+        }
     });
     done.store(true, Ordering::Relaxed);
     thread.join().map_err(|_| "the server panicked")?;
@@ -160,10 +165,8 @@ impl Load {
 
     /// Returns how many answers came.
     fn run(&mut self, time: Duration) -> u64 {
-        let meta = FrameMeta {
-            checksum: ChecksumState::Partial { start: 34, offset: 6 },
-            ..FrameMeta::default()
-        };
+        let meta =
+            FrameMeta { checksum: ChecksumState::Partial { start: 34, offset: 6 }, ..FrameMeta::default() };
         let (start, mut replies, mut last) = (Instant::now(), 0, Instant::now());
         while start.elapsed() < time {
             let now = wait::now();
@@ -253,7 +256,8 @@ fn kernel_server(socket: &UdpSocket, ready: &Sender<()>, done: &AtomicBool) {
             lens.push(message.bytes);
             addresses.push(message.address);
         }
-        let slices: Vec<_> = buffers.iter().zip(&lens).map(|(buffer, len)| [IoSlice::new(&buffer[..*len])]).collect();
+        let slices: Vec<_> =
+            buffers.iter().zip(&lens).map(|(buffer, len)| [IoSlice::new(&buffer[..*len])]).collect();
         let none: [ControlMessage<'_>; 0] = [];
         let _ = sendmmsg(fd, &mut headers_out, slices.iter(), &addresses, none, MsgFlags::empty());
     }
@@ -261,11 +265,13 @@ fn kernel_server(socket: &UdpSocket, ready: &Sender<()>, done: &AtomicBool) {
 
 /// CPU time of this program and of the kernel's threads for softirq.
 fn cpu_seconds() -> f64 {
-    let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0.0, |time| Duration::from(time).as_secs_f64());
+    let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map_or(0.0, |time| Duration::from(time).as_secs_f64());
     let Ok(processes) = std::fs::read_dir("/proc") else { return own };
     let softirq = processes.flatten().filter_map(|process| {
         let path = process.path();
-        let name = std::fs::read_to_string(path.join("comm")).ok().filter(|name| name.starts_with("ksoftirqd/"))?;
+        let name =
+            std::fs::read_to_string(path.join("comm")).ok().filter(|name| name.starts_with("ksoftirqd/"))?;
         let stat = std::fs::read_to_string(path.join("schedstat")).ok().filter(|_| !name.is_empty())?;
         stat.split_whitespace().next()?.parse::<f64>().ok()
     });

@@ -29,7 +29,8 @@ impl End {
     }
 
     pub(crate) fn open(&self, device: AfPacketConfig<'static>) -> (Shard, AfPacket<'static>) {
-        let mut config = ShardConfig::new(self.mac).address(IpCidr::new(self.address.into(), self.prefix_len));
+        let mut config =
+            ShardConfig::new(self.mac).address(IpCidr::new(self.address.into(), self.prefix_len));
         config.neighbor.probes = AddressProbes::None;
         let nic = AfPacket::open(&self.name, device).expect("a device");
         (Shard::new(config, wait::now()).expect("a shard"), nic)
@@ -38,9 +39,9 @@ impl End {
 
 /// The kernel at our end may have IPv6.
 pub(crate) fn allow_ipv6() -> std::io::Result<()> {
-    ["all", "default"].into_iter().try_for_each(|which| {
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "0")
-    })
+    ["all", "default"]
+        .into_iter()
+        .try_for_each(|which| std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "0"))
 }
 
 /// A socket of the kernel that does not wait.
