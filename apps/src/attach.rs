@@ -13,9 +13,10 @@ use wirestack::{EthernetAddress, IpCidr};
 use crate::cli::HostArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
-use crate::reserve::Reservation;
+use crate::net::{self, Link, Net};
+use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print};
-use crate::setup::{NicProgram, Ports, Prepared, Wrap, config_error, host_config, open_pcap};
+use crate::setup::{NicProgram, Ports, Prepared, Wrap, open_pcap};
 
 /// Prepares a program on a TAP or TUN interface, and runs it.
 pub(crate) fn start_tap(
@@ -23,9 +24,9 @@ pub(crate) fn start_tap(
     (kind, name, vnet_hdr): (TapKind, &str, bool),
     program: impl NicProgram,
 ) -> Result<(), AppError> {
-    host_config(args, ANY_MAC).check().map_err(|error| config_error(args, error))?;
+    net::check(args, &net::host_config(args, ANY_MAC))?;
     no_rings(args)?;
-    for cidr in &args.addresses {
+    for cidr in &args.static_addresses() {
         if let Some(owner) = owner(cidr.address().into()) {
             let problem = format_args!(
                 "the kernel has it on {owner} and would talk to itself; give the stack one of its own"
@@ -35,7 +36,7 @@ pub(crate) fn start_tap(
     }
     if args.show_recipe {
         print("# once the program runs, the kernel's end needs addresses of its own, such as:");
-        for cidr in &args.addresses {
+        for cidr in &args.static_addresses() {
             print(format_args!("ip address add {} dev {name}", neighbour(*cidr)));
         }
         return Ok(());
@@ -47,14 +48,18 @@ pub(crate) fn start_tap(
         let problem = format_args!("the kernel's end of {name} has it; leave --mac out");
         return Err(AppError::flag("--mac", nic.peer_mac(), problem));
     }
-    let mut config = host_config(args, nic.suggested_mac());
+    let mut config = net::host_config(args, nic.suggested_mac());
     // It is made of a hardware address, which a TUN has not.
     config.takes_link_local = kind == TapKind::Tap;
-    let _reservation = Reservation::take(nic.interface(), &args.addresses, &[])?;
+    let (seed, mac) = (config.seed, config.mac);
+    let link = if kind == TapKind::Tap { Link::Ethernet } else { Link::Ip };
+    let net = Net::new(args, config, link)?;
+    let _reservation = Reservation::take(nic.interface(), &args.static_addresses(), &[])?;
+    let _leases = reserve::leases(args, nic.interface(), mac)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
-    let wrap = Wrap { impair: args.impair, pcap, name, seed: config.seed };
-    wrap.run(nic, Prepared { config, stop, json: args.json, about: None }, program)
+    let wrap = Wrap { impair: args.impair, pcap, name, seed };
+    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
 }
 
 /// Prepares a program on the packets of a netfilter queue, and runs it.
@@ -65,9 +70,11 @@ pub(crate) fn start_nfqueue(
     ports: Ports,
     program: impl NicProgram,
 ) -> Result<(), AppError> {
-    let mut config = host_config(args, ANY_MAC);
-    config.check().map_err(|error| config_error(args, error))?;
+    let mut config = net::host_config(args, ANY_MAC);
+    net::check(args, &config)?;
     config.takes_link_local = false;
+    let seed = config.seed;
+    let net = Net::new(args, config, Link::Queue)?;
     no_rings(args)?;
     if args.show_recipe {
         print_nfqueue_recipe(args, number, ports);
@@ -76,7 +83,7 @@ pub(crate) fn start_nfqueue(
     // Of addresses that the kernel has, other programs must not get the port; others are ours alone.
     let mut claims = Vec::new();
     let mut mtu = queue.mtu;
-    for cidr in &args.addresses {
+    for cidr in args.static_addresses() {
         let address = IpAddr::from(cidr.address());
         let Some(owner) = owner(address) else { continue };
         mtu = Interface::by_name(&owner).map_or(mtu, |interface| interface.mtu.min(usize::from(u16::MAX)));
@@ -89,11 +96,11 @@ pub(crate) fn start_nfqueue(
         .map_err(|error| AppError::flag("--nic", &name, error))?;
     // Not an interface; this is how it is called where one is expected.
     let anywhere = Interface { name: name.clone(), index: 0, mtu, mac: ANY_MAC, up: true, ethernet: false };
-    let _reservation = Reservation::take(&anywhere, &args.addresses, &claims)?;
+    let _reservation = Reservation::take(&anywhere, &args.static_addresses(), &claims)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
-    let wrap = Wrap { impair: args.impair, pcap, name: &name, seed: config.seed };
-    wrap.run(nic, Prepared { config, stop, json: args.json, about: None }, program)
+    let wrap = Wrap { impair: args.impair, pcap, name: &name, seed };
+    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
 }
 
 fn no_rings(args: &HostArgs) -> Result<(), AppError> {
@@ -108,7 +115,7 @@ fn no_rings(args: &HostArgs) -> Result<(), AppError> {
 fn print_nfqueue_recipe(args: &HostArgs, number: u16, ports: Ports) {
     for (action, comment) in [("-I", None), ("-D", Some("# and afterwards:"))] {
         comment.into_iter().for_each(print);
-        for cidr in &args.addresses {
+        for cidr in args.static_addresses() {
             let address = IpAddr::from(cidr.address());
             let command = if address.is_ipv4() { "iptables" } else { "ip6tables" };
             let rule = |protocol: &str, ports: &str| {

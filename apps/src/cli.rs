@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use wirestack::config::parse_cidr;
+use wirestack::neighbor::AddressProbes;
 use wirestack::nic::Profile;
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::ethtool::Offload;
@@ -18,9 +18,11 @@ use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::{EthernetAddress, IpCidr};
 
+use crate::addresses::{AddressArg, parse_probes};
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
+use crate::ping::args::PingArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Ping with the stack's own ICMP
+    Ping(PingArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
     /// Count, record and analyse what is on an interface
@@ -188,10 +192,20 @@ pub struct HostArgs {
     /// nfqueue:NUMBER, packets that a netfilter rule hands over (,gso=off ,mark=NUMBER)
     #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
     pub nic: NicName,
-    /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; repeatable
-    #[arg(long = "address", value_name = "CIDR", required = true, value_parser = parse_cidr)]
-    pub addresses: Vec<IpCidr>,
-    /// Router for what is on no prefix of ours; one for each IP version
+    /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; or dhcp: what a server leases to
+    /// our hardware address (not beside a DHCP client of the kernel's on the same interface, unless with
+    /// --mac); or slaac: what a router advertises; repeatable
+    #[arg(long = "address", value_name = "CIDR|dhcp|slaac", required = true)]
+    pub addresses: Vec<AddressArg>,
+    /// How long a lease or a router is waited for
+    #[arg(long, value_name = "S", default_value = "30", value_parser = parse_seconds)]
+    pub address_timeout: f64,
+    /// How addresses are probed before they are used, lest another host has them: full (as RFC 5227 and RFC
+    /// 4862 say, some seconds), quick (a fifth of a second) or none [default: quick; none for addresses that
+    /// the kernel has too]
+    #[arg(long, value_name = "HOW", value_parser = parse_probes)]
+    pub probe: Option<AddressProbes>,
+    /// Router for what is on no prefix of ours; one for each IP version (dhcp and slaac bring their own)
     #[arg(long = "gateway", value_name = "ADDR", value_parser = parse_gateway)]
     pub gateways: Vec<IpAddr>,
     /// Hardware address of the stack [default: the interface's own]
@@ -225,6 +239,22 @@ pub struct HostArgs {
     /// Print the final counters as one JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+impl HostArgs {
+    /// The addresses that were given as such.
+    pub fn static_addresses(&self) -> Vec<IpCidr> {
+        let cidr = |arg: &AddressArg| match arg {
+            AddressArg::Static(cidr) => Some(*cidr),
+            AddressArg::Dhcp | AddressArg::Slaac => None,
+        };
+        self.addresses.iter().filter_map(cidr).collect()
+    }
+
+    /// Whether an address is to come from this.
+    pub fn wants(&self, arg: AddressArg) -> bool {
+        self.addresses.contains(&arg)
+    }
 }
 
 /// A device by kind and name.
@@ -285,7 +315,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
     // A number below zero is a value, and its flag says what it thinks of it.
     let takes_negative = |arg: Arg| {
         let takes_values = arg.get_action().takes_values();
-        arg.allow_negative_numbers(takes_values)
+        // What stands alone may be followed by a flag such as -4.
+        let is_positional = arg.is_positional();
+        arg.allow_negative_numbers(takes_values && !is_positional)
     };
     let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
     let matches = command.try_get_matches_from(args);
@@ -294,7 +326,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -369,7 +401,7 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
+pub(crate) fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
@@ -452,7 +484,7 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, capture, bridge, replay or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

@@ -1,10 +1,11 @@
 //! `wirestack echo`: TCP and UDP echo, RFC 862.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
-use wirestack::backend::smoltcp::{Conn, Datagrams, Host};
+use wirestack::backend::smoltcp::{Conn, Datagrams, Host, InTurn, Over};
 use wirestack::nic::Nic;
 use wirestack::nic::claim::Protocol;
+use wirestack::shard::{SendOptions, Shard, SocketId, UdpBind};
 
 use crate::cli::EchoArgs;
 use crate::error::AppError;
@@ -16,7 +17,8 @@ use crate::setup::{self, Ports};
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
-    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp] };
+    let ports =
+        Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
     setup::start(&args.host, ports, serve::Program { service: Echo { port: args.port } })
 }
 
@@ -30,10 +32,19 @@ pub struct Echo {
 impl Service for Echo {
     const KIND: &'static str = "echo";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, N>) -> Result<(), AppError> {
+    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
         let in_use = |error| AppError::flag("--port", self.port, error);
-        host.listen(self.port, |_: SocketAddr| tcp()).map_err(in_use)?;
-        host.bind_udp(self.port, udp()).map_err(in_use)
+        host.listen(self.port, |_: SocketAddr| tcp()).map_err(in_use)
+    }
+
+    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+        // One socket for both IP versions.
+        let local = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port);
+        let socket = shard
+            .udp_bind(UdpBind::new(local))
+            .map_err(|error| AppError::flag("--port", self.port, error))?;
+        let mut buffer = Vec::new();
+        Ok(Box::new(move |shard: &mut Shard| echo_datagrams(shard, socket, &mut buffer)))
     }
 
     fn port(&self) -> u16 {
@@ -61,7 +72,29 @@ pub fn tcp() -> impl FnMut(&mut Conn<'_, '_>) {
     }
 }
 
-/// Sends every datagram back to where it came from.
+/// Sends every datagram back to where it came from, several at once if they came so. What finds no room to
+/// be sent now is left where it is, and comes first in a later turn.
+fn echo_datagrams(shard: &mut Shard, socket: SocketId, buffer: &mut Vec<u8>) {
+    while shard.has_room_for(DATAGRAM_ROOM_BYTES) {
+        let received = shard.udp_recv_with(socket, |meta, payload| {
+            buffer.clear();
+            buffer.extend_from_slice(payload);
+            (meta.src, meta.dst, meta.segment_bytes)
+        });
+        let Some((src, dst, segment_bytes)) = received else { return };
+        // A group or broadcast address is none to answer from.
+        let own = Some(dst.ip()).filter(|ip| shard.is_local(*ip) || ip.is_loopback());
+        let options = SendOptions { to: Some(src), src: own, segment_bytes, ..SendOptions::default() };
+        // Who cannot be answered does not stop the others.
+        if let Err(error) =
+            shard.udp_send_with(socket, &options, buffer.len(), |room| room.copy_from_slice(buffer))
+        {
+            log::debug!("{} bytes for {src}: {error}", buffer.len());
+        }
+    }
+}
+
+/// Sends every datagram back to where it came from, on a host of smoltcp's own.
 pub fn udp() -> impl FnMut(&mut Datagrams<'_, '_>) {
     let mut buffer = vec![0; 65_535];
     move |datagrams: &mut Datagrams<'_, '_>| {
@@ -73,3 +106,5 @@ pub fn udp() -> impl FnMut(&mut Datagrams<'_, '_>) {
 
 /// Bytes moved at once; one window fits.
 const CHUNK_BYTES: usize = 64 << 10;
+/// The largest datagram with the headers of all its fragments.
+const DATAGRAM_ROOM_BYTES: usize = 80_000;

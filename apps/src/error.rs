@@ -7,7 +7,7 @@ use crate::serve::{print, print_error};
 /// What a program says before it ends, and the status with which it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppError {
-    /// One line: what is wrong, and what would be right.
+    /// One line: what is wrong, and what would be right. Empty: everything is said already.
     pub message: String,
     /// 2 for what the user can put right before the start, 1 for what happened later, 0 for `--help`.
     pub status: u8,
@@ -33,7 +33,7 @@ impl AppError {
     pub fn print(&self) {
         if self.status == 0 {
             print(self.message.trim_end());
-        } else {
+        } else if !self.message.is_empty() {
             print_error(format_args!("wirestack: {}", self.message.trim_end()));
         }
     }

@@ -1,16 +1,19 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `capture`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | `addresses` | what `--address` can be, and waiting until it can be used |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
+//! | [`net`] | from flags to the configuration of the stack |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`demo`], [`echo`], [`http`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 mod attach;
 pub mod bridge;
 pub mod capture;
@@ -20,6 +23,8 @@ pub mod device;
 pub mod echo;
 pub mod error;
 pub mod http;
+pub mod net;
+pub mod ping;
 pub mod replay;
 mod reserve;
 pub mod serve;
@@ -44,6 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Ping(args) => ping::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Capture(args) => capture::run(&args),
             cli::Command::Replay(args) => replay::run(&args),

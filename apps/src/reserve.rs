@@ -10,10 +10,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
-use wirestack::IpCidr;
 use wirestack::nic::Interface;
 use wirestack::nic::claim::{Claim, Protocol, Scope};
+use wirestack::{EthernetAddress, IpCidr};
 
+use crate::addresses::AddressArg;
+use crate::cli::HostArgs;
 use crate::error::AppError;
 
 /// Addresses and ports that no other program gets as long as this lives.
@@ -65,6 +67,31 @@ impl Reservation {
         }
         Ok(reservation)
     }
+}
+
+/// Reserves what servers give to a hardware address: two programs with the same would get the same.
+///
+/// # Errors
+/// Another process of ours asks with it.
+pub(crate) fn leases(
+    args: &HostArgs,
+    interface: &Interface,
+    mac: EthernetAddress,
+) -> Result<Vec<UnixListener>, AppError> {
+    let dynamic = args.addresses.iter().filter(|arg| !matches!(arg, AddressArg::Static(_)));
+    let reserve = |arg: &AddressArg| {
+        let name = format!("wirestack/lease/{}/{arg}/{mac}", interface.index);
+        let bound = UnixAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
+        bound.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                let problem =
+                    format_args!("another wirestack process has it for {mac} on {}", interface.name);
+                AppError::flag("--address", arg, problem)
+            }
+            _ => AppError::flag("--address", arg, error),
+        })
+    };
+    dynamic.map(reserve).collect()
 }
 
 /// Reserves what lies between two interfaces, whichever is named first.

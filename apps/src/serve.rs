@@ -1,18 +1,21 @@
 //! The loop of a program that serves: ready line, signals, an orderly end, counters.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smoltcp::time::{Duration, Instant};
-use wirestack::backend::smoltcp::{Host, HostStats};
-use wirestack::config::HostConfig;
-use wirestack::nic::{Counters, Nic, Waker, wait};
+use wirestack::backend::smoltcp::{Host, HostStats, InTurn, Over};
+use wirestack::nic::{Counters, LinkError, Nic, Waker, wait};
+use wirestack::observe::{Drops, ShardCounters};
+use wirestack::shard::Shard;
 
+use crate::addresses::{Waiting, Wanted};
 use crate::error::AppError;
+use crate::net::Net;
 use crate::setup::{NicProgram, Prepared};
 
 /// Something that serves on a host.
@@ -24,7 +27,15 @@ pub trait Service {
     ///
     /// # Errors
     /// One line: which port, and why not.
-    fn attach<N: Nic>(&self, host: &mut Host<'_, N>) -> Result<(), AppError>;
+    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError>;
+
+    /// Binds its sockets that are not TCP's, and gives what is done with them in each turn.
+    ///
+    /// # Errors
+    /// One line: which port, and why not.
+    fn in_turn(&self, _shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+        Ok(Box::new(|_| {}))
+    }
 
     /// The port of the ready line.
     fn port(&self) -> u16;
@@ -33,11 +44,15 @@ pub trait Service {
     fn observe(&self, _figures: &Figures) {}
 }
 
-/// What a host and its device have counted.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a host, the stack below it and its device have counted.
+#[derive(Debug, Clone, Default)]
 pub struct Figures {
     /// Of the host.
     pub stats: HostStats,
+    /// Of the stack.
+    pub shard: ShardCounters,
+    /// What the stack dropped, by reason.
+    pub drops: Drops,
     /// Of the device.
     pub counters: Counters,
     /// Connections that exist now.
@@ -53,38 +68,72 @@ pub struct Program<S> {
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { config, stop, json, about } = prepared;
-        let addresses: Vec<_> = config.addresses.iter().map(|cidr| cidr.address()).collect();
-        let mut host = new_host(nic, config)?;
-        self.service.attach(&mut host)?;
-        let ready: Vec<_> = addresses
-            .iter()
-            .map(|&address| SocketAddr::new(address.into(), self.service.port()).to_string())
-            .collect();
+        let Prepared { net, stop, json, about } = prepared;
+        let wanted = net.wanted.clone();
+        let mut host = new_host(nic, net, &self.service)?;
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
-        say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
+        if let Some(addresses) = wait_for_addresses(&mut host, &wanted, &stop)? {
+            let ready: Vec<_> = addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, self.service.port()).to_string())
+                .collect();
+            say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
+        }
         let result = serve(&mut host, &self.service, &stop);
         report(&figures(&mut host), json);
         result
     }
 }
 
-/// Makes the host of a checked configuration.
-pub(crate) fn new_host<N: Nic>(nic: N, config: HostConfig<'_>) -> Result<Host<'_, N>, AppError> {
-    // `setup` has checked it before it opened the device; this is the same check.
-    Host::new(nic, config).map_err(AppError::usage)
+/// Makes the host of a checked configuration, with a service on it.
+pub(crate) fn new_host<'a, N: Nic>(
+    nic: N,
+    net: Net<'a>,
+    service: &impl Service,
+) -> Result<Host<'a, Over<'a, N>>, AppError> {
+    // `setup` has checked it before it opened the device; these are the same checks.
+    let mut shard = Shard::new(net.shard, wait::now()).map_err(AppError::usage)?;
+    net.wanted.conflicts.watch(&mut shard);
+    let in_turn = service.in_turn(&mut shard)?;
+    let mut host = Host::over(Over::new(nic, shard, in_turn), net.host).map_err(AppError::usage)?;
+    service.attach(&mut host)?;
+    Ok(host)
+}
+
+/// Turns until all addresses can be used. `None`: the program is to end.
+pub(crate) fn wait_for_addresses<N: Nic>(
+    host: &mut Host<'_, Over<'_, N>>,
+    wanted: &Wanted,
+    stop: &Stop,
+) -> Result<Option<Vec<IpAddr>>, AppError> {
+    let waiting = Waiting::begin(wanted, wait::now());
+    while !stop.is_set() {
+        let now = wait::now();
+        let deadline = host.turn(now).map_or(waiting.deadline(), |deadline| deadline.min(waiting.deadline()));
+        host.follow_addresses();
+        if let Some(addresses) = waiting.look(host.nic().shard(), now)? {
+            return Ok(Some(addresses));
+        }
+        if let Err(LinkError::Gone) = host.nic().wait(Some(deadline)) {
+            return Err(AppError::running(LinkError::Gone));
+        }
+    }
+    Ok(None)
 }
 
 /// Serves until `stop`, then lets connections end in an orderly way for a moment.
 pub(crate) fn serve<N: Nic>(
-    host: &mut Host<'_, N>,
+    host: &mut Host<'_, Over<'_, N>>,
     service: &impl Service,
     stop: &Stop,
 ) -> Result<(), AppError> {
     let mut observed = Instant::ZERO;
     host.run(|host| {
+        if host.follow_addresses() {
+            tell_addresses(host.nic().shard());
+        }
         let now = wait::now();
         if now >= observed + OBSERVE_INTERVAL {
             observed = now;
@@ -108,11 +157,40 @@ pub(crate) fn serve<N: Nic>(
     }
     host.abort();
     host.turn(wait::now());
+    release_lease(host);
     Ok(())
 }
 
-pub(crate) fn figures<N: Nic>(host: &mut Host<'_, N>) -> Figures {
-    Figures { stats: host.stats(), counters: host.nic().counters(), connections: host.connections_len() }
+/// Gives the address back that a server has leased; its hardware address may have to be asked for first.
+fn release_lease<N: Nic>(host: &mut Host<'_, Over<'_, N>>) {
+    let shard = host.nic().shard();
+    if shard.dhcp_lease().is_none() {
+        return;
+    }
+    shard.dhcp_release();
+    let give_up = wait::now() + RELEASE_TIMEOUT;
+    loop {
+        host.nic().turn(wait::now());
+        let _ = host.nic().flush();
+        if host.nic().shard().is_quiet() || wait::now() >= give_up || host.nic().wait(Some(give_up)).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Says which addresses there are now: a server or a router has given another one, or taken one away.
+fn tell_addresses(shard: &Shard) {
+    let usable = shard.addresses().filter(|address| address.is_usable());
+    let list: Vec<_> = usable.map(|address| address.cidr.to_string()).collect();
+    print_error(format_args!("wirestack: addresses are now {}", list.join(" ")));
+}
+
+pub(crate) fn figures<N: Nic>(host: &mut Host<'_, Over<'_, N>>) -> Figures {
+    let (stats, connections) = (host.stats(), host.connections_len());
+    let counters = host.nic().counters();
+    let shard = host.nic().shard();
+    Figures { stats, shard: shard.counters(), drops: shard.drops().clone(), counters, connections }
 }
 
 /// Tells a loop to end.
@@ -197,8 +275,8 @@ impl Figures {
     /// All figures by name.
     pub fn to_json(&self) -> serde_json::Value {
         let named = self.stats.named().chain(self.counters.named());
-        let map = named.map(|(name, value)| (name.to_owned(), value.into()));
-        serde_json::Value::Object(map.collect())
+        let named = named.map(|(name, value)| (name.to_owned(), value.into()));
+        serde_json::Value::Object(named.chain(stack_figures(self.shard, &self.drops)).collect())
     }
 }
 
@@ -208,11 +286,28 @@ impl std::fmt::Display for Figures {
         for (name, value) in self.stats.named().filter(|&(_, value)| value != 0) {
             write!(f, "{name}={value} ")?;
         }
-        write!(f, "{}", self.counters)
+        write!(f, "{}", self.counters)?;
+        // What the stack did is in the figures of the device already, but for what it threw away.
+        for (name, value) in self.drops.named().filter(|&(_, value)| value != 0) {
+            write!(f, " drop_{name}={value}")?;
+        }
+        Ok(())
     }
+}
+
+/// The counters of the stack as `stack_...`, and the reasons for drops that have occurred as `drop_...`.
+pub(crate) fn stack_figures(
+    shard: ShardCounters,
+    drops: &Drops,
+) -> impl Iterator<Item = (String, serde_json::Value)> {
+    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value.into()));
+    let drops = drops.named().filter(|&(_, value)| value != 0);
+    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value.into())))
 }
 
 /// How often a service is told the figures, at most.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a lease may take to be given back: some round trips of a link.
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long connections get to end in an orderly way.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -8,21 +8,22 @@ use std::io::BufWriter;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use smoltcp::wire::IpAddress;
-use wirestack::EthernetAddress;
+use smoltcp::wire::Ipv6Address;
+use wirestack::IpCidr;
 use wirestack::config::HostConfig;
-use wirestack::error::ConfigError;
 use wirestack::nic::capture::{Capture, CaptureConfig};
-use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol};
+use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
 use wirestack::nic::{AfPacket, Interface, NfQueueConfig, Nic, wait};
 
+use crate::addresses::AddressArg;
 use crate::attach;
 use crate::cli::{HostArgs, NicName};
 use crate::error::AppError;
-use crate::reserve::Reservation;
+use crate::net::{self, Link, Net};
+use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print, print_error};
 
 /// A program that can run on any device.
@@ -37,8 +38,8 @@ pub trait NicProgram {
 /// What a program needs beside its device.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    /// Addresses and limits, checked.
-    pub config: HostConfig<'a>,
+    /// What the stack is told, checked.
+    pub net: Net<'a>,
     /// Tells the loop to end.
     pub stop: Stop,
     /// Whether results go to stdout as JSON.
@@ -47,13 +48,15 @@ pub struct Prepared<'a> {
     pub about: Option<String>,
 }
 
-/// Ports that a program serves: what it claims on an address that the kernel has too.
+/// What a program claims on an address that the kernel has too.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
-    /// The number.
+    /// The port that it serves.
     pub port: u16,
-    /// The protocols.
+    /// With these protocols.
     pub protocols: &'static [Protocol],
+    /// The protocols in which it asks others, from the source ports.
+    pub sources: &'static [Protocol],
 }
 
 /// Prepares everything that the flags ask for, and runs the program.
@@ -78,18 +81,29 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
         let problem = format_args!("{error} (`ip link` lists the interfaces of this network namespace)");
         AppError::flag("--nic", format_args!("packet:{name}"), problem)
     })?;
-    let mut config = host_config(args, interface.mac);
-    config.check().map_err(|error| config_error(args, error))?;
+    let mut config = net::host_config(args, interface.mac);
+    net::check(args, &config)?;
     leave_link_local_to_the_kernel(args, &mut config, &interface)?;
     let claims = claims(args, &interface, ports)?;
+    check_leases(args, &config, &interface)?;
+    let is_shared = claims.iter().any(|claim| claim.scope != Scope::Address);
+    let seed = config.seed;
+    let mac = config.mac;
+    let net = Net::new(args, config, if is_shared { Link::Shared } else { Link::Ethernet })?;
     if args.show_recipe {
         print_recipe(name, &claims);
         return Ok(());
     }
-    let _reservation = Reservation::take(&interface, &args.addresses, &claims)?;
+    let _reservation = Reservation::take(&interface, &args.static_addresses(), &claims)?;
+    let _leases = reserve::leases(args, &interface, mac)?;
     let claim_set = ClaimSet::new(&claims);
     let nic = open(args, &interface, &claim_set)?;
-    join_groups(args, &config, &nic)?;
+    if let Some(mac) = args.mac {
+        // What is for us passes the filter of a network card. Groups are joined by the stack.
+        nic.join(mac).map_err(|error| {
+            AppError::flag("--nic", &args.nic, format_args!("receiving for {mac}: {error}"))
+        })?;
+    }
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
@@ -97,8 +111,7 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let _guard = silence_kernel(args.suppress, name, &claims)?;
     let about = format!("packet:{name}: {}", nic.shape());
     let nic = Claimed::new(nic, claim_set);
-    let seed = config.seed;
-    let prepared = Prepared { config, stop, json: args.json, about: Some(about) };
+    let prepared = Prepared { net, stop, json: args.json, about: Some(about) };
     Wrap { impair: args.impair, pcap, name, seed }.run(nic, prepared, program)
 }
 
@@ -172,30 +185,6 @@ impl Wrap<'_> {
     }
 }
 
-pub(crate) fn host_config<'a>(args: &HostArgs, mac: EthernetAddress) -> HostConfig<'a> {
-    let mut config = HostConfig::new(args.mac.unwrap_or(mac));
-    config.addresses.clone_from(&args.addresses);
-    config.gateways.clone_from(&args.gateways);
-    config.source_ports = args.source_ports.clone();
-    config.seed = args.seed.unwrap_or_else(random_seed);
-    config
-}
-
-/// Names the flag that a field of the configuration comes from.
-pub(crate) fn config_error(args: &HostArgs, error: ConfigError) -> AppError {
-    match error {
-        ConfigError::NoAddress | ConfigError::TooManyAddresses { .. } => {
-            AppError::flag("--address", list(&args.addresses), error)
-        }
-        ConfigError::NotAHostAddress { address } => AppError::flag("--address", address, error),
-        ConfigError::TwoGateways { gateway } | ConfigError::GatewayOffLink { gateway } => {
-            AppError::flag("--gateway", gateway, error)
-        }
-        // Everything else is ours, and good; the parser has seen to the source ports.
-        _ => AppError::usage(error),
-    }
-}
-
 /// 64 bits of the system's randomness: the standard library seeds its hashers with it.
 pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(wait::now().total_micros())
@@ -208,30 +197,38 @@ fn leave_link_local_to_the_kernel(
     config: &mut HostConfig<'_>,
     interface: &Interface,
 ) -> Result<(), AppError> {
-    let Some(link_local) = config.link_local() else { return Ok(()) };
+    // With SLAAC it is made even if there is no other address yet.
+    let is_router_asked = args.wants(AddressArg::Slaac);
+    let made = || HostConfig::new(config.mac).address(ANY_IPV6).link_local();
+    let link_local = if is_router_asked { made() } else { config.link_local() };
+    let Some(link_local) = link_local else { return Ok(()) };
     let need = suppress::assess(&interface.name, link_local.address().into(), args.mac.is_some())
         .map_err(|error| AppError::flag("--address", link_local, error))?;
+    if is_router_asked && need == Need::KernelOwnsAddress {
+        let problem = format_args!(
+            "the kernel makes the same addresses of the same hardware address; give --mac, as in --mac \
+             02:00:00:00:00:01"
+        );
+        return Err(AppError::flag("--address", AddressArg::Slaac, problem));
+    }
     config.takes_link_local = need == Need::None;
     Ok(())
 }
 
-/// Lets what is for us pass the filter of a network card: our hardware address, the groups of all nodes,
-/// and those in which neighbours ask for our IPv6 addresses (RFC 4291 section 2.7.1).
-fn join_groups(args: &HostArgs, config: &HostConfig<'_>, nic: &AfPacket<'_>) -> Result<(), AppError> {
-    let mut groups = vec![EthernetAddress([0x01, 0x00, 0x5e, 0, 0, 1])];
-    groups.extend(args.mac);
-    for cidr in config.addresses.iter().chain(&config.link_local()) {
-        if let IpAddress::Ipv6(address) = cidr.address() {
-            let [.., a, b, c] = address.octets();
-            groups.push(EthernetAddress([0x33, 0x33, 0xff, a, b, c]));
-            groups.push(EthernetAddress([0x33, 0x33, 0, 0, 0, 1]));
+/// What a server or a router gives is not known yet when rules against the kernel are made. They are needed
+/// if it forwards, and the hardware address is its own.
+fn check_leases(args: &HostArgs, config: &HostConfig<'_>, interface: &Interface) -> Result<(), AppError> {
+    let any = [(AddressArg::Dhcp, net::ANY_LEASE), (AddressArg::Slaac, IpAddr::from(ANY_IPV6.address()))];
+    for (arg, address) in any.into_iter().filter(|(arg, _)| args.wants(*arg)) {
+        let need = suppress::assess(&interface.name, address, args.mac.is_some())
+            .map_err(|error| AppError::flag("--address", arg, error))?;
+        if need == Need::KernelForwards {
+            let problem = format_args!(
+                "the kernel forwards what is for {} and not for itself; give a --mac of your own",
+                config.mac
+            );
+            return Err(AppError::flag("--address", arg, problem));
         }
-    }
-    for group in groups {
-        nic.join(group).map_err(|error| {
-            let name = &nic.interface().name;
-            AppError::flag("--nic", format_args!("packet:{name}"), format_args!("joining {group}: {error}"))
-        })?;
     }
     Ok(())
 }
@@ -239,7 +236,7 @@ fn join_groups(args: &HostArgs, config: &HostConfig<'_>, nic: &AfPacket<'_>) -> 
 /// What is ours on addresses for which the kernel would answer as well.
 fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Claim>, AppError> {
     let mut claims = Vec::new();
-    for cidr in &args.addresses {
+    for cidr in args.static_addresses() {
         let address = IpAddr::from(cidr.address());
         let need = suppress::assess(&interface.name, address, args.mac.is_some())
             .map_err(|error| AppError::flag("--address", cidr, error))?;
@@ -260,7 +257,9 @@ fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Cl
                 for &protocol in ports.protocols {
                     claims.push(Claim::ports(address, protocol, ports.port..=ports.port));
                 }
-                claims.push(Claim::ports(address, Protocol::Tcp, args.source_ports.clone()));
+                for &protocol in ports.sources {
+                    claims.push(Claim::ports(address, protocol, args.source_ports.clone()));
+                }
             }
         }
     }
@@ -289,7 +288,6 @@ fn open(args: &HostArgs, interface: &Interface, claims: &ClaimSet) -> Result<AfP
     })
 }
 
-/// The values of a repeatable flag, as they could be written.
-fn list<T: ToString>(values: &[T]) -> String {
-    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
+/// In the place of an address that is not known yet.
+const ANY_IPV6: IpCidr =
+    IpCidr::new(smoltcp::wire::IpAddress::Ipv6(Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 64);

@@ -109,6 +109,15 @@ impl HostConfig<'_> {
                 return Err(ConfigError::GatewayOffLink { gateway });
             }
         }
+        self.check_limits()
+    }
+
+    /// The part of [`check`](Self::check) that is not about addresses: those of a host over a shard are the
+    /// shard's.
+    ///
+    /// # Errors
+    /// The first limit that is out of its bounds.
+    pub fn check_limits(&self) -> Result<(), ConfigError> {
         if self.recv_buffer_bytes == 0 || self.recv_buffer_bytes > RECV_BUFFER_BYTES_MAX {
             return Err(ConfigError::RecvBuffer { bytes: self.recv_buffer_bytes });
         }

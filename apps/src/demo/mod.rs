@@ -19,15 +19,17 @@ use std::sync::mpsc::{self, Sender};
 use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
 use wirestack::IpCidr;
-use wirestack::backend::smoltcp::Host;
+use wirestack::backend::smoltcp::{Host, InTurn, Over};
 use wirestack::config::HostConfig;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::{AfPacket, AfPacketConfig, Nic};
+use wirestack::shard::Shard;
 
 use crate::cli::DemoArgs;
 use crate::echo::Echo;
 use crate::error::AppError;
 use crate::http::{Http, Site};
+use crate::net::Net;
 use crate::serve::{self, Figures, Service, Stop, print};
 use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
 use crate::testbed::{
@@ -124,7 +126,7 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal };
-        wrap.run(nic, Prepared { config, stop, json: false, about: None }, program)?;
+        wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -137,10 +139,11 @@ struct DemoProgram {
 
 impl NicProgram for DemoProgram {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let mut host = serve::new_host(nic, prepared.config)?;
+        let wanted = prepared.net.wanted.clone();
         let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
-        service.attach(&mut host)?;
+        let mut host = serve::new_host(nic, prepared.net, &service)?;
         let stop = prepared.stop;
+        serve::wait_for_addresses(&mut host, &wanted, &stop)?;
         if self.until_signal {
             print(format_args!("ready http {OURS_IPV4}:80"));
             print(format_args!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface"));
@@ -161,9 +164,13 @@ struct DemoService {
 impl Service for DemoService {
     const KIND: &'static str = "demo";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, N>) -> Result<(), AppError> {
+    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
         self.http.attach(host)?;
         self.echo.attach(host)
+    }
+
+    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+        self.echo.in_turn(shard)
     }
 
     fn port(&self) -> u16 {

@@ -13,7 +13,7 @@ mod site;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use wirestack::backend::smoltcp::Host;
+use wirestack::backend::smoltcp::{Host, Over};
 use wirestack::nic::Nic;
 use wirestack::nic::claim::Protocol;
 
@@ -38,7 +38,7 @@ pub fn run(args: &HttpArgs) -> Result<(), AppError> {
         Some(dir) => Site::directory(dir).map_err(|error| AppError::flag("--dir", dir.display(), error))?,
         None => Site::built_in(),
     };
-    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp] };
+    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
     setup::start(&args.host, ports, Program { service: Http::new(args.port, site) })
 }
 
@@ -59,7 +59,7 @@ impl Http {
 impl Service for Http {
     const KIND: &'static str = "http";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, N>) -> Result<(), AppError> {
+    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
         let site = Rc::clone(&self.site);
         host.listen(self.port, move |_: SocketAddr| HttpConnection::new(Rc::clone(&site)))
             .map_err(|error| AppError::flag("--port", self.port, error))

@@ -44,7 +44,7 @@ impl Site {
 
     /// Takes the latest figures, for the page that shows them.
     pub(super) fn observe(&self, figures: &Figures) {
-        *self.figures.borrow_mut() = *figures;
+        self.figures.borrow_mut().clone_from(figures);
     }
 
     /// The response to a request for this path, which is decoded and may be anything.
@@ -56,7 +56,7 @@ impl Site {
     }
 
     fn serve_built_in(&self, path: &[u8]) -> Response {
-        let figures = *self.figures.borrow();
+        let figures = self.figures.borrow();
         match path {
             b"/" => Response::text(200, WELCOME),
             b"/counters" => Response {

@@ -36,7 +36,13 @@ impl Outbox {
 
     /// Whether a frame of `len` bytes finds room.
     pub fn has_room(&self, len: usize) -> bool {
-        self.frames.len() < self.frames_max && self.waiting_bytes() + len <= self.bytes_max
+        self.has_room_for(1, len)
+    }
+
+    /// Whether so many frames of so many bytes together find room.
+    pub fn has_room_for(&self, frames: usize, bytes: usize) -> bool {
+        self.frames.len().saturating_add(frames) <= self.frames_max
+            && self.waiting_bytes().saturating_add(bytes) <= self.bytes_max
     }
 
     /// Lets `write` write a frame of `len` bytes. `None`: there is no room, and `write` was not called.
@@ -56,6 +62,12 @@ impl Outbox {
         }
         self.frames.push_back(Queued { start, len, meta: *meta });
         Some(write(&mut self.memory[start..self.end]))
+    }
+
+    /// The last frame and what is said of it, to be changed.
+    pub fn last_mut(&mut self) -> Option<(&mut [u8], &mut FrameMeta)> {
+        let queued = self.frames.back_mut()?;
+        Some((&mut self.memory[queued.start..queued.start + queued.len], &mut queued.meta))
     }
 
     /// Takes the last frame back: whoever wrote it found that it cannot be sent.
@@ -88,6 +100,16 @@ impl Outbox {
             self.pop();
         }
         (frames_max, false)
+    }
+
+    /// Frames that may wait.
+    pub fn frames_max(&self) -> usize {
+        self.frames_max
+    }
+
+    /// Bytes that may wait.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Frames that wait.

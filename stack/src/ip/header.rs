@@ -10,7 +10,7 @@ use crate::random::Random;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of the header that [`write`] makes, with options and extension headers.
+/// Bytes of the header that [`write()`] makes, with options and extension headers.
 pub fn header_len(spec: &PacketSpec) -> usize {
     match (spec.dst, spec.router_alert) {
         (IpAddr::V4(_), false) => IPV4_HEADER_LEN,
@@ -108,6 +108,19 @@ fn write_ipv6(
         extension.copy_from_slice(&[spec.protocol, 0, 5, 2, 0, 0, 1, 0]);
     }
     Ok(len)
+}
+
+/// A copy of an IPv4 packet with DF cleared; of another packet, just a copy.
+pub(crate) fn without_df(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let Some(&version_and_len) = packet.first().filter(|first| *first >> 4 == 4) else { return packet };
+    if let Some(header) = packet.get_mut(..usize::from(version_and_len & 0xf) * 4)
+        && let Some(flags) = header.get_mut(6)
+    {
+        *flags &= !0x40;
+        fill_ipv4_checksum(header);
+    }
+    packet
 }
 
 /// Writes the checksum of an IPv4 header, options included, into it. What is too short stays as it is.

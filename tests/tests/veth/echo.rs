@@ -137,9 +137,8 @@ fn datagrams_come_back(wire: &Wire) -> Outcome {
         let socket = wire.at_peer(|| UdpSocket::bind(local))?;
         socket.set_read_timeout(Some(LONG))?;
         socket.connect((address, 7))?;
-        // Larger ones are fragmented; the engine does that for IPv4 only.
-        let lens: &[usize] = if address.is_ipv4() { &[0, 1, 1472, 1473, 8000] } else { &[0, 1, 1452] };
-        for &len in lens {
+        // Larger ones than 1472 or 1452 are fragmented.
+        for len in [0, 1, 1452, 1453, 1472, 1473, 8000, 65_507] {
             let sent = noise(len as u64 + 1, len);
             let mut back = vec![0; 65_535];
             socket.send(&sent)?;

@@ -3,6 +3,7 @@
 //! One binary for all of them, with a `main` of its own: it enters a user namespace while it has only
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
+mod address;
 mod bad_input;
 mod bridge;
 mod bridge_impaired;
@@ -16,9 +17,21 @@ mod merged;
 mod modes;
 mod nfqueue;
 mod options;
+mod ping;
 mod replay;
 mod scripts;
 mod segment;
+mod shard_dhcp;
+mod shard_dns;
+mod shard_end;
+mod shard_group;
+mod shard_icmp;
+mod shard_link;
+mod shard_mtu;
+mod shard_neighbor;
+mod shard_services;
+mod shard_slaac;
+mod shard_udp;
 mod steer;
 mod support;
 mod suppress;
@@ -51,6 +64,8 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        ping::cases(),
+        address::cases(),
         link::cases(),
         segment::cases(),
         wire::cases(),
@@ -66,6 +81,15 @@ fn main() -> ExitCode {
         replay::cases(),
         scripts::cases(),
         tune::cases(),
+        shard_neighbor::cases(),
+        shard_icmp::cases(),
+        shard_udp::cases(),
+        shard_link::cases(),
+        shard_mtu::cases(),
+        shard_group::cases(),
+        shard_dhcp::cases(),
+        shard_dns::cases(),
+        shard_slaac::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }

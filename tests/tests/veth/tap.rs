@@ -107,7 +107,8 @@ fn echoes(nic: &str, vnet_hdr: bool) -> Outcome {
     assert_eq!(echo_udp(&namespace, SocketAddr::new(OURS[0], 7), &bytes[..8000])?, bytes[..8000]);
     let ended = end(server)?;
     check_counters(&ended, "rx_super_frames", vnet_hdr);
-    assert_eq!(counter(&ended, "rx_checksum_filled") > 0, vnet_hdr, "{}", ended.stdout);
+    // The stack takes absent checksums as they are.
+    assert_eq!(counter(&ended, "rx_checksum_filled"), 0, "{}", ended.stdout);
     Ok(())
 }
 

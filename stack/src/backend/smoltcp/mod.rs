@@ -130,8 +130,12 @@ impl<'a, N: Nic> Host<'a, N> {
     ///
     /// # Errors
     /// The first field of the configuration that is out of its bounds.
-    pub fn new(mut nic: N, config: HostConfig<'a>) -> Result<Self, ConfigError> {
+    pub fn new(nic: N, config: HostConfig<'a>) -> Result<Self, ConfigError> {
         config.check()?;
+        Ok(Self::with_checked(nic, config))
+    }
+
+    fn with_checked(mut nic: N, config: HostConfig<'a>) -> Self {
         let hardware = match nic.capabilities().medium {
             Medium::Ethernet => HardwareAddress::Ethernet(config.mac),
             Medium::Ip => HardwareAddress::Ip,
@@ -152,7 +156,7 @@ impl<'a, N: Nic> Host<'a, N> {
                 std::net::IpAddr::V6(gateway) => iface.routes_mut().add_default_ipv6_route(gateway),
             };
         }
-        Ok(Self {
+        Self {
             nic,
             iface,
             ports: connect::PortChooser::new(config.source_ports, config.seed),
@@ -172,7 +176,7 @@ impl<'a, N: Nic> Host<'a, N> {
                 user_timeout: config.user_timeout,
             },
             stats: HostStats::default(),
-        })
+        }
     }
 
     /// Turns and sleeps until `stop` says so; it is asked once a turn, and after each wake-up of the

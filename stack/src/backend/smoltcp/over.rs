@@ -7,17 +7,28 @@
 //!   device ─▶ Shard: ARP, NDP, IP, ICMP, UDP, fragments ─▶ segments ─▶ smoltcp
 //!   device ◀─ Shard: route, neighbour, link header     ◀── segments ◀─ smoltcp
 //! ```
+//!
+//! A segment is copied once on each way: out of the device's ring into the queue that smoltcp reads, and from
+//! the frame that smoltcp has written into the device's ring.
 
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
+use smoltcp::iface::Interface;
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
+use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
+use smoltcp::wire::{IpCidr, Ipv4Address, Ipv6Address};
 use wirestack_nic::offload::Layout;
 use wirestack_nic::offload::checksum;
 use wirestack_nic::{Counters, FrameMeta, LinkError, LinkState, Nic, OffloadCapabilities, Wake, Waker, wait};
 
-use crate::shard::Shard;
+use super::Host;
+use crate::config::HostConfig;
+use crate::egress::Outbox;
+use crate::error::ConfigError;
+use crate::ip::Address;
+use crate::shard::{Command, Shard};
 
 /// What an application does in each turn of the shard.
 pub type InTurn<'a> = Box<dyn FnMut(&mut Shard) + 'a>;
@@ -29,15 +40,30 @@ pub struct Over<'a, N> {
     app: InTurn<'a>,
     /// When the shard wants to be turned again.
     deadline: Option<Instant>,
-    /// The segment that is lent, and the one that is written.
-    scratch: [Vec<u8>; 2],
+    /// Segments that came, until smoltcp has seen them.
+    segments: Outbox,
+    /// The shard was turned since the last flush: once in a turn of the host is enough.
+    is_turned: bool,
+    /// It wants to be turned again at once.
+    is_behind: bool,
+    /// What the shard was told of the link.
+    is_up: bool,
 }
 
 impl<'a, N: Nic> Over<'a, N> {
     /// Puts a shard over a device. `app` is called once in each of its turns.
     pub fn new(nic: N, mut shard: Shard, app: InTurn<'a>) -> Self {
-        shard.take_tcp(TCP_QUEUE_BYTES_MAX);
-        Self { shard, nic, app, deadline: Some(Instant::ZERO), scratch: Default::default() }
+        shard.take_tcp(SEGMENTS_BYTES_MAX);
+        Self {
+            shard,
+            nic,
+            app,
+            deadline: Some(Instant::ZERO),
+            segments: Outbox::new(SEGMENTS_BYTES_MAX, SEGMENTS_MAX),
+            is_turned: false,
+            is_behind: false,
+            is_up: true,
+        }
     }
 
     /// The shard.
@@ -53,7 +79,75 @@ impl<'a, N: Nic> Over<'a, N> {
     /// Turns the shard once.
     pub fn turn(&mut self, now: Instant) {
         self.deadline = self.shard.turn(now, &mut self.nic, &mut self.app);
+        self.is_behind = self.deadline.is_some_and(|due| due <= now);
+        self.is_turned = true;
+        // What smoltcp has not seen yet stays before what came now.
+        if self.segments.is_empty() {
+            self.shard.swap_tcp(&mut self.segments);
+        }
     }
+
+    /// The link came up or went down, if that is new to the shard.
+    fn tell_link(&mut self, is_up: bool) {
+        if self.is_up != is_up && self.shard.push_command(Command::LinkChanged(is_up)).is_ok() {
+            self.is_up = is_up;
+            self.deadline = Some(Instant::ZERO);
+        }
+    }
+}
+
+impl<'a, 'b, N: Nic> Host<'a, Over<'b, N>> {
+    /// Makes a host for TCP over a shard. Its addresses are those of the shard, and change with them
+    /// ([`follow_addresses`](Self::follow_addresses)); those of `config`, and its gateways, do not count.
+    ///
+    /// # Errors
+    /// The first limit of the configuration that is out of its bounds.
+    pub fn over(over: Over<'b, N>, mut config: HostConfig<'a>) -> Result<Self, ConfigError> {
+        config.check_limits()?;
+        config.addresses.clear();
+        config.gateways.clear();
+        let mut host = Self::with_checked(over, config);
+        // The shard routes. smoltcp only wants to hear that there is a way; the next stop means nothing on a
+        // device of IP packets. The table is empty, so both find room.
+        let routes = host.iface.routes_mut();
+        let _ = routes.add_default_ipv4_route(Ipv4Address::new(192, 0, 0, 8));
+        let _ = routes.add_default_ipv6_route(Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+        host.follow_addresses();
+        Ok(host)
+    }
+
+    /// Takes over the addresses that the shard has now: to be called once in a turn. Connections from an
+    /// address that is gone end. True: something has changed.
+    pub fn follow_addresses(&mut self) -> bool {
+        let usable = |address: &&Address| address.is_usable();
+        let addresses = self.nic.shard.addresses().filter(usable).map(|address| address.cidr);
+        if addresses.take(ADDRESSES_MAX).eq(self.iface.ip_addrs().iter().copied()) {
+            return false;
+        }
+        let addresses: Vec<_> =
+            self.nic.shard.addresses().filter(usable).map(|address| address.cidr).collect();
+        set_addresses(&mut self.iface, &addresses);
+        for connection in &self.connections {
+            let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket);
+            let is_gone = |address| !addresses.iter().any(|cidr| cidr.address() == address);
+            if socket.local_endpoint().is_some_and(|local| is_gone(local.addr)) {
+                socket.abort();
+            }
+        }
+        true
+    }
+}
+
+fn set_addresses(iface: &mut Interface, addresses: &[IpCidr]) {
+    if addresses.len() > ADDRESSES_MAX {
+        log::warn!("TCP is served on the first {ADDRESSES_MAX} of {} addresses", addresses.len());
+    }
+    iface.update_ip_addrs(|known| {
+        known.clear();
+        for &address in addresses.iter().take(ADDRESSES_MAX) {
+            let _ = known.push(address);
+        }
+    });
 }
 
 impl<N: Nic> Device for Over<'_, N> {
@@ -67,61 +161,53 @@ impl<N: Nic> Device for Over<'_, N> {
         Self: 't;
 
     fn receive(&mut self, now: Instant) -> Option<(Segment<'_>, Room<'_>)> {
-        let [lent, written] = &mut self.scratch;
-        let mut meta = take_segment(&mut self.shard, lent);
-        if meta.is_none() {
-            self.deadline = self.shard.turn(now, &mut self.nic, &mut self.app);
-            meta = take_segment(&mut self.shard, lent);
+        if self.segments.is_empty() && !self.is_turned {
+            self.turn(now);
         }
-        let meta = meta?;
-        let room = Room { shard: &mut self.shard, scratch: written, meta: PacketMeta::default() };
-        Some((Segment { packet: lent, meta }, room))
+        if self.segments.is_empty() {
+            return None;
+        }
+        let room = Room { shard: &mut self.shard, meta: PacketMeta::default() };
+        Some((Segment { segments: &mut self.segments }, room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_>> {
-        let [_, written] = &mut self.scratch;
         let has_room = self.shard.has_room_for(SEGMENT_BYTES_MAX.get());
-        has_room.then_some(Room { shard: &mut self.shard, scratch: written, meta: PacketMeta::default() })
+        has_room.then_some(Room { shard: &mut self.shard, meta: PacketMeta::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let inner = self.nic.capabilities();
+        let link_header_len = if inner.medium == Medium::Ethernet { ETHERNET_HEADER_LEN } else { 0 };
         let mut capabilities = inner.clone();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = match inner.medium {
-            Medium::Ip => inner.max_transmission_unit,
-            _ => inner.max_transmission_unit.saturating_sub(ETHERNET_HEADER_LEN),
-        };
+        capabilities.max_transmission_unit = inner.max_transmission_unit.saturating_sub(link_header_len);
         // The shard has verified what comes, and has the device sum what goes, which all of them can.
         capabilities.checksum.tcp = Checksum::None;
-        capabilities.segmentation.tcpv4 = self.nic.offloads().gso_tcpv4.map(|max| max.min(SEGMENT_BYTES_MAX));
+        // What a device cannot hand on it splits itself, if it says that this is a gain.
+        let without_header = |max: NonZeroUsize| NonZeroUsize::new(max.get().saturating_sub(link_header_len));
+        let max = inner.segmentation.tcpv4.and_then(without_header);
+        capabilities.segmentation.tcpv4 = max.map(|max| max.min(SEGMENT_BYTES_MAX));
         capabilities
     }
 }
 
-/// Copies the next segment out of the shard.
-fn take_segment(shard: &mut Shard, room: &mut Vec<u8>) -> Option<FrameMeta> {
-    shard.next_tcp(|packet, meta| {
-        room.clear();
-        room.extend_from_slice(packet);
-        *meta
-    })
-}
-
-/// A received segment.
+/// A received segment, in its packet.
 #[derive(Debug)]
 pub struct Segment<'t> {
-    packet: &'t [u8],
-    meta: FrameMeta,
+    segments: &'t mut Outbox,
 }
 
 impl RxToken for Segment<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.packet)
+        let packet = self.segments.front().map(|(packet, _)| packet);
+        let result = f(packet.unwrap_or_default());
+        self.segments.pop();
+        result
     }
 
     fn meta(&self) -> PacketMeta {
-        self.meta.to_smoltcp()
+        self.segments.front().map(|(_, meta)| meta.to_smoltcp()).unwrap_or_default()
     }
 }
 
@@ -129,26 +215,22 @@ impl RxToken for Segment<'_> {
 #[derive(Debug)]
 pub struct Room<'t> {
     shard: &'t mut Shard,
-    scratch: &'t mut Vec<u8>,
     meta: PacketMeta,
 }
 
 impl TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Self { shard, scratch, meta } = self;
-        if scratch.len() < len {
-            scratch.resize(len, 0);
-        }
-        let packet = &mut scratch[..len];
-        let result = f(packet);
-        let mut meta = FrameMeta::from_smoltcp(meta, Medium::Ip, packet);
-        if let Some(layout) = Layout::of_packet(packet)
-            && let Some(state) = checksum::leave_out(packet, &layout)
-        {
-            meta.checksum = state;
-        }
-        shard.send_packet(packet, &meta);
-        result
+        let Self { shard, meta } = self;
+        shard.send_packet_with(len, |packet| {
+            let result = f(packet);
+            let mut meta = FrameMeta::from_smoltcp(meta, Medium::Ip, packet);
+            if let Some(layout) = Layout::of_packet(packet)
+                && let Some(state) = checksum::leave_out(packet, &layout)
+            {
+                meta.checksum = state;
+            }
+            (result, meta)
+        })
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
@@ -158,20 +240,26 @@ impl TxToken for Room<'_> {
 
 impl<N: Nic> Nic for Over<'_, N> {
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake, LinkError> {
-        if self.shard.has_tcp() {
-            self.nic.wait(Some(Instant::ZERO))?;
-            return Ok(Wake::Ready);
+        let is_behind = self.is_behind || !self.segments.is_empty();
+        let sooner = match is_behind {
+            true => Some(Instant::ZERO),
+            false => [deadline, self.deadline].into_iter().flatten().min(),
+        };
+        let wake = self.nic.wait(sooner);
+        match wake {
+            Ok(_) => self.tell_link(true),
+            Err(LinkError::Down) => self.tell_link(false),
+            Err(_) => {}
         }
-        let sooner = [deadline, self.deadline].into_iter().flatten().min();
-        let wake = self.nic.wait(sooner)?;
-        let is_shards = self.deadline.is_some_and(|due| wait::now() >= due);
-        Ok(if is_shards && wake == Wake::Deadline { Wake::Ready } else { wake })
+        let is_shards = is_behind || self.deadline.is_some_and(|due| wait::now() >= due);
+        wake.map(|wake| if is_shards && wake == Wake::Deadline { Wake::Ready } else { wake })
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {
-        // What smoltcp has sent since the turn of the shard waits in its outbox.
-        self.deadline = self.shard.send(&mut self.nic).or(self.deadline);
-        self.nic.flush()
+        // What smoltcp has sent since the turn of the shard waits in its outbox. This flushes the device, too.
+        self.deadline = self.shard.send(&mut self.nic);
+        self.is_turned = false;
+        Ok(())
     }
 
     fn link_state(&mut self) -> LinkState {
@@ -205,7 +293,11 @@ impl<N: std::fmt::Debug> std::fmt::Debug for Over<'_, N> {
 }
 
 /// Bytes of segments that wait for smoltcp: some windows.
-const TCP_QUEUE_BYTES_MAX: usize = 8 << 20;
+const SEGMENTS_BYTES_MAX: usize = 8 << 20;
+/// The same, in segments.
+const SEGMENTS_MAX: usize = 4_096;
 /// Bytes of a segment at most, with its IP header.
 const SEGMENT_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(65_535).expect("not 0");
 const ETHERNET_HEADER_LEN: usize = 14;
+/// Addresses that smoltcp's interface has room for.
+const ADDRESSES_MAX: usize = 8;

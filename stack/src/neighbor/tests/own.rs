@@ -76,6 +76,8 @@ fn who_has_or_wants_an_address_that_we_probe_gets_it() {
     let arp_rows = [
         (arp(1, (THEIRS, MY_V4), v4(3)), true),
         (arp(2, (THEIRS, MY_V4), v4(3)), true),
+        // So Linux answers a probe.
+        (arp(2, (THEIRS, MY_V4), Ipv4Addr::UNSPECIFIED), true),
         (arp(1, (THEIRS, Ipv4Addr::UNSPECIFIED), MY_V4), true),
         (arp(1, (THEIRS, v4(9)), MY_V4), false),
         (arp(1, (ME, Ipv4Addr::UNSPECIFIED), MY_V4), false),
