@@ -71,12 +71,14 @@ impl FlowKey {
 }
 
 impl FlowKeyV4 {
+    #[inline]
     pub(super) fn words(&self) -> [u64; 2] {
         [u64::from(self.local) << 32 | u64::from(self.remote), self.ports.into()]
     }
 }
 
 impl FlowKeyV6 {
+    #[inline]
     pub(super) fn words(&self) -> [u64; 5] {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         let ([a, b, c, d], [e, f, g, h]) = (self.local, self.remote);
@@ -85,6 +87,7 @@ impl FlowKeyV6 {
 }
 
 /// In words of 32 bits, so that an entry of a table has no holes.
+#[inline]
 pub(super) fn words(address: Ipv6Addr) -> [u32; 4] {
     let bits = address.to_bits();
     [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]

@@ -112,12 +112,19 @@ pub fn read(src: IpAddr, dst: IpAddr, bytes: &[u8], verify: bool) -> Result<Data
 /// The sum of the pseudo header (RFC 768, RFC 8200 section 8.1), folded and not inverted. `len` is that
 /// of header and payload. It serves ICMPv6 as well.
 pub fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u16 {
-    let address = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => sum::data(&ip.octets()),
-        IpAddr::V6(ip) => sum::data(&ip.octets()),
+    // In words of 32 bits: carries return at the low end, so it is the same sum (RFC 1071 section 2).
+    let words = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            (0..4).map(|word| u64::from((bits >> (32 * word)) as u32)).sum()
+        }
     };
-    let (high, low) = ((len >> 16) as u16, len as u16);
-    sum::combine(&[address(src), address(dst), protocol.into(), high, low])
+    let sum = words(src) + words(dst) + u64::from(protocol) + len as u64;
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 /// What the field holds for a checksum.
