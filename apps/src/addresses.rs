@@ -39,7 +39,9 @@ impl FromStr for AddressArg {
             _ if text.contains(['/', '.', ':']) => {
                 parse_cidr(text).map(Self::Static).map_err(|error| error.to_string())
             }
-            _ => Err("an address with prefix length, dhcp or slaac is accepted, as in 10.0.0.2/24".to_owned()),
+            _ => {
+                Err("an address with prefix length, dhcp or slaac is accepted, as in 10.0.0.2/24".to_owned())
+            }
         }
     }
 }
@@ -158,9 +160,8 @@ impl<'a> Waiting<'a> {
 
     /// What speaks against waiting any longer.
     fn check(&self, shard: &Shard, arg: AddressArg, now: Instant) -> Result<(), AppError> {
-        let failed = |problem: fmt::Arguments<'_>| {
-            Err(AppError::running(format_args!("--address {arg}: {problem}")))
-        };
+        let failed =
+            |problem: fmt::Arguments<'_>| Err(AppError::running(format_args!("--address {arg}: {problem}")));
         if let AddressArg::Static(cidr) = arg {
             let ip = IpAddr::from(cidr.address());
             let is_taken = |address: &Address| address.ip() == ip && address.state == AddressState::Duplicate;

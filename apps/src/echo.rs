@@ -17,7 +17,8 @@ use crate::setup::{self, Ports};
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
-    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
+    let ports =
+        Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
     setup::start(&args.host, ports, serve::Program { service: Echo { port: args.port } })
 }
 
@@ -85,7 +86,8 @@ fn echo_datagrams(shard: &mut Shard, socket: SocketId, buffer: &mut Vec<u8>) {
         let own = Some(dst.ip()).filter(|ip| shard.is_local(*ip) || ip.is_loopback());
         let options = SendOptions { to: Some(src), src: own, segment_bytes, ..SendOptions::default() };
         // Who cannot be answered does not stop the others.
-        if let Err(error) = shard.udp_send_with(socket, &options, buffer.len(), |room| room.copy_from_slice(buffer))
+        if let Err(error) =
+            shard.udp_send_with(socket, &options, buffer.len(), |room| room.copy_from_slice(buffer))
         {
             log::debug!("{} bytes for {src}: {error}", buffer.len());
         }

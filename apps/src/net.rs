@@ -45,7 +45,8 @@ impl<'a> Net<'a> {
     /// What the flags ask for on a device with this hardware address.
     pub(crate) fn new(args: &HostArgs, host: HostConfig<'a>, link: Link) -> Result<Self, AppError> {
         check_dynamic(args, link)?;
-        let has_v6 = host.addresses.iter().any(|cidr| cidr.address().version() == smoltcp::wire::IpVersion::Ipv6);
+        let has_v6 =
+            host.addresses.iter().any(|cidr| cidr.address().version() == smoltcp::wire::IpVersion::Ipv6);
         let mut shard = ShardConfig::new(host.mac);
         shard.addresses.clone_from(&host.addresses);
         shard.gateways.clone_from(&host.gateways);

@@ -10,9 +10,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
-use wirestack::{EthernetAddress, IpCidr};
 use wirestack::nic::Interface;
 use wirestack::nic::claim::{Claim, Protocol, Scope};
+use wirestack::{EthernetAddress, IpCidr};
 
 use crate::addresses::AddressArg;
 use crate::cli::HostArgs;

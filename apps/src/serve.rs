@@ -172,7 +172,8 @@ fn release_lease<N: Nic>(host: &mut Host<'_, Over<'_, N>>) {
     loop {
         host.nic().turn(wait::now());
         let _ = host.nic().flush();
-        if host.nic().shard().is_quiet() || wait::now() >= give_up || host.nic().wait(Some(give_up)).is_err() {
+        if host.nic().shard().is_quiet() || wait::now() >= give_up || host.nic().wait(Some(give_up)).is_err()
+        {
             return;
         }
     }

@@ -289,7 +289,5 @@ fn open(args: &HostArgs, interface: &Interface, claims: &ClaimSet) -> Result<AfP
 }
 
 /// In the place of an address that is not known yet.
-const ANY_IPV6: IpCidr = IpCidr::new(
-    smoltcp::wire::IpAddress::Ipv6(Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-    64,
-);
+const ANY_IPV6: IpCidr =
+    IpCidr::new(smoltcp::wire::IpAddress::Ipv6(Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 64);

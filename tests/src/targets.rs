@@ -1,8 +1,8 @@
 //! What the fuzzer runs, and `cargo test` with a few thousand inputs: bytes of a stranger go in, and
 //! nothing may panic, hang or grow without a bound.
 
-pub mod classify;
 mod advertisement;
+pub mod classify;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -38,8 +38,8 @@ mod neighbor;
 pub use neighbor::neighbor;
 mod reassembly;
 
-pub use reassembly::reassembly;
 pub use advertisement::advertisement;
+pub use reassembly::reassembly;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));

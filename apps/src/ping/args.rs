@@ -116,7 +116,8 @@ impl FromStr for Sweep {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let accepted = || format!("MIN:MAX or MIN:MAX:STEP within 0 to {SIZE_MAX} is accepted, as in 0:3000:100");
+        let accepted =
+            || format!("MIN:MAX or MIN:MAX:STEP within 0 to {SIZE_MAX} is accepted, as in 0:3000:100");
         let numbers: Result<Vec<usize>, _> = text.split(':').map(str::parse).collect();
         let (min, max, step) = match numbers.as_deref() {
             Ok(&[min, max]) => (min, max, 1),

@@ -116,8 +116,8 @@ impl<'a> Session<'a> {
     /// 0: as much came as was wanted. 1: less.
     pub(super) fn status(&self) -> u8 {
         let received = self.statistics.received;
-        let is_short = self.args.deadline.is_some()
-            && self.args.requests_max().is_some_and(|count| received < count);
+        let is_short =
+            self.args.deadline.is_some() && self.args.requests_max().is_some_and(|count| received < count);
         u8::from(received == 0 || is_short)
     }
 
@@ -304,9 +304,8 @@ impl<'a> Session<'a> {
 
 /// An address of ours of the same IP version.
 fn own_address(shard: &Shard, to: IpAddr) -> IpAddr {
-    let of_version = |address: &&wirestack::ip::Address| {
-        address.is_usable() && address.ip().is_ipv4() == to.is_ipv4()
-    };
+    let of_version =
+        |address: &&wirestack::ip::Address| address.is_usable() && address.ip().is_ipv4() == to.is_ipv4();
     shard.addresses().find(of_version).map_or(to, wirestack::ip::Address::ip)
 }
 

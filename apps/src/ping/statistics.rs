@@ -149,7 +149,8 @@ mod tests {
         (statistics.duplicates, statistics.errors) = (1, 1);
         [100, 300].map(|micros| statistics.note(Duration::from_micros(micros)));
         let line = statistics.line(Duration::from_millis(2003));
-        let expected = "3 packets transmitted, 2 received, +1 duplicates, +1 errors, 33.3333% packet loss, time 2003ms";
+        let expected =
+            "3 packets transmitted, 2 received, +1 duplicates, +1 errors, 33.3333% packet loss, time 2003ms";
         assert_eq!(line, expected);
         let times = statistics.times().expect("two answers");
         assert_eq!(times.line(), "rtt min/avg/max/mdev = 0.100/0.200/0.300/0.100 ms");

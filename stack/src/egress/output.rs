@@ -318,7 +318,8 @@ impl Shard {
         }) {
             Ok(Some(hop)) => hop,
             Ok(None) => {
-                let packet = self.outbox.last_mut().map(|(frame, _)| frame.get(link_len..).map(<[u8]>::to_vec));
+                let packet =
+                    self.outbox.last_mut().map(|(frame, _)| frame.get(link_len..).map(<[u8]>::to_vec));
                 self.outbox.retract();
                 return self.try_send_packet(&packet.flatten().unwrap_or_default(), meta);
             }

@@ -37,7 +37,13 @@ impl Dnsmasq {
         let leases = dir.path().join("leases");
         let mut command = Command::new("dnsmasq");
         command
-            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=root", "--no-ping"])
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--group=root",
+                "--no-ping",
+            ])
             .args(["--pid-file=", "--log-dhcp", "--log-facility=-", "--no-resolv", "--no-hosts"])
             .args(["--dhcp-range=10.77.0.50,10.77.0.60,255.255.255.0,2m", "--dhcp-authoritative"])
             .args(["--dhcp-option=option:router,10.77.0.1", "--dhcp-option=option:dns-server,10.77.0.1"])
@@ -161,9 +167,8 @@ fn taken(wire: &Wire) -> Outcome {
 }
 
 fn bad_input(wire: &Wire) -> Outcome {
-    let refused = |more: &[&str], words: &[&str]| {
-        assert_refused(wire, &mut command(wire, "echo", more), words)
-    };
+    let refused =
+        |more: &[&str], words: &[&str]| assert_refused(wire, &mut command(wire, "echo", more), words);
     refused(&["--address", "auto"], &["--address", "auto", "dhcp or slaac"])?;
     refused(&["--address", "dhcp", "--address", "dhcp"], &["--address", "dhcp", "once is enough"])?;
     refused(&["--address", "dhcp", "--gateway", "10.77.0.1"], &["--gateway", "10.77.0.1", "leave it out"])?;

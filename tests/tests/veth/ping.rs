@@ -36,10 +36,9 @@ fn ping(wire: &Wire, more: &[&str]) -> io::Result<Ended> {
 }
 
 fn the_kernel_answers(wire: &Wire) -> Outcome {
-    for (to, head) in [
-        (PEER_IPV4.to_string(), "56(84) bytes of data."),
-        (PEER_IPV6.to_string(), "56 data bytes"),
-    ] {
+    for (to, head) in
+        [(PEER_IPV4.to_string(), "56(84) bytes of data."), (PEER_IPV6.to_string(), "56 data bytes")]
+    {
         let ended = ping(wire, &[&to, "-c", "3", "-i", "0.01"])?;
         assert_eq!(ended.status.code(), Some(0), "{ended}");
         let lines: Vec<_> = ended.stdout.lines().collect();
@@ -53,7 +52,8 @@ fn the_kernel_answers(wire: &Wire) -> Outcome {
         assert!(lines[6].starts_with("3 packets transmitted, 3 received, 0% packet loss, time "), "{ended}");
         assert!(lines[7].starts_with("rtt min/avg/max/mdev = "), "{ended}");
     }
-    let ended = ping(wire, &[&PEER_IPV4.to_string(), "-c", "2", "-i", "0", "--json", "-t", "9", "-Q", "0xb8"])?;
+    let ended =
+        ping(wire, &[&PEER_IPV4.to_string(), "-c", "2", "-i", "0", "--json", "-t", "9", "-Q", "0xb8"])?;
     let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
     assert_eq!((report["transmitted"].as_u64(), report["received"].as_u64()), (Some(2), Some(2)), "{ended}");
     for name in ["min", "avg", "max", "mdev", "p50", "p99"] {
@@ -96,7 +96,10 @@ fn too_long(wire: &Wire) -> Outcome {
         let ended = ping(wire, &[&to, flag, "-s", "1473", "-c", "1", "-W", "0.1"])?;
         assert_eq!(ended.status.code(), Some(1), "{ended}");
         assert!(ended.stderr.contains("ping: local error: message too long, mtu: 1500"), "{ended}");
-        assert!(ended.stdout.contains("1 packets transmitted, 0 received, +1 errors, 100% packet loss"), "{ended}");
+        assert!(
+            ended.stdout.contains("1 packets transmitted, 0 received, +1 errors, 100% packet loss"),
+            "{ended}"
+        );
     }
     Ok(())
 }
