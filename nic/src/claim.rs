@@ -18,7 +18,7 @@
 //!
 //! A later fragment carries no ports, so it cannot be told whose it is. It goes to both: each side
 //! reassembles only what begins with a first fragment that it was shown, and forgets the rest in
-//! silence (RFC 1122 section 3.2.2.4, RFC 8200 section 4.5: no ICMP without the first fragment).
+//! silence (RFC 1122 section 3.3.2, RFC 8200 section 4.5: no ICMP without the first fragment).
 //!
 //! The other half, the kernel that must not answer for our tuples, is [`crate::suppress`].
 

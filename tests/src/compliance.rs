@@ -253,6 +253,7 @@ const RFCS: &[(u16, &str)] = &[
     (6633, "Deprecation of ICMP Source Quench Messages"),
     (6675, "A Conservative Loss Recovery Algorithm Based on SACK for TCP"),
     (6724, "Default Address Selection for IPv6"),
+    (6761, "Special-Use Domain Names"),
     (6864, "Updated Specification of the IPv4 ID Field"),
     (6891, "Extension Mechanisms for DNS"),
     (6918, "Formally Deprecating Some ICMPv4 Message Types"),

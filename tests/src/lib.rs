@@ -6,6 +6,7 @@
 //! | [`runner`] | what a test case needs (a wire, root, a program), and running all of them |
 //! | [`programs`] | child processes: the program under test, and those of others |
 //! | [`script`] | packet scripts: a language, and the kernel or a shard that is held against it |
+//! | [`sim`] | a network in virtual time: many shards, bad wires, routers |
 //! | [`targets`] | bodies of the fuzz targets |
 //! | [`tidy`] | rules on the source text |
 //! | [`compliance`] | which sentences of RFCs the source names, and where |
@@ -14,5 +15,6 @@ pub mod compliance;
 pub mod programs;
 pub mod runner;
 pub mod script;
+pub mod sim;
 pub mod targets;
 pub mod tidy;

@@ -82,14 +82,19 @@ pub fn root_test(name: impl Into<String>, body: fn() -> Outcome) -> Vec<Case> {
     cases
 }
 
-/// As [`root_test`], of a body that knows something: one of many tests that are made from data.
+/// As [`test()`], of a body that knows something: one of many tests that are made from data.
+pub fn test_of(name: impl Into<String>, body: impl Fn() -> Outcome + Send + Sync + 'static) -> Vec<Case> {
+    vec![Case::new(name.into(), body)]
+}
+
+/// As [`test_of`], for tests that need what [`root_test`] does.
 pub fn root_test_of(
     name: impl Into<String>,
     body: impl Fn() -> Outcome + Send + Sync + 'static,
 ) -> Vec<Case> {
-    let mut case = Case::new(name.into(), body);
-    case.root = true;
-    vec![case]
+    let mut cases = test_of(name, body);
+    cases.iter_mut().for_each(|case| case.root = true);
+    cases
 }
 
 /// Makes tests depend on an installed program of another project.

@@ -3,6 +3,12 @@
 
 mod advertisement;
 pub mod classify;
+mod dhcp;
+mod dns;
+mod icmp;
+mod neighbor;
+mod reassembly;
+mod shard;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -30,16 +36,13 @@ use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
 use wirestack_apps::{echo, http};
 
-mod icmp;
-
-pub use icmp::icmp;
-mod neighbor;
-
-pub use neighbor::neighbor;
-mod reassembly;
-
 pub use advertisement::advertisement;
+pub use dhcp::dhcp;
+pub use dns::dns;
+pub use icmp::icmp;
+pub use neighbor::neighbor;
 pub use reassembly::reassembly;
+pub use shard::shard;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -51,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     ("checksum", checksum),
     ("claims", claims),
     ("classify", classify::classify),
+    ("dhcp", dhcp),
+    ("dns", dns),
     ("host", host),
     ("http", http),
     ("icmp", icmp),
@@ -60,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     ("replay", replay),
     ("rings", rings),
     ("segment", segment),
+    ("shard", shard),
     ("spec", spec),
     ("steer", steer),
     ("virtio", virtio),
@@ -303,11 +309,17 @@ fn ipv4(len: usize) -> Vec<u8> {
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "advertisement" => advertisement::seeds(),
-        _ => frame_seeds(target),
+        "dhcp" => dhcp::seeds(),
+        "dns" => dns::seeds(),
+        "icmp" => icmp::seeds(),
+        "neighbor" => neighbor::seeds(),
+        "reassembly" => reassembly::seeds(),
+        "shard" => shard::seeds(),
+        _ => seeds_of_frames_and_text(target),
     }
 }
 
-fn frame_seeds(target: &str) -> Vec<Vec<u8>> {
+fn seeds_of_frames_and_text(target: &str) -> Vec<Vec<u8>> {
     let tcp = |flags: u8, seq: u8, data: &[u8]| {
         let head = [4, 0, 0, 7, 0, 0, 0, seq, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
         [&head[..], data].concat()
@@ -356,10 +368,7 @@ fn frame_seeds(target: &str) -> Vec<Vec<u8>> {
             b"GET /a%20b?c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET".to_vec(),
             b"HEAD http://h/ HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ],
-        "icmp" => icmp::seeds(),
-        "neighbor" => neighbor::seeds(),
         "nfqueue" => vec![packet_message(b"data"), [packet_message(b""), packet_message(b"x")].concat()],
-        "reassembly" => reassembly::seeds(),
         "replay" => vec![pcap(&[b"frame", b"another"]), pcapng(&[b"frame", b"another"])],
         _ => vec![
             b"loss=1%,duplicate=0.5%,reorder=1%,corrupt=0.1%,delay=10ms,jitter=2ms,rate=100mbit,queue=9"
@@ -370,7 +379,6 @@ fn frame_seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// A long frame to be split by size, by size with ECN, by an MTU, and without its link header.
 /// Frames to be split, from one of 200 bytes of payload: by their header, or by an MTU.
 fn segment_seeds(super_frame: &[u8]) -> Vec<Vec<u8>> {
     let header = |gso_type: u8, size: u8| [1, gso_type, 0, 0, size, 0, 34, 0, 16, 0];

@@ -116,7 +116,7 @@ pub(super) fn matches(payload: &[u8], id: u16, name: &[u8], record_type: RecordT
     is_same && question.type_ == record_type.wire()
 }
 
-/// Reads an answer that [`matches`] a question about `asked`.
+/// Reads an answer that [`matches()`] a question about `asked`.
 pub(super) fn read(payload: &[u8], asked: &Name, record_type: RecordType) -> Reply {
     let Ok(packet) = DnsPacket::new_checked(payload) else { return Reply::Malformed };
     let is_name_error = match packet.rcode() {

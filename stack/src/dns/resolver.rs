@@ -322,7 +322,6 @@ impl Resolver {
                 part.result = self.ask(now, &part.question, id);
             }
             if let Some(result) = lookup.conclude() {
-                // What was asked besides may still be on its way: whoever asks next will find it.
                 self.events.push_back(Event { id, result });
                 return;
             }
@@ -508,7 +507,9 @@ impl Resolver {
                 //# pair of servers even with a short TTL.
                 if let Some(ttl) = ttl {
                     let expires = self.expires(now, ttl.min(ttl_max), self.config.negative_ttl_max);
-                    self.cache.insert(question.clone(), Known::Nothing { is_name_error }, expires);
+                    if expires > now {
+                        self.cache.insert(question.clone(), Known::Nothing { is_name_error }, expires);
+                    }
                 }
                 let error = if is_name_error { DnsError::NotFound } else { DnsError::NoData };
                 self.finish(now, question, Err(error));

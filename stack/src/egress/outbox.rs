@@ -36,7 +36,13 @@ impl Outbox {
 
     /// Whether a frame of `len` bytes finds room.
     pub fn has_room(&self, len: usize) -> bool {
-        self.frames.len() < self.frames_max && self.waiting_bytes() + len <= self.bytes_max
+        self.has_room_for(1, len)
+    }
+
+    /// Whether so many frames of so many bytes together find room.
+    pub fn has_room_for(&self, frames: usize, bytes: usize) -> bool {
+        self.frames.len().saturating_add(frames) <= self.frames_max
+            && self.waiting_bytes().saturating_add(bytes) <= self.bytes_max
     }
 
     /// Lets `write` write a frame of `len` bytes. `None`: there is no room, and `write` was not called.
@@ -94,6 +100,16 @@ impl Outbox {
             self.pop();
         }
         (frames_max, false)
+    }
+
+    /// Frames that may wait.
+    pub fn frames_max(&self) -> usize {
+        self.frames_max
+    }
+
+    /// Bytes that may wait.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Frames that wait.

@@ -10,8 +10,10 @@ use wirestack_nic::meta::{ChecksumState, Gso, GsoKind};
 use wirestack_nic::offload::checksum;
 
 use super::{Outgoing, PacketSpec};
-use crate::icmp;
+use crate::icmp::{self, chain};
+use crate::ingress::input::TCP;
 use crate::ip::fragment::Fragments;
+use crate::ip::route::Route;
 use crate::ip::{header, select};
 use crate::neighbor::Lookup;
 use crate::observe::DropReason;
@@ -65,50 +67,82 @@ impl Shard {
     /// Finds the way of a packet: next stop, source address, MTU.
     pub(crate) fn path(&mut self, spec: &PacketSpec) -> Result<Path, DropReason> {
         let dst = spec.dst;
-        if dst.is_unspecified() {
+        let is_mapped = matches!(dst, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if dst.is_unspecified() || is_mapped {
             return Err(DropReason::NoRoute);
         }
         if dst.is_loopback() || (self.addresses.is_local(dst) && !self.config.shares_addresses) {
             let src = spec.src.unwrap_or(dst);
             return Ok(Path { src, dst, hop: Hop::Looped, mtu: LOOPED_MTU });
         }
-        let hop = self.hop(dst)?;
-        let src = match spec.src {
-            Some(src) => src,
-            None => select::select_source(
-                &self.addresses,
-                dst,
-                match hop {
-                    Hop::Neighbor(neighbor) => neighbor,
-                    _ => dst,
-                },
-            )
-            .ok_or(DropReason::NoSource)?,
-        };
-        let mtu = usize::from(self.path_mtu.mtu(dst, self.mtu as u16));
+        let (hop, route) = self.hop(dst)?;
+        let (of_route, mtu_of_route) = route.map_or((None, None), |route| (route.source, route.mtu));
+        let next_hop = if let Hop::Neighbor(neighbor) = hop { neighbor } else { dst };
+        let src = spec.src.or(of_route.filter(|src| self.addresses.is_local(*src)));
+        let src = src.or_else(|| select::select_source(&self.addresses, dst, next_hop));
+        let src = src.ok_or(DropReason::NoSource)?;
+        //= rfc1122#3.2.1.3
+        //# Internal host loopback address.  Addresses of this form
+        //# MUST NOT appear outside a host.
+        if src.is_loopback() {
+            return Err(DropReason::NoSource);
+        }
+        let mtu = mtu_of_route.map_or(usize::MAX, usize::from).min(self.mtu_for(dst));
+        let mtu = usize::from(self.path_mtu.mtu(dst, mtu as u16));
         Ok(Path { src, dst, hop, mtu })
     }
 
-    fn hop(&self, dst: IpAddr) -> Result<Hop, DropReason> {
+    /// Bytes of an IP packet of this version on the link.
+    pub(crate) fn mtu_for(&self, dst: IpAddr) -> usize {
+        match self.link_mtu {
+            // RFC 4861 section 6.3.4: what a router tells is for IPv6.
+            Some(mtu) if dst.is_ipv6() => self.mtu.min(mtu),
+            _ => self.mtu,
+        }
+    }
+
+    fn hop(&self, dst: IpAddr) -> Result<(Hop, Option<&Route>), DropReason> {
         if self.medium == Medium::Ip {
-            return Ok(Hop::Bare);
+            return Ok((Hop::Bare, self.routes.lookup(dst)));
         }
         if dst.is_multicast() {
-            return Ok(Hop::Link(group_mac(dst)));
+            return Ok((Hop::Link(group_mac(dst)), None));
         }
         if self.addresses.is_broadcast(dst) {
-            return Ok(Hop::Link(EthernetAddress::BROADCAST));
+            return Ok((Hop::Link(EthernetAddress::BROADCAST), None));
         }
-        let route = self.routes.lookup(dst).ok_or(DropReason::NoRoute)?;
-        Ok(Hop::Neighbor(route.gateway.unwrap_or(dst)))
+        let route = self.route(dst).ok_or(DropReason::NoRoute)?;
+        Ok((Hop::Neighbor(route.next_hop(dst)), Some(route)))
+    }
+
+    /// The best route whose gateway is not known to be dead; if all are, the best one.
+    //= rfc1122#3.3.1.4
+    //# The IP layer MUST be able to detect the failure of a "next-
+    //# hop" gateway that is listed in its route cache and to choose an
+    //# alternate gateway (see Section 3.3.1.5).
+    fn route(&self, dst: IpAddr) -> Option<&Route> {
+        let candidates = self.routes.candidates(dst);
+        if self.dead_gateways.is_empty() || candidates.len() < 2 {
+            return candidates.first();
+        }
+        let is_alive = |route: &&Route| route.gateway.is_none_or(|gateway| !self.is_dead(gateway));
+        candidates.iter().find(is_alive).or(candidates.first())
+    }
+
+    /// A gateway that did not answer counts as dead until there is a sign of it.
+    pub(crate) fn is_dead(&self, gateway: IpAddr) -> bool {
+        self.dead_gateways.contains(&gateway)
+            && self.neighbors.get(gateway).is_none_or(|neighbor| !neighbor.state.has_address())
     }
 
     /// Sends a packet of the control plane, with a source address chosen if it has none. What cannot be sent
-    /// is counted.
-    pub(crate) fn send_control(&mut self, outgoing: &mut Outgoing) {
-        if let Err(reason) = self.try_send_control(outgoing) {
+    /// is counted. `true`: it was sent.
+    pub(crate) fn send_control(&mut self, outgoing: &mut Outgoing) -> bool {
+        let sent = self.try_send_control(outgoing);
+        if let Err(reason) = sent {
             self.count_drop(reason);
         }
+        sent.is_ok()
     }
 
     fn try_send_control(&mut self, outgoing: &mut Outgoing) -> Result<(), DropReason> {
@@ -131,6 +165,12 @@ impl Shard {
         transport: Transport,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
+        //= rfc1122#3.2.1.7
+        //# A host MUST NOT send a datagram with a Time-to-Live (TTL)
+        //# value of zero.
+        if spec.hop_limit == Some(0) && path.hop != Hop::Looped {
+            return Err(DropReason::NoRoute);
+        }
         let header_len = header::header_len(spec);
         let len = header_len + transport.len;
         if len > usize::from(u16::MAX) && !spec.dst.is_ipv6() || transport.len > usize::from(u16::MAX) {
@@ -146,6 +186,8 @@ impl Shard {
             return self.emit_fragments(path, spec, transport, write);
         }
         let meta = frame_meta(header_len, transport);
+        let dont_fragment = spec.dont_fragment && !self.path_mtu.may_fragment(path.dst);
+        let spec = &PacketSpec { dont_fragment, ..*spec };
         let (src, hop_limit, id) = (path.src, self.hop_limit, self.identification(path, spec));
         if src.is_ipv4() != spec.dst.is_ipv4() {
             return Err(DropReason::NoSource);
@@ -195,16 +237,18 @@ impl Shard {
     fn queue_fragments(&mut self, path: &Path, packet: &[u8], id: u32) -> Result<(), DropReason> {
         let fragments = Fragments::new(packet, path.mtu, id)?;
         // All or none: a part of a datagram only costs its receiver memory.
-        if !self.outbox.has_room(packet.len() + fragments.count() * FRAGMENT_OVERHEAD) {
+        let count = fragments.count();
+        if !self.outbox.has_room_for(count, packet.len() + count * FRAGMENT_OVERHEAD) {
             return Err(DropReason::OutboxFull);
         }
         let mut room = std::mem::take(&mut self.fragment_scratch);
         room.resize(fragments.len_max(), 0);
         let queued = (0..fragments.count()).try_for_each(|index| {
             let len = fragments.write(index, &mut room);
-            self.counters.fragments_sent += 1;
             let fragment = room.get(..len).unwrap_or_default();
-            self.queue(path, len, &FrameMeta::default(), |room| room.copy_from_slice(fragment))
+            self.queue(path, len, &FrameMeta::default(), |room| room.copy_from_slice(fragment))?;
+            self.counters.fragments_sent += 1;
+            Ok(())
         });
         self.fragment_scratch = room;
         queued
@@ -266,9 +310,17 @@ impl Shard {
     /// # Errors
     /// Why it was not sent.
     pub(crate) fn try_send_packet(&mut self, packet: &[u8], meta: &FrameMeta) -> Result<(), DropReason> {
-        let chain = icmp::chain::read(packet).ok_or(DropReason::IpMalformed)?;
+        let chain = chain::read(packet).ok_or(DropReason::IpMalformed)?;
         let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
         let path = self.path(&spec)?;
+        let cleared;
+        let packet = if self.path_mtu.may_fragment(path.dst) {
+            cleared = header::without_df(packet);
+            &cleared
+        } else {
+            packet
+        };
+        let meta = &fit_segments(packet, &chain, meta, path.mtu);
         if packet.len() > path.mtu && meta.gso.is_none() && path.hop != Hop::Looped {
             let id = match (path.src, path.dst) {
                 (IpAddr::V6(src), IpAddr::V6(dst)) => self.ids.ipv6(src, dst),
@@ -308,20 +360,13 @@ impl Shard {
     /// Gives the last frame of the outbox its link header. If it is not for the link as it is, it is taken
     /// back, and sent as any other packet.
     fn place_last(&mut self, link_len: usize, meta: &FrameMeta) -> Result<(), DropReason> {
-        let Some((frame, last)) = self.outbox.last_mut() else { return Ok(()) };
-        *last = meta.in_front(link_len as u16);
-        let packet = frame.get(link_len..).unwrap_or_default();
-        let (len, chain) = (packet.len(), icmp::chain::read(packet));
-        let (mac, ethertype) = match chain.ok_or(DropReason::IpMalformed).and_then(|chain| {
-            let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
-            self.link_hop(&spec, len, meta)
-        }) {
-            Ok(Some(hop)) => hop,
+        let mac = match self.hop_of_last(link_len, meta) {
+            Ok(Some(mac)) => mac,
             Ok(None) => {
-                let packet =
-                    self.outbox.last_mut().map(|(frame, _)| frame.get(link_len..).map(<[u8]>::to_vec));
+                let frame = self.outbox.last_mut().map(|(frame, _)| frame.to_vec());
                 self.outbox.retract();
-                return self.try_send_packet(&packet.flatten().unwrap_or_default(), meta);
+                let packet = frame.as_deref().and_then(|frame| frame.get(link_len..));
+                return self.try_send_packet(packet.unwrap_or_default(), meta);
             }
             Err(reason) => {
                 self.outbox.retract();
@@ -329,37 +374,49 @@ impl Shard {
             }
         };
         let own = self.config.mac;
-        let frame = self.outbox.last_mut().and_then(|(frame, _)| frame.get_mut(..link_len));
-        if let Some(link) = frame.filter(|link| !link.is_empty()) {
-            write_link(link, mac, own, ethertype);
+        if let Some((frame, _)) = self.outbox.last_mut()
+            && let Some((link, packet)) = frame.split_at_mut_checked(link_len)
+            && !link.is_empty()
+        {
+            let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+            write_link(link, mac, own, if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
         }
         Ok(())
     }
 
-    /// The link header of a packet that goes out at once and in one piece. `None`: it does not.
-    fn link_hop(
+    /// The hardware address for the last frame of the outbox, if it goes out at once and as it is; what is to
+    /// be done to it on its way is noted. `None`: there is more to be done.
+    fn hop_of_last(
         &mut self,
-        spec: &PacketSpec,
-        len: usize,
+        link_len: usize,
         meta: &FrameMeta,
-    ) -> Result<Option<(EthernetAddress, u16)>, DropReason> {
-        if spec.src.is_some_and(|src| !self.addresses.is_local(src)) {
+    ) -> Result<Option<EthernetAddress>, DropReason> {
+        let packet = self.outbox.last_mut().and_then(|(frame, _)| frame.get(link_len..));
+        let chain = packet.and_then(chain::read).ok_or(DropReason::IpMalformed)?;
+        if !self.addresses.is_local(chain.src) {
             return Err(DropReason::NoSource);
         }
-        let path = self.path(spec)?;
-        if len > path.mtu && meta.gso.is_none() {
+        let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
+        let path = self.path(&spec)?;
+        if self.path_mtu.may_fragment(path.dst) {
             return Ok(None);
         }
-        let mac = match path.hop {
-            Hop::Looped => return Ok(None),
-            Hop::Bare => EthernetAddress([0; 6]),
-            Hop::Link(mac) => mac,
+        let Some((frame, last)) = self.outbox.last_mut() else { return Ok(None) };
+        let packet = frame.get(link_len..).unwrap_or_default();
+        let fitting = fit_segments(packet, &chain, meta, path.mtu);
+        if packet.len() > path.mtu && fitting.gso.is_none() {
+            return Ok(None);
+        }
+        *last = fitting.in_front(link_len as u16);
+        Ok(match path.hop {
+            Hop::Looped => None,
+            Hop::Bare => Some(EthernetAddress([0; 6])),
+            Hop::Link(mac) => Some(mac),
             Hop::Neighbor(neighbor) => match self.neighbors.lookup(self.now, neighbor) {
-                Lookup::Known(mac) => mac,
-                Lookup::Pending | Lookup::Unreachable => return Ok(None),
+                Lookup::Known(mac) => Some(mac),
+                Lookup::Pending | Lookup::Unreachable => None,
             },
-        };
-        Ok(Some((mac, ethertype(path.dst))))
+        })
     }
 
     /// Queues a frame that is complete.
@@ -371,6 +428,24 @@ impl Shard {
     }
 }
 
+/// How a segment of TCP that is longer than its path takes is split on its way out: whoever wrote it did not know
+/// the MTU of the path, and has set DF. One whose checksum is complete is left alone.
+fn fit_segments(packet: &[u8], chain: &chain::Chain, meta: &FrameMeta, mtu: usize) -> FrameMeta {
+    let headers = packet.get(chain.transport + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let headers = chain.transport + headers;
+    let size = mtu.checked_sub(headers).and_then(|size| NonZeroU16::new(size.try_into().unwrap_or(u16::MAX)));
+    let is_partial = matches!(meta.checksum, ChecksumState::Partial { .. });
+    let (Some(size), TCP, true) = (size, chain.protocol, is_partial) else { return *meta };
+    match meta.gso {
+        Some(gso) if gso.size > size => FrameMeta { gso: Some(Gso { size, ..gso }), ..*meta },
+        None if packet.len() > mtu => {
+            let kind = if chain.src.is_ipv4() { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
+            FrameMeta { gso: Some(Gso { kind, size, ecn: false }), ..*meta }
+        }
+        _ => *meta,
+    }
+}
+
 /// Writes an Ethernet header.
 pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAddress, ethertype: u16) {
     room[..6].copy_from_slice(&dst.0);
@@ -379,7 +454,7 @@ pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAdd
 }
 
 fn ethertype(dst: IpAddr) -> u16 {
-    if dst.is_ipv4() { 0x0800 } else { 0x86dd }
+    if dst.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 
 /// The hardware address of a group (RFC 1112 section 6.4, RFC 2464 section 7).
@@ -415,10 +490,12 @@ fn received_meta(meta: &FrameMeta) -> FrameMeta {
     FrameMeta { checksum, ..*meta }
 }
 
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Bytes of an Ethernet header without tags.
 pub(crate) const LINK_HEADER_LEN: usize = 14;
 const UDP_HEADER_LEN: usize = 8;
 /// Bytes of headers that a fragment needs beside its share.
 const FRAGMENT_OVERHEAD: usize = 80;
-/// Bytes of a packet to ourselves at most.
-const LOOPED_MTU: usize = 65_535;
+/// Bytes of a packet to ourselves at most: the longest of IPv6, whose length field does not count the header.
+pub(crate) const LOOPED_MTU: usize = 65_535 + 40;

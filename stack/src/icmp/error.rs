@@ -143,9 +143,13 @@ fn may_answer(packet: &[u8], chain: &Chain, was_broadcast: bool, kind: ErrorToSe
     //# host -- e.g., a zero address, a loopback address, a
     //# broadcast address, a multicast address, or a Class E
     //# address.
+    // RFC 4443 section 2.4 does not except later fragments, and RFC 8200 section 4.5 wants their sender told what
+    // is wrong with them.
+    let is_about_fragment =
+        chain.src.is_ipv6() && matches!(kind, ErrorToSend::ParameterProblem { code: 0, .. });
     let is_to_many = was_broadcast || is_group_or_broadcast(chain.dst);
     (!is_to_many || kind.answers_groups(chain))
-        && chain.fragment_offset == 0
+        && (chain.fragment_offset == 0 || is_about_fragment)
         && is_one_host(chain.src, chain.dst)
         && !is_icmp_error(packet, chain, kind)
 }

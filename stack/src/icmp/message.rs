@@ -15,7 +15,7 @@ pub enum Message<'a> {
     EchoReply(Echo<'a>),
     /// About a packet that, so it says, we have sent.
     Error(ErrorMessage),
-    /// A redirect of ICMP, which we do not follow. That of ICMPv6 is [`Message::Ndp`].
+    /// A redirect of ICMP. That of ICMPv6 is [`Message::Ndp`].
     Redirect,
     /// Router and neighbour solicitations and advertisements, and redirects: types 133 to 137.
     Ndp(u8),
@@ -100,7 +100,7 @@ pub fn parse(src: IpAddr, dst: IpAddr, message: &[u8]) -> Result<Message<'_>, Dr
             3 => error(ErrorKind::unreachable_v4(code, rest)),
             //= rfc1122#3.2.2.2
             //= type=exception
-            //= reason=a redirect is believed on the word of whoever is on the link; routes come from elsewhere
+            //= reason=only if the configuration says so: it is believed on the word of whoever is on the link
             //# A host receiving a Redirect message MUST update its routing
             //# information accordingly.
             5 => Ok(Message::Redirect),

@@ -167,6 +167,11 @@ impl Socket {
         !self.queue.is_empty() || self.errors.len() > 0
     }
 
+    /// Bytes of replies that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.queued_bytes()
+    }
+
     /// Replies that wait.
     pub fn queued_replies(&self) -> usize {
         self.queue.queued_datagrams()

@@ -278,7 +278,11 @@ impl Membership {
         let is_right = match &parsed {
             //= rfc3376#9.1
             //# Hosts SHOULD ignore v2 or v3 Queries without the Router-Alert option.
-            Message::Query(query) => router_alert || query.version == Version::Igmpv1,
+            Message::Query(query) => {
+                // The same section: a general query goes to all systems, and to no other group.
+                let is_elsewhere = query.group.is_none() && dst.is_multicast() && dst != ALL_SYSTEMS;
+                !is_elsewhere && (router_alert || query.version == Version::Igmpv1)
+            }
             Message::Report(group) => *group == IpAddr::V4(dst),
         };
         if !is_right {

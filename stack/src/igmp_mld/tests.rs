@@ -383,6 +383,7 @@ fn messages_that_are_to_be_ignored() {
         ("checksum", igmp(ROUTER, dst, 1, true, &wrong_sum)),
         ("TTL", igmp(ROUTER, dst, 2, true, &good)),
         ("no Router Alert", igmp(ROUTER, dst, 1, false, &good)),
+        ("to another group", igmp(ROUTER, Ipv4Addr::new(224, 0, 0, 22), 1, true, &good)),
         ("source", igmp(Ipv4Addr::BROADCAST, dst, 1, true, &good)),
         ("10 octets", igmp(ROUTER, dst, 1, true, &summed(&query_v3("0.0.0.0", &[])[..10]))),
         ("7 octets", igmp(ROUTER, dst, 1, true, &good[..7])),

@@ -69,11 +69,16 @@ impl Shard {
     /// Takes a frame from the device.
     pub(crate) fn handle_frame(&mut self, frame: &[u8], meta: &FrameMeta) {
         self.counters.rx_frames += 1;
-        let verdict = match classify(self.medium, frame) {
+        let verdict = self.judge(frame, meta);
+        self.count(verdict, frame);
+    }
+
+    /// What becomes of a frame. It is not counted yet.
+    pub(crate) fn judge(&mut self, frame: &[u8], meta: &FrameMeta) -> Verdict {
+        match classify(self.medium, frame) {
             Ok(packet) => self.handle_packet(frame, meta, &packet),
             Err(reason) => Verdict::Dropped(reason),
-        };
-        self.count(verdict, frame);
+        }
     }
 
     fn handle_packet(&mut self, frame: &[u8], meta: &FrameMeta, packet: &Packet) -> Verdict {
@@ -107,8 +112,9 @@ impl Shard {
             return Verdict::Dropped(DropReason::ArpMalformed);
         };
         let result = self.neighbors.handle_arp(self.now, link, message, &self.addresses);
-        if result.is_ok() {
-            self.mail.to_all_others(frame);
+        // What came from another shard is known to all of them.
+        if result.is_ok() && !self.is_mailed {
+            self.mail_to_all_others(frame);
         }
         self.drain_neighbors();
         result.into()
@@ -128,6 +134,13 @@ impl Shard {
             return Verdict::Dropped(reason);
         }
         let received = Received { frame, meta, link, ip, way, destination };
+        //= rfc1122#3.3.6
+        //# A host SHOULD silently discard a datagram that is received via
+        //# a link-layer broadcast (see Section 2.4) but does not specify
+        //# an IP multicast or broadcast destination address.
+        if ip.dst.is_ipv4() && received.is_link_group() && destination == Destination::Local {
+            return Verdict::Dropped(DropReason::LinkToMany);
+        }
         if destination == Destination::Other {
             return self.handle_for_nobody(&received);
         }
@@ -163,13 +176,14 @@ impl Shard {
         if way == Way::Looped {
             return Ok(());
         }
-        if ip.src.is_loopback() {
+        // Who has no address yet speaks to many: duplicate address detection, DHCP.
+        let is_from_nobody = ip.src.is_unspecified() && destination == Destination::Local;
+        if ip.src.is_loopback() || is_from_nobody {
             return Err(DropReason::IpMartianSource);
         }
         if ip.dst.is_loopback() || ip.dst.is_unspecified() {
             return Err(DropReason::IpMartianDestination);
         }
-        // Duplicate address detection sends from the unspecified address, DHCP too; nothing else does.
         if self.addresses.is_local(ip.src)
             && !self.config.shares_addresses
             && !self.is_own_probe(ip, destination)
@@ -190,12 +204,16 @@ impl Shard {
     fn handle_for_nobody(&mut self, received: &Received<'_>) -> Verdict {
         let is_dhcp = received.ip.protocol == UDP
             && received.ip.fragment.is_none()
+            && !received.ip.dst.is_multicast()
             && received.ip.ports == Some((67, 68))
             && received.link.is_none_or(|link| link.dst == self.config.mac);
-        if is_dhcp && self.dhcp.as_ref().is_some_and(|dhcp| dhcp.lease().is_none()) {
-            return self.handle_udp(received);
+        if !is_dhcp || self.dhcp.as_ref().is_none_or(|dhcp| dhcp.lease().is_some()) {
+            return Verdict::Dropped(DropReason::IpNotForUs);
         }
-        Verdict::Dropped(DropReason::IpNotForUs)
+        match checksum::verify_transport(received.frame, received.ip, received.meta) {
+            Ok(()) => self.handle_udp(received),
+            Err(reason) => Verdict::Dropped(reason),
+        }
     }
 
     /// Tells the sender of a packet which header of it we do not take (RFC 8200 section 4.2).
@@ -213,14 +231,23 @@ impl Shard {
     }
 
     fn handle_fragment(&mut self, received: &Received<'_>) -> Verdict {
-        match self.reassembly.push(self.now, received.frame, received.ip) {
+        let evicted = self.reassembly.counters().evicted;
+        let pushed = self.reassembly.push(self.now, received.frame, received.ip);
+        for _ in evicted..self.reassembly.counters().evicted {
+            self.count_drop(DropReason::FragmentNoRoom);
+        }
+        match pushed {
             Ok(None) => Verdict::Held,
             Ok(Some(whole)) => {
                 let packet = whole.bytes;
                 self.counters.reassembled += 1;
+                if received.way == Way::Looped {
+                    // Nobody else's: both of its ends are here.
+                    return self.handle_reassembled(&packet, Way::Looped);
+                }
                 match self.config.steering.shard_of_ip(&packet) {
-                    shard if shard == self.config.shard => self.handle_reassembled(&packet),
-                    shard => self.mail.to(shard, Mail::Packet(packet)).into(),
+                    shard if shard == self.config.shard => self.handle_reassembled(&packet, Way::Reassembled),
+                    shard => self.mail.send(shard, Mail::Packet(packet)),
                 }
             }
             Err(reason) => Verdict::Dropped(reason),
@@ -228,10 +255,10 @@ impl Shard {
     }
 
     /// Takes a packet that was put together from fragments. It is classified again: now it has ports.
-    pub(crate) fn handle_reassembled(&mut self, packet: &[u8]) -> Verdict {
+    pub(crate) fn handle_reassembled(&mut self, packet: &[u8], way: Way) -> Verdict {
         match classify(smoltcp::phy::Medium::Ip, packet) {
             Ok(Packet { body: Body::Ip(ip), .. }) if ip.fragment.is_none() => {
-                self.handle_ip(packet, &FrameMeta::default(), None, &ip, Way::Reassembled)
+                self.handle_ip(packet, &FrameMeta::default(), None, &ip, way)
             }
             Ok(_) => Verdict::Dropped(DropReason::FragmentMalformed),
             Err(reason) => Verdict::Dropped(reason),
@@ -240,8 +267,8 @@ impl Shard {
 
     /// Takes the next packet to ourselves. `false`: there is none.
     pub(crate) fn handle_looped(&mut self) -> bool {
-        let mut packet = std::mem::take(&mut self.looped_scratch);
         let Some((front, meta)) = self.looped.front() else { return false };
+        let mut packet = std::mem::take(&mut self.looped_scratch);
         packet.clear();
         packet.extend_from_slice(front);
         let meta = *meta;
@@ -304,7 +331,20 @@ impl Shard {
             return Verdict::Dropped(DropReason::GroupMalformed);
         };
         let (ttl, alert) = (received.ip.hop_limit, received.ip.router_alert);
-        self.membership.handle_igmp(self.now, src, dst, ttl, alert, received.transport()).into()
+        let result = self.membership.handle_igmp(self.now, src, dst, ttl, alert, received.transport());
+        self.mail_if_used(received, result)
+    }
+
+    /// What is said to all hosts of the link about groups is for all shards: each has members of its own.
+    pub(crate) fn mail_if_used(
+        &mut self,
+        received: &Received<'_>,
+        result: Result<(), DropReason>,
+    ) -> Verdict {
+        if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
+            self.mail.send_to_others(received.frame);
+        }
+        result.into()
     }
 
     /// Counts what became of a frame, and tells the hook.
@@ -314,7 +354,10 @@ impl Shard {
             Verdict::Replied => self.counters.replied += 1,
             Verdict::Held => self.counters.held += 1,
             Verdict::Forwarded => self.counters.forwarded += 1,
-            Verdict::Dropped(reason) => self.drop_frame(reason, frame),
+            Verdict::Dropped(reason) => {
+                self.counters.rx_dropped += 1;
+                self.drop_frame(reason, frame);
+            }
         }
     }
 }

@@ -99,9 +99,9 @@ impl<'a> Fragments<'a> {
         }
         let Chain { split, next_header_at, end } = Chain::of(packet)?;
         let chunk = chunk(mtu, split + FRAGMENT_HEADER_LEN)?;
-        //= rfc7112#5
-        //# When a host fragments an IPv6 datagram, it MUST include the entire
-        //# IPv6 Header Chain in the First Fragment.
+        //= rfc8200#4.5
+        //# Extension headers, if any, and the Upper-Layer header.  These
+        //# headers must be in the first fragment.
         if end > split + chunk {
             return Err(DropReason::FragmentHeaders);
         }

@@ -1,9 +1,8 @@
 //! IP headers of what we send: bytes from a [`PacketSpec`] and what was chosen for it.
 
-use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::keyed::Keyed;
+use crate::demux::KeyedHash;
 use crate::egress::packet::PacketSpec;
 use crate::observe::DropReason;
 use crate::random::Random;
@@ -11,7 +10,7 @@ use crate::random::Random;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of the header that [`write`] makes, with options and extension headers.
+/// Bytes of the header that [`write()`] makes, with options and extension headers.
 pub fn header_len(spec: &PacketSpec) -> usize {
     match (spec.dst, spec.router_alert) {
         (IpAddr::V4(_), false) => IPV4_HEADER_LEN,
@@ -111,6 +110,19 @@ fn write_ipv6(
     Ok(len)
 }
 
+/// A copy of an IPv4 packet with DF cleared; of another packet, just a copy.
+pub(crate) fn without_df(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let Some(&version_and_len) = packet.first().filter(|first| *first >> 4 == 4) else { return packet };
+    if let Some(header) = packet.get_mut(..usize::from(version_and_len & 0xf) * 4)
+        && let Some(flags) = header.get_mut(6)
+    {
+        *flags &= !0x40;
+        fill_ipv4_checksum(header);
+    }
+    packet
+}
+
 /// Writes the checksum of an IPv4 header, options included, into it. What is too short stays as it is.
 pub(super) fn fill_ipv4_checksum(header: &mut [u8]) {
     if let Some(field) = header.get_mut(10..12) {
@@ -140,18 +152,17 @@ fn fold(sum: u32) -> u16 {
 /// Pairs share counters by a keyed hash; a shared counter only makes the steps larger.
 #[derive(Debug, Clone)]
 pub struct IdGenerator {
-    of_start: Keyed,
-    of_counter: Keyed,
+    hash: KeyedHash,
     counters: Box<[u32; ID_COUNTERS]>,
 }
 
 impl IdGenerator {
     /// A generator with secrets of its own.
     pub fn new(random: &mut Random) -> Self {
-        let (of_start, of_counter) = (Keyed::new(random), Keyed::new(random));
+        let hash = KeyedHash::new(random);
         let mut counters = Box::new([0; ID_COUNTERS]);
         counters.fill_with(|| random.u32());
-        Self { of_start, of_counter, counters }
+        Self { hash, counters }
     }
 
     /// The identification of an IPv4 packet: 0 where nobody needs one, as it is not to be fragmented.
@@ -163,18 +174,23 @@ impl IdGenerator {
             return 0;
         }
         // The low half: a counter that goes up by one repeats after 65536.
-        self.next(&(src, dst, protocol)) as u16
+        let addresses = u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits());
+        self.next([addresses, protocol.into()]) as u16
     }
 
     /// The identification of an IPv6 packet that is going to be fragmented.
     pub fn ipv6(&mut self, src: Ipv6Addr, dst: Ipv6Addr) -> u32 {
-        self.next(&(src, dst))
+        let halves = |ip: Ipv6Addr| [(ip.to_bits() >> 64) as u64, ip.to_bits() as u64];
+        let ([a, b], [c, d]) = (halves(src), halves(dst));
+        self.next([a, b, c, d])
     }
 
-    fn next(&mut self, flow: &impl Hash) -> u32 {
-        let start = self.of_start.hash_one(flow) as u32;
+    fn next<const N: usize>(&mut self, flow: [u64; N]) -> u32 {
+        // Two independent functions of the flow: two halves of one.
+        let hash = self.hash.words(flow);
+        let start = hash as u32;
         // The remainder is below the length.
-        let index = self.of_counter.hash_one(flow) as usize % ID_COUNTERS;
+        let index = (hash >> 32) as usize % ID_COUNTERS;
         let counter = &mut self.counters[index];
         *counter = counter.wrapping_add(1);
         start.wrapping_add(*counter)

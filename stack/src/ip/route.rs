@@ -30,6 +30,15 @@ pub enum RouteOrigin {
     RouterAdvertisement,
     /// From a DHCP server.
     Dhcp,
+    /// From a redirect (RFC 792, RFC 4861).
+    Redirect,
+}
+
+impl RouteOrigin {
+    /// Whether anybody on the link can make such routes.
+    fn is_advertised(self) -> bool {
+        matches!(self, Self::RouterAdvertisement | Self::Redirect)
+    }
 }
 
 /// A way to the destinations that begin with a prefix.
@@ -85,7 +94,7 @@ impl Route {
 pub struct RoutesConfig {
     /// Routes in total. A table of the whole Internet fits a million; one route costs some 150 bytes.
     pub routes_max: usize,
-    /// Routes from router advertisements, of `routes_max`: anybody on the link can send them.
+    /// Routes from router advertisements and redirects, of `routes_max`: anybody on the link can send them.
     pub advertised_max: usize,
     /// Routes of the same prefix.
     pub per_prefix_max: usize,
@@ -157,7 +166,7 @@ impl Routes {
         if same.iter().any(|known| known.id() == route.id()) {
             return Err(RouteError::Exists(route.prefix));
         }
-        let is_advertised = route.origin == RouteOrigin::RouterAdvertisement;
+        let is_advertised = route.origin.is_advertised();
         let limits = [
             (self.len, self.config.routes_max),
             (same.len(), self.config.per_prefix_max),
@@ -196,7 +205,7 @@ impl Routes {
             IpNet::V6(net) => remove_from(&mut self.v6, net, &id),
         }?;
         self.len -= 1;
-        self.advertised_len -= usize::from(id.origin == RouteOrigin::RouterAdvertisement);
+        self.advertised_len -= usize::from(id.origin.is_advertised());
         if let Some(at) = removed.expires {
             self.expiries.remove(&(at, id));
         }
@@ -295,7 +304,7 @@ impl Routes {
         };
         list.insert(list.partition_point(|known| known.metric <= route.metric), route);
         self.len += 1;
-        self.advertised_len += usize::from(route.origin == RouteOrigin::RouterAdvertisement);
+        self.advertised_len += usize::from(route.origin.is_advertised());
         if let Some(at) = route.expires {
             self.expiries.insert((at, route.id()));
         }

@@ -152,9 +152,10 @@ impl Arp {
             target_ip: Ipv4Addr::from(*target_ip),
         };
         let is_sender = arp.sender_ip.is_unspecified() || is_unicast(arp.sender_ip.into());
-        // Who answers a probe (RFC 5227) may give back the sender address that it had: none.
-        let answers_probe = arp.operation == REPLY && arp.target_ip.is_unspecified();
-        let is_target = is_unicast(arp.target_ip.into()) || answers_probe;
+        // Whoever has an address that we probe answers the sender of the probe, which is 0.0.0.0 (RFC 5227
+        // section 2.1.1).
+        let is_target =
+            is_unicast(arp.target_ip.into()) || arp.operation == REPLY && arp.target_ip.is_unspecified();
         let is_right = head.starts_with(&HEAD)
             && matches!(arp.operation, REQUEST | REPLY)
             && !(arp.operation == REPLY && arp.sender_ip.is_unspecified())

@@ -11,7 +11,7 @@ pub struct NeighborConfig {
     /// Neighbours being resolved at the same time, at most. Less than `entries_max`, so that a scan of the
     /// link leaves room for those who are there.
     pub incomplete_max: usize,
-    /// Frames that wait for one neighbour, at most.
+    /// Frames that wait for one neighbour, at most: as many as the fragments of the longest datagram.
     pub parked_frames_max: usize,
     /// What the frames that wait for one neighbour take, at most. A super-frame of 64 KB fits by default.
     pub parked_bytes_max: usize,
@@ -53,7 +53,7 @@ impl Default for NeighborConfig {
         Self {
             entries_max: 16_384,
             incomplete_max: 12_288,
-            parked_frames_max: 16,
+            parked_frames_max: 64,
             parked_bytes_max: 128 * 1024,
             parked_total_bytes_max: 8 * 1024 * 1024,
             requests_queued_max: 1024,

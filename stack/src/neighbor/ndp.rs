@@ -30,7 +30,7 @@ impl Table {
             Some(&(SOLICITATION | ADVERTISEMENT)) => {}
             //= rfc4861#8.3
             //= type=exception
-            //= reason=whoever forges a redirect would lead our packets; we keep to our routes
+            //= reason=only the routes of the configuration lead our packets, unless it wants redirects followed
             //# A host receiving a valid redirect SHOULD update its Destination Cache
             //# accordingly so that subsequent traffic goes to the specified target.
             Some(&REDIRECT) => return Err(DropReason::RedirectIgnored),

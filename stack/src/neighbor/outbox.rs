@@ -144,6 +144,10 @@ impl Outbox {
         Some(output)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(super) fn requests(&self) -> usize {
         self.requests
     }

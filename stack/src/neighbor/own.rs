@@ -77,6 +77,11 @@ impl Table {
     pub fn forget_address(&mut self, ip: IpAddr) {
         self.arm_own(ip, None);
         self.own.retain(|own| own.ip != ip);
+        self.forget_source(ip);
+    }
+
+    /// Nobody is asked from an address any more.
+    fn forget_source(&mut self, ip: IpAddr) {
         let source = &mut self.sources[usize::from(ip.is_ipv6())];
         *source = source.filter(|source| *source != ip);
         let asked_from_it = self.entries.iter().filter(|(_, entry)| entry.src == Some(ip));
@@ -119,12 +124,11 @@ impl Table {
         let is_recent = own.defended_at.is_some_and(|at| now < at + DEFEND_INTERVAL);
         match (defence, is_recent) {
             //= rfc5227#2.4
-            //# However, if this is not
+            //# if this is not
             //# the first conflicting ARP packet the host has seen, and the time
             //# recorded for the previous conflicting ARP packet is recent, within
             //# DEFEND_INTERVAL seconds, then the host MUST immediately cease using
-            //# this address and signal an error to the configuring agent as
-            //# described above.
+            //# this address and signal an error to the configuring agent
             (AddressDefence::GiveUp, _) | (AddressDefence::Once, true) => self.lose(ip, mac),
             (AddressDefence::Always, true) => {}
             (AddressDefence::Once | AddressDefence::Always, false) => {
@@ -198,6 +202,7 @@ impl Table {
         let Some(own) = self.own.iter_mut().find(|own| own.ip == ip) else { return };
         own.phase = Phase::Lost;
         self.arm_own(ip, None);
+        self.forget_source(ip);
         self.outbox.push(Kind::Event, Output::AddressConflict { address: ip, mac });
     }
 

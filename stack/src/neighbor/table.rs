@@ -258,6 +258,11 @@ impl Table {
         self.outbox.poll()
     }
 
+    /// Whether [`Table::poll_output`] has something to be done (drops that are only to be counted aside).
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Fires what is due, a bounded number of timers. What is left stays due: [`Table::next_deadline`] does not
     /// move past `now`. While requests are not fetched, nothing more fires.
     pub fn handle_timeout(&mut self, now: Instant) {

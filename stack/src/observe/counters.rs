@@ -18,6 +18,8 @@ macro_rules! counters {
     };
 }
 
+// For each frame, packet to ourselves and message of another shard, one verdict is counted:
+// rx_frames + looped + mail_received = delivered + replied + held + forwarded + rx_dropped.
 counters! {
     /// Turns of the loop.
     turns,
@@ -25,16 +27,21 @@ counters! {
     rx_frames,
     /// Frames that the device took.
     tx_frames,
-    /// Frames and packets that reached a socket or a protocol.
+    /// Packets to ourselves, from the queue of those.
+    looped,
+    /// Messages of other shards.
+    mail_received,
+    /// Frames and packets that reached a socket, or a protocol that used them: ARP and NDP too, whether they
+    /// were answered or not.
     delivered,
-    /// Those that were answered by the stack itself.
+    /// Echo requests that were answered, which nobody else needed to see.
     replied,
     /// Fragments that were kept.
     held,
-    /// Packets for other shards.
+    /// Packets that went to other shards.
     forwarded,
-    /// Packets to ourselves.
-    looped,
+    /// Frames and packets that were thrown away: the part of `dropped` that is a verdict.
+    rx_dropped,
     /// Datagrams put together from fragments.
     reassembled,
     /// Fragments sent.
@@ -43,14 +50,13 @@ counters! {
     udp_received,
     /// Datagrams sent.
     udp_sent,
-    /// Echo requests that were answered.
-    echoes_answered,
     /// ICMP errors sent.
     icmp_errors_sent,
     /// ICMP errors given to sockets.
     icmp_errors_received,
     /// Packets that waited for a neighbour and went.
     neighbor_released,
-    /// Frames or messages that are dropped, for whatever reason.
+    /// All that was dropped, by whatever reason: the sum of [`Drops`](super::Drops). Beside received frames these
+    /// are copies for single sockets, packets of ours that found no way, and answers that were not sent.
     dropped,
 }

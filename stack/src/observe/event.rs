@@ -1,12 +1,14 @@
 //! What a hook is told while it happens.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::DropReason;
+use crate::dhcp::v4::{Lease, LostReason};
+use crate::shard::SocketId;
 
 /// Something that happened in a shard.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,8 +21,17 @@ pub enum Event<'a> {
         /// The frame, or the IP packet.
         frame: &'a [u8],
     },
+    /// What came for a socket found no room in its queue.
+    SocketQueueFull {
+        /// Which socket.
+        socket: SocketId,
+        /// As it is counted.
+        reason: DropReason,
+    },
     /// An address is in use from now on.
     AddressAdded(IpCidr),
+    /// An address is good for what has begun with it, and not chosen for anything new.
+    AddressDeprecated(IpAddr),
     /// An address is gone.
     AddressRemoved(IpAddr),
     /// Somebody else has an address of ours.
@@ -30,7 +41,21 @@ pub enum Event<'a> {
         /// Who else has it.
         mac: EthernetAddress,
     },
-    /// Servers that answer DNS queries from now on; they were told by a router or DHCP.
+    /// A neighbour did not answer, and a packet was waiting for it: told once for each such packet.
+    NeighborUnreachable(IpAddr),
+    /// The same of a gateway: others are tried before it until there is a sign of it.
+    GatewayDead(IpAddr),
+    /// A DHCP server has given an address, or more time for it.
+    LeaseObtained(&'a Lease),
+    /// An address of a DHCP server is not ours any more.
+    LeaseLost {
+        /// The address.
+        address: Ipv4Addr,
+        /// Why.
+        reason: LostReason,
+    },
+    /// Servers that answer DNS queries from now on, best first: of the configuration, and those that DHCP and
+    /// routers have told.
     DnsServers(&'a [IpAddr]),
 }
 

@@ -32,6 +32,8 @@ reasons! {
     LinkTruncated = "link_truncated",
     /// For another hardware address.
     LinkNotForUs = "link_not_for_us",
+    /// For one host by its IP address, and for many by its hardware address (RFC 1122 section 3.3.6).
+    LinkToMany = "link_to_many",
     /// An EtherType that we do not speak.
     LinkUnknownType = "link_unknown_type",
     /// A VLAN that is not ours, or more than two tags.
@@ -64,7 +66,8 @@ reasons! {
     FragmentMalformed = "fragment_malformed",
     /// A fragment that overlaps another one: the whole datagram goes (RFC 5722, RFC 8200).
     FragmentOverlap = "fragment_overlap",
-    /// A fragment for which there is no room: of one source, or in total.
+    /// A fragment for which there is no room, of one source or in total; or an older datagram, all fragments of
+    /// it, that made room for another.
     FragmentNoRoom = "fragment_no_room",
     /// A datagram whose fragments did not all come in time.
     FragmentTimeout = "fragment_timeout",
@@ -86,7 +89,7 @@ reasons! {
     NdpUnsolicited = "ndp_unsolicited",
     /// Somebody has our address (RFC 4862 section 5.4).
     NdpConflict = "ndp_conflict",
-    /// A redirect, which we do not follow.
+    /// A redirect that is not followed: that was not wanted, or its router or target is not the right one.
     RedirectIgnored = "redirect_ignored",
     /// A new neighbour for which there is no room.
     NeighborNoRoom = "neighbor_no_room",

@@ -231,6 +231,11 @@ impl Socket {
         !self.queue.is_empty() || self.errors.len() > 0
     }
 
+    /// Errors that found no room.
+    pub fn dropped_errors(&self) -> u64 {
+        self.errors.dropped()
+    }
+
     /// What people want to see of it.
     pub fn snapshot(&self) -> SocketSnapshot {
         SocketSnapshot {

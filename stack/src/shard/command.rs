@@ -8,7 +8,9 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 use wirestack_nic::FrameMeta;
 
 use super::{Mail, Shard};
+use crate::ingress::input::Way;
 use crate::ip::{Address, Origin};
+use crate::observe::DropReason;
 
 /// Something to be done at the start of a turn.
 #[non_exhaustive]
@@ -59,6 +61,13 @@ impl Shard {
         self.mail.take()
     }
 
+    /// Tells all other shards what a frame has told this one. What finds no room is counted.
+    pub(crate) fn mail_to_all_others(&mut self, frame: &[u8]) {
+        for _ in 0..self.mail.send_to_others(frame) {
+            self.count_drop(DropReason::MailboxFull);
+        }
+    }
+
     /// Carries commands out. True: the budget was spent before they were.
     pub(crate) fn apply_commands(&mut self) -> bool {
         for _ in 0..self.budgets.commands {
@@ -71,7 +80,8 @@ impl Shard {
     fn apply(&mut self, command: Command) {
         match command {
             Command::Mail(Mail::Packet(packet)) => {
-                let verdict = self.handle_reassembled(&packet);
+                self.counters.mail_received += 1;
+                let verdict = self.handle_reassembled(&packet, Way::Reassembled);
                 self.count(verdict, &packet);
             }
             Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
@@ -91,8 +101,10 @@ impl Shard {
     /// A frame about the link that another shard has answered: what it tells is learned, and no answer leaves
     /// from here.
     fn handle_control(&mut self, frame: &[u8]) {
+        self.counters.mail_received += 1;
         let mailed = std::mem::replace(&mut self.is_mailed, true);
-        self.handle_frame(frame, &FrameMeta::default());
+        let verdict = self.judge(frame, &FrameMeta::default());
         self.is_mailed = mailed;
+        self.count(verdict, frame);
     }
 }

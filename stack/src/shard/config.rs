@@ -52,6 +52,8 @@ pub struct ShardConfig {
     pub shares_addresses: bool,
     /// Whether echo requests are answered.
     pub answers_echo: bool,
+    /// Whether routers may say that another one is nearer (redirects).
+    pub follows_redirects: bool,
     /// Whether hosts are told that a port or protocol is closed.
     pub sends_unreachable: bool,
     /// Neighbours: how many, how long.
@@ -82,7 +84,7 @@ pub struct ShardConfig {
     pub budgets: Budgets,
 }
 
-/// What one turn does at most, stage by stage.
+/// What one turn does at most, stage by stage; 0 is taken as 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
     /// Frames taken from the device: about a tenth of a millisecond's work.
@@ -98,6 +100,18 @@ pub struct Budgets {
 impl Default for Budgets {
     fn default() -> Self {
         Self { ingress_frames: 256, looped_packets: 64, commands: 64, egress_frames: 512 }
+    }
+}
+
+impl Budgets {
+    /// With a budget of 0 a stage would never be done with.
+    pub(crate) fn at_least_one(self) -> Self {
+        Self {
+            ingress_frames: self.ingress_frames.max(1),
+            looped_packets: self.looped_packets.max(1),
+            commands: self.commands.max(1),
+            egress_frames: self.egress_frames.max(1),
+        }
     }
 }
 
@@ -119,6 +133,7 @@ impl ShardConfig {
             hop_limit: 64,
             shares_addresses: false,
             answers_echo: true,
+            follows_redirects: false,
             sends_unreachable: true,
             neighbor: NeighborConfig { probes: AddressProbes::Quick, ..NeighborConfig::default() },
             reassembly: ReassemblyConfig::default(),

@@ -12,9 +12,11 @@ use crate::icmp::{self, Answer, Echo, EchoMeta, ErrorKind, ErrorMessage, ErrorTo
 use crate::ingress::input::{Destination, Received, TCP, UDP, Way};
 use crate::ingress::{Body, Verdict, classify};
 use crate::ip::header;
-use crate::observe::DropReason;
+use crate::observe::{DropReason, Event};
 use crate::udp::queue::QueueLimits;
 use crate::udp::{BindError, SendError, SocketError};
+use wirestack_nic::meta::ChecksumState;
+use wirestack_nic::offload::checksum;
 
 /// Where a socket is to ping from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Shard {
             Ok(Message::EchoRequest(_)) => self.answer_echo(received),
             Ok(Message::EchoReply(echo)) => self.deliver_echo(received, &echo),
             Ok(Message::Error(error)) => self.handle_error(received, &error),
-            Ok(Message::Redirect) => Verdict::Dropped(DropReason::RedirectIgnored),
+            Ok(Message::Redirect) => self.handle_redirect_v4(received).into(),
             Ok(Message::Ndp(kind)) => self.handle_ndp(received, kind),
             Ok(Message::Mld(_)) => self.handle_mld(received),
             Ok(Message::Ignored(_)) => Verdict::Dropped(DropReason::IcmpIgnored),
@@ -90,10 +92,7 @@ impl Shard {
             self.emit(&path, &reply.spec, transport, |room| reply.write(path.src, room))
         });
         match sent {
-            Ok(()) => {
-                self.counters.echoes_answered += 1;
-                Verdict::Replied
-            }
+            Ok(()) => Verdict::Replied,
             Err(reason) => Verdict::Dropped(reason),
         }
     }
@@ -119,6 +118,10 @@ impl Shard {
             return Verdict::Dropped(DropReason::IcmpIgnored);
         }
         let result = socket.push(&meta, echo);
+        if let Err(reason) = result {
+            self.hook.tell(self.now, &Event::SocketQueueFull { socket: id, reason });
+        }
+        // Also if there was no room: whoever has left something there hears of it again.
         self.sockets.mark_ready(id);
         result.into()
     }
@@ -127,8 +130,16 @@ impl Shard {
     /// be believed: addresses, ports and identifiers must be those of a socket (RFC 5927 section 4).
     fn handle_error(&mut self, received: &Received<'_>, error: &ErrorMessage) -> Verdict {
         let quoted = &error.quoted;
-        if !self.is_local(quoted.src) && !quoted.src.is_loopback() {
+        // What goes from 127.0.0.1 meets no router.
+        let is_within = received.way == Way::Looped && quoted.src.is_loopback();
+        if received.destination != Destination::Local || !(self.is_local(quoted.src) || is_within) {
             return Verdict::Dropped(DropReason::IcmpSpoofed);
+        }
+        //= rfc8201#4
+        //# If a node receives a Packet Too Big message reporting a next-hop MTU that is less than the IPv6
+        //# minimum link MTU, it must discard it.
+        if matches!(error.kind, ErrorKind::TooBig { mtu } if quoted.dst.is_ipv6() && mtu < IPV6_MTU_MIN) {
+            return Verdict::Dropped(DropReason::IcmpIgnored);
         }
         let from = received.ip.src;
         let is_known = match (quoted.protocol, quoted.ports, quoted.echo) {
@@ -152,7 +163,7 @@ impl Shard {
         }
         self.counters.icmp_errors_received += 1;
         if let ErrorKind::TooBig { mtu } = error.kind {
-            let (now, link) = (self.now, self.mtu as u16);
+            let (now, link) = (self.now, self.mtu_for(quoted.dst) as u16);
             if let Err(reason) = self.path_mtu.handle_too_big(now, quoted.dst, mtu, link) {
                 return Verdict::Dropped(reason);
             }
@@ -169,6 +180,9 @@ impl Shard {
         let dst = error.quoted.dst;
         let Some(&id) = self.pings.get(&(dst.is_ipv4(), identifier)) else { return false };
         let Some(socket) = self.sockets.icmp_mut(id) else { return false };
+        if !socket.accepts(error.quoted.src, identifier) {
+            return false;
+        }
         let error = SocketError { kind: error.kind, from, dst: SocketAddr::new(dst, 0) };
         socket.push_error(EchoError { error, sequence });
         self.sockets.mark_ready(id);
@@ -177,6 +191,13 @@ impl Shard {
 
     fn handle_ndp(&mut self, received: &Received<'_>, kind: u8) -> Verdict {
         let (now, message) = (self.now, received.transport());
+        //= rfc6980#5
+        //# Nodes MUST silently ignore the following Neighbor Discovery and
+        //# SEcure Neighbor Discovery messages if the packets carrying them
+        //# include an IPv6 Fragmentation Header:
+        if received.way != Way::Wire || has_fragment_header(received) {
+            return Verdict::Dropped(DropReason::NdpMalformed);
+        }
         let result = match kind {
             ROUTER_ADVERTISEMENT => {
                 let (Some(slaac), IpAddr::V6(src)) = (&mut self.slaac, received.ip.src) else {
@@ -187,10 +208,11 @@ impl Shard {
                 result
             }
             ROUTER_SOLICITATION => Err(DropReason::IcmpIgnored),
+            REDIRECT => self.handle_redirect_v6(received),
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
         if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail.to_all_others(received.frame);
+            self.mail_to_all_others(received.frame);
         }
         self.drain_neighbors();
         result.into()
@@ -201,12 +223,15 @@ impl Shard {
             return Verdict::Dropped(DropReason::GroupMalformed);
         };
         let (hop_limit, alert) = (received.ip.hop_limit, received.ip.router_alert);
-        self.membership.handle_mld(self.now, src, dst, hop_limit, alert, received.transport()).into()
+        let result = self.membership.handle_mld(self.now, src, dst, hop_limit, alert, received.transport());
+        self.mail_if_used(received, result)
     }
 
     /// Tells the sender of a packet what is wrong with it, if it may be told and not too many were.
     pub(crate) fn send_error(&mut self, received: &Received<'_>, error: ErrorToSend) {
-        if !self.config.sends_unreachable || self.is_mailed {
+        let is_unwanted = !self.config.sends_unreachable
+            && matches!(error, ErrorToSend::PortUnreachable | ErrorToSend::ProtocolUnreachable);
+        if is_unwanted || self.is_mailed {
             return;
         }
         if !self.limiter.allow(Answer::Error, received.ip.src, self.now) {
@@ -214,13 +239,24 @@ impl Shard {
             return;
         }
         let was_broadcast = received.is_link_group() || received.destination == Destination::Broadcast;
-        let due = error_for(received.frame, received.ip, was_broadcast, error, self.mtu);
+        // What is quoted is what was on the wire: a checksum that was left to the device belongs into it.
+        let mut whole = Vec::new();
+        let frame = match received.meta.checksum {
+            ChecksumState::Partial { start, offset } => {
+                whole.extend_from_slice(received.frame);
+                checksum::complete(&mut whole, start, offset);
+                &whole[..]
+            }
+            _ => received.frame,
+        };
+        let due = error_for(frame, received.ip, was_broadcast, error, self.mtu_for(received.ip.src));
         let Some(mut outgoing) = due else { return };
         if outgoing.spec.src.is_some_and(|src| !self.is_local(src) && !src.is_loopback()) {
             outgoing.spec.src = None;
         }
-        self.send_control(&mut outgoing);
-        self.counters.icmp_errors_sent += 1;
+        if self.send_control(&mut outgoing) {
+            self.counters.icmp_errors_sent += 1;
+        }
     }
 
     /// A packet of ours waited in vain for its neighbour: its socket is told.
@@ -256,6 +292,9 @@ impl Shard {
             return Err(BindError::TooManySockets { max: self.config.sockets_max });
         }
         self.check_local(bind.local)?;
+        if bind.local.is_multicast() || self.addresses.is_broadcast(bind.local) {
+            return Err(BindError::AddressNotOurs { address: bind.local });
+        }
         let is_v4 = bind.local.is_ipv4();
         let mut identifier = bind.identifier;
         let mut tries = 0;
@@ -275,10 +314,6 @@ impl Shard {
         Ok(id)
     }
 
-    pub(crate) fn unbind_ping(&mut self, id: SocketId) {
-        self.pings.retain(|_, owner| *owner != id);
-    }
-
     /// Sends an echo request with this payload.
     ///
     /// # Errors
@@ -294,6 +329,9 @@ impl Shard {
             dont_fragment: options.dont_fragment,
             ..socket.spec(options.to)
         };
+        if spec.src.is_some_and(|src| !self.is_source(src)) {
+            return Err(SendError::AddressNotOurs);
+        }
         let len = icmp::message::HEADER_LEN + data.len();
         let mut message = vec![0; len];
         let path = self.path(&spec).map_err(|reason| super::udp::send_error(reason, 0))?;
@@ -315,7 +353,18 @@ impl Shard {
     }
 }
 
+/// Whether the first extension header is that of fragments: here, that of one fragment that is all of it.
+fn has_fragment_header(received: &Received<'_>) -> bool {
+    received.frame.get(received.ip.start + NEXT_HEADER_AT) == Some(&FRAGMENT_HEADER)
+}
+
+/// Where the Next Header field of IPv6 is.
+const NEXT_HEADER_AT: usize = 6;
+const FRAGMENT_HEADER: u8 = 44;
+/// Bytes of a packet that every link of IPv6 takes (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1_280;
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
+const REDIRECT: u8 = 137;
 /// Random identifiers that are tried: with half of them in use, all fail once in 10^9.
 const IDENTIFIER_TRIES_MAX: usize = 32;

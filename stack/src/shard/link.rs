@@ -8,6 +8,9 @@ use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Cidr};
 use wirestack_nic::{FrameMeta, Nic};
 
 use super::Shard;
+use super::services::DnsSource;
+use super::timers::sooner;
+use super::udp::{ANY_V4, ANY_V6};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, LINK_HEADER_LEN, Path, Transport, write_link};
 use crate::icmp::{self, ErrorToSend};
@@ -25,35 +28,55 @@ impl Shard {
     /// is probed first (RFC 5227, RFC 4862), as far as the configuration says.
     pub(crate) fn add_address(&mut self, mut address: Address) {
         let ip = address.ip();
-        let is_new = self.addresses.get(ip).is_none();
-        if is_new {
+        let known = self.addresses.get(ip).copied();
+        // Nobody on the link sets a time to an address of the configuration.
+        if known.is_some_and(|known| known.origin == Origin::Static) && address.origin != Origin::Static {
+            return;
+        }
+        // Who wants it again does not get around the probe; what somebody else had is probed again.
+        let is_probed = known.is_none_or(|known| known.state == AddressState::Duplicate);
+        if is_probed || known.is_some_and(|known| known.state == AddressState::Tentative) {
             address.state = AddressState::Tentative;
         }
         if !self.addresses.insert(address) {
             log::warn!("no room for another address: {ip} is not taken");
             return;
         }
+        if let Some(known) = known.filter(|known| known.cidr != address.cidr) {
+            self.remove_connected_route(known.cidr);
+        }
         // A router says itself which prefixes are on the link.
         if address.cidr.prefix_len() < max_prefix_len(ip) && !is_advertised(&address) {
             self.insert_route(Route::new(address.cidr, None, RouteOrigin::Connected));
         }
-        if is_new {
-            self.join_solicited_node(ip, true);
+        if known.is_none() {
+            self.join_solicited_node(ip);
+        }
+        if is_probed {
             self.neighbors.probe(self.now, ip);
             self.drain_neighbors();
+        }
+    }
+
+    /// The prefix of an address that is gone is on the link no more, unless another address has it.
+    fn remove_connected_route(&mut self, prefix: IpCidr) {
+        let route = Route::new(prefix, None, RouteOrigin::Connected);
+        let is_shared = |other: &Address| {
+            !is_advertised(other)
+                && other.cidr.prefix_len() == prefix.prefix_len()
+                && other.cidr.contains_addr(&prefix.address())
+        };
+        if !self.addresses.iter().any(is_shared) {
+            self.routes.remove(&route.id());
         }
     }
 
     /// Takes an address away, and what hangs on it.
     pub(crate) fn remove_address(&mut self, ip: IpAddr) {
         let Some(address) = self.addresses.remove(ip) else { return };
-        self.join_solicited_node(ip, false);
+        self.leave_solicited_node(ip);
         self.neighbors.forget_address(ip);
-        let is_shared = |other: &Address| other.cidr.contains_addr(&ip.into());
-        if !self.addresses.iter().any(is_shared) {
-            let route = Route::new(address.cidr, None, RouteOrigin::Connected);
-            self.routes.remove(&route.id());
-        }
+        self.remove_connected_route(address.cidr);
         self.hook.tell(self.now, &Event::AddressRemoved(ip));
     }
 
@@ -73,28 +96,35 @@ impl Shard {
         }
     }
 
-    fn join_solicited_node(&mut self, ip: IpAddr, joins: bool) {
+    fn join_solicited_node(&mut self, ip: IpAddr) {
         let IpAddr::V6(v6) = ip else { return };
         let group = IpAddr::V6(solicited_node(v6));
-        // Each address is a member of its own: two with the same last bytes share the group.
-        let bits = u128::from(v6);
-        let member = STACK_MEMBER | (bits ^ (bits >> 32) ^ (bits >> 64) ^ (bits >> 96)) as u32;
-        if joins {
-            let _ = self.membership.join(self.now, member, group);
-        } else {
-            self.membership.leave(self.now, member, group);
+        if let Err(error) = self.membership.join(self.now, STACK_MEMBER, group) {
+            log::warn!("neighbours cannot ask for {ip}: {error}");
+        }
+    }
+
+    /// Addresses with the same last bytes share a group: the last one leaves it.
+    fn leave_solicited_node(&mut self, ip: IpAddr) {
+        let IpAddr::V6(v6) = ip else { return };
+        let group = solicited_node(v6);
+        let is_in =
+            |other: &Address| matches!(other.ip(), IpAddr::V6(other) if solicited_node(other) == group);
+        if !self.addresses.iter().any(is_in) {
+            self.membership.leave(self.now, STACK_MEMBER, IpAddr::V6(group));
         }
     }
 
     /// When the first address changes its state.
     pub(crate) fn next_address_deadline(&self) -> Option<Instant> {
-        let next = |address: &Address| match address.state {
-            AddressState::Preferred => {
-                [address.preferred_until, address.valid_until].into_iter().flatten().min()
+        let mut next = None;
+        for address in self.addresses.iter() {
+            sooner(&mut next, address.valid_until);
+            if address.state == AddressState::Preferred {
+                sooner(&mut next, address.preferred_until);
             }
-            _ => address.valid_until,
-        };
-        self.addresses.iter().filter_map(next).min()
+        }
+        next
     }
 
     /// Addresses whose time is over become deprecated, or go (RFC 4862 section 5.5.4).
@@ -115,6 +145,7 @@ impl Shard {
                 && address.state == AddressState::Preferred
             {
                 address.state = AddressState::Deprecated;
+                self.hook.tell(now, &Event::AddressDeprecated(ip));
             }
         }
     }
@@ -128,6 +159,10 @@ impl Shard {
         if let Some(dhcp6) = &mut self.dhcp6 {
             dhcp6.link_changed(now, up);
         }
+        // It may be another link: who was where on the old one does not count.
+        self.neighbors.flush();
+        self.drain_neighbors();
+        self.dead_gateways.clear();
         if up {
             self.membership.link_up(now);
             if let Some(slaac) = &mut self.slaac {
@@ -139,9 +174,17 @@ impl Shard {
         }
     }
 
-    /// Sends what neighbours are to hear, and what has waited for them.
+    /// Whether a frame of the usual length finds room on its way out; into an empty outbox, any is tried.
+    fn has_room_for_neighbors(&self) -> bool {
+        self.outbox.is_empty() || self.outbox.has_room(LINK_HEADER_LEN + self.mtu)
+    }
+
+    /// Sends what neighbours are to hear, and what has waited for them. What finds no room stays with the table,
+    /// which has bounds for it, and goes in a later turn: a question that is lost here costs a second.
     pub(crate) fn drain_neighbors(&mut self) {
-        while let Some(output) = self.neighbors.poll_output() {
+        while self.has_room_for_neighbors()
+            && let Some(output) = self.neighbors.poll_output()
+        {
             match output {
                 // A device of IP packets has no neighbours.
                 Output::Arp { .. } | Output::Ndp { .. } if self.medium == Medium::Ip => {}
@@ -160,7 +203,11 @@ impl Shard {
                     self.counters.neighbor_released += 1;
                     self.queue_frame(&frame, &meta);
                 }
-                Output::Unreachable { frame, .. } => self.neighbor_unreachable(&frame),
+                Output::Unreachable { next_hop, frame } => {
+                    self.hook.tell(self.now, &Event::NeighborUnreachable(next_hop));
+                    self.note_dead_gateway(next_hop);
+                    self.neighbor_unreachable(&frame);
+                }
                 Output::AddressReady(ip) => self.address_ready(ip),
                 Output::AddressConflict { address, mac } => self.address_conflict(address, mac),
                 Output::RouterGone(router) => self.router_gone(router),
@@ -178,6 +225,19 @@ impl Shard {
         if let Err(reason) = sent {
             self.count_drop(reason);
         }
+    }
+
+    /// Somebody did not answer: if it is a gateway, others are tried before it from now on.
+    fn note_dead_gateway(&mut self, ip: IpAddr) {
+        let is_noted = self.dead_gateways.contains(&ip);
+        if is_noted || !self.routes.iter().any(|route| route.gateway == Some(ip)) {
+            return;
+        }
+        if self.dead_gateways.len() >= DEAD_GATEWAYS_MAX {
+            self.dead_gateways.remove(0);
+        }
+        self.dead_gateways.push(ip);
+        self.hook.tell(self.now, &Event::GatewayDead(ip));
     }
 
     /// A neighbour is no router any more: nothing goes through it (RFC 4861 section 7.2.5).
@@ -200,6 +260,11 @@ impl Shard {
             address.state = AddressState::Preferred;
             let cidr = address.cidr;
             self.hook.tell(self.now, &Event::AddressAdded(cidr));
+            if matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+                // RFC 3590 section 4: reports from the unspecified address are for switches; routers want
+                // them anew.
+                self.membership.link_up(self.now);
+            }
         }
     }
 
@@ -258,9 +323,26 @@ impl Shard {
     /// Sends reports about groups.
     pub(crate) fn drain_membership(&mut self) {
         while let Some(mut outgoing) = self.membership.poll_output() {
-            // Before there is an address, RFC 3810 section 5.2.13 lets reports come from the unspecified one.
+            let dst = outgoing.spec.dst;
+            let src = self.report_source(dst);
+            if dst.is_ipv6() {
+                icmp::error::fill_checksum(&mut outgoing.payload, Some(src), dst);
+            }
+            outgoing.spec.src = Some(src);
             self.send_control(&mut outgoing);
         }
+    }
+
+    /// Where reports about groups come from: of MLD a link-local address, of IGMP any, and while there is none,
+    /// the unspecified one (RFC 3590 section 4, RFC 3376 section 4.2.13).
+    fn report_source(&self, dst: IpAddr) -> IpAddr {
+        let is_possible = |address: &&Address| match address.ip() {
+            IpAddr::V4(_) => dst.is_ipv4(),
+            IpAddr::V6(v6) => dst.is_ipv6() && v6.is_unicast_link_local(),
+        };
+        let usable = self.addresses.iter().filter(|address| address.is_usable());
+        let src = usable.filter(is_possible).map(Address::ip).next();
+        src.unwrap_or(if dst.is_ipv4() { ANY_V4 } else { ANY_V6 })
     }
 
     /// Joins and leaves groups at the device.
@@ -286,7 +368,7 @@ impl Shard {
         }
     }
 
-    fn apply_slaac(&mut self, event: SlaacEvent) {
+    pub(super) fn apply_slaac(&mut self, event: SlaacEvent) {
         match event {
             SlaacEvent::AddAddress { cidr, preferred_until, valid_until }
             | SlaacEvent::UpdateAddress { cidr, preferred_until, valid_until } => {
@@ -303,7 +385,12 @@ impl Shard {
                     valid_until,
                 });
             }
-            SlaacEvent::RemoveAddress(ip) => self.remove_address(ip.into()),
+            SlaacEvent::RemoveAddress(ip) => {
+                let known = self.addresses.get(ip.into());
+                if known.is_some_and(|known| known.origin != Origin::Static) {
+                    self.remove_address(ip.into());
+                }
+            }
             SlaacEvent::AddRoute { prefix, gateway, metric, expires } => {
                 let route = advertised(prefix, gateway);
                 self.insert_route(Route { metric, expires, ..route });
@@ -315,15 +402,18 @@ impl Shard {
             SlaacEvent::HopLimit(hop_limit) => self.hop_limit = hop_limit,
             SlaacEvent::Dns { servers, search } => {
                 let servers: Vec<_> = servers.into_iter().map(IpAddr::V6).collect();
-                self.set_dns(&servers, &search);
+                self.set_dns(DnsSource::Router, &servers, &search);
             }
             SlaacEvent::RouterMac { router, mac } => {
                 if let Err(reason) = self.neighbors.learn_router(self.now, router.into(), Some(mac)) {
                     self.count_drop(reason);
                 }
             }
-            SlaacEvent::Managed { other, .. } => {
-                if other && let Some(dhcp6) = &mut self.dhcp6 {
+            // Who gives addresses gives the rest as well (RFC 4861 section 4.2).
+            SlaacEvent::Managed { addresses, other } => {
+                if (addresses || other)
+                    && let Some(dhcp6) = &mut self.dhcp6
+                {
                     dhcp6.restart(self.now);
                 }
             }
@@ -349,3 +439,5 @@ fn max_prefix_len(ip: IpAddr) -> u8 {
 const ETHERTYPE_ARP: u16 = 0x0806;
 /// Members of groups that are no sockets have this bit.
 const STACK_MEMBER: u32 = 1 << 31;
+/// Gateways that are remembered as dead.
+const DEAD_GATEWAYS_MAX: usize = 16;

@@ -21,30 +21,32 @@ pub(crate) struct Mailbox {
     len_max: usize,
     shard: usize,
     shards: usize,
-    pub(crate) lost: u64,
 }
 
 impl Mailbox {
     pub(crate) fn new(shard: usize, shards: usize, len_max: usize) -> Self {
-        Self { waiting: VecDeque::new(), len_max, shard, shards, lost: 0 }
+        Self { waiting: VecDeque::new(), len_max, shard, shards }
     }
 
     /// Sends a message to one shard.
-    pub(crate) fn to(&mut self, shard: usize, mail: Mail) -> Verdict {
+    pub(crate) fn send(&mut self, shard: usize, mail: Mail) -> Verdict {
         if self.waiting.len() >= self.len_max {
-            self.lost += 1;
             return Verdict::Dropped(DropReason::MailboxFull);
         }
         self.waiting.push_back((shard, mail));
         Verdict::Forwarded
     }
 
-    /// Sends a frame to all shards but this one.
-    pub(crate) fn to_all_others(&mut self, frame: &[u8]) {
+    /// Sends a frame to all shards but this one. Returns how many of them do not get it, for want of room.
+    pub(crate) fn send_to_others(&mut self, frame: &[u8]) -> usize {
         let own = self.shard;
-        for shard in (0..self.shards).filter(|&shard| shard != own) {
-            self.to(shard, Mail::Control(frame.to_vec()));
-        }
+        let others = (0..self.shards).filter(|&shard| shard != own);
+        others.filter(|&shard| self.send(shard, Mail::Control(frame.to_vec())) != Verdict::Forwarded).count()
+    }
+
+    /// Messages that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The next message, and to whom it goes.

@@ -15,17 +15,22 @@
 //! | `config` | what a shard is told at its start |
 //! | `sockets`, `udp`, `icmp`, `raw` | the table of sockets, and what an application does with them |
 //! | `link` | neighbours, groups and routers: what they want sent and set |
+//! | `redirect` | routers that say that another one is nearer |
+//! | `run` | a loop for programs with one thread |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
 //! | `mail`, `command` | what comes from other shards and threads |
-//! | `snapshot` | all tables, for people |
+//! | `snapshot`, `occupancy` | all tables, for people; how full they are |
 
 mod command;
 mod config;
 mod icmp;
 mod link;
 mod mail;
+mod occupancy;
 mod raw;
+mod redirect;
+mod run;
 mod services;
 mod snapshot;
 mod sockets;
@@ -64,8 +69,9 @@ pub use command::Command;
 pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
 pub use mail::Mail;
+pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
-pub use snapshot::Snapshot;
+pub use run::Waiting;
 pub use sockets::{SocketEvent, SocketId};
 pub use udp::{GroupError, SendOptions, UdpBind};
 
@@ -86,7 +92,7 @@ pub struct Shard {
     pub(crate) medium: Medium,
     /// Bytes of an IP packet on the link.
     pub(crate) mtu: usize,
-    /// The same as a router has told it, if it is less.
+    /// The same for IPv6, as a router has told it; it counts if it is less.
     pub(crate) link_mtu: Option<usize>,
     /// Of packets that do not say; a router may have told another.
     pub(crate) hop_limit: u8,
@@ -95,6 +101,8 @@ pub struct Shard {
     pub(crate) neighbors: neighbor::Table,
     pub(crate) addresses: Addresses,
     pub(crate) routes: Routes,
+    /// Gateways that did not answer when they were asked last.
+    pub(crate) dead_gateways: Vec<IpAddr>,
     pub(crate) path_mtu: PathMtu,
     pub(crate) ids: IdGenerator,
     pub(crate) reassembly: Reassembly,
@@ -117,6 +125,8 @@ pub struct Shard {
     pub(crate) dhcp: Option<dhcp::v4::Client>,
     pub(crate) dhcp6: Option<dhcp::v6::Client>,
     pub(crate) dns: Resolver,
+    /// What others than the configuration have said of name servers.
+    pub(crate) dns_told: services::DnsTold,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
 
@@ -156,7 +166,7 @@ impl Shard {
         let (mac, shards) = (config.mac, config.steering.shards);
         let mut shard = Self {
             now,
-            budgets: config.budgets,
+            budgets: config.budgets.at_least_one(),
             medium: Medium::Ethernet,
             mtu: usize::from(DEFAULT_MTU),
             link_mtu: None,
@@ -164,14 +174,15 @@ impl Shard {
             neighbors: neighbor::Table::new(config.neighbor.clone(), mac, random.fork(), now),
             addresses: Addresses::new(),
             routes: Routes::new(config.routes),
-            path_mtu: PathMtu::new(config.path_mtu.clone(), &mut random),
+            dead_gateways: Vec::new(),
+            path_mtu: PathMtu::new(config.path_mtu, &mut random),
             ids: IdGenerator::new(&mut random),
-            reassembly: Reassembly::new(now, config.reassembly.clone(), &mut random),
-            limiter: Limiter::new(config.icmp.clone(), random.fork()),
+            reassembly: Reassembly::new(now, config.reassembly, &mut random),
+            limiter: Limiter::new(config.icmp, random.fork()),
             membership: Membership::new(config.membership, DEFAULT_MTU, random.fork()),
             slaac: config.slaac.clone().map(|slaac| Slaac::new(slaac, mac, random.fork(), now)),
             sockets: SocketTable::new(config.sockets_max),
-            udp: UdpTable::new(config.sockets_max, &mut random),
+            udp: UdpTable::new(config.sockets_max.saturating_add(SERVICE_PORTS_MAX), &mut random),
             ports,
             pings: HashMap::new(),
             raw_sockets: Vec::new(),
@@ -180,6 +191,7 @@ impl Shard {
             dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
             dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
+            dns_told: Default::default(),
             tcp_queue: None,
             outbox: Outbox::new(config.outbox_bytes_max, config.outbox_frames_max),
             looped: Outbox::new(config.looped_bytes_max, config.outbox_frames_max),
@@ -224,8 +236,14 @@ impl Shard {
             Medium::Ethernet => capabilities.max_transmission_unit.saturating_sub(LINK_HEADER_LEN),
             Medium::Ip => capabilities.max_transmission_unit,
         };
-        self.mtu = self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)).min(usize::from(u16::MAX));
-        self.membership.set_mtu(self.mtu as u16);
+        self.mtu = self.mtu.min(usize::from(u16::MAX));
+        self.membership.set_mtu(self.mtu.min(self.link_mtu.unwrap_or(usize::MAX)) as u16);
+    }
+
+    /// Tells the time between turns: what a command begins there is counted from it, and not from the last
+    /// turn, which may be long ago.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
     }
 
     /// The time of this turn.
@@ -313,8 +331,11 @@ impl Shard {
         }
     }
 
+    #[inline]
     pub(crate) fn enter(&mut self, stage: Stage) {
-        self.stages.enter(stage);
+        if self.stages.is_on() {
+            self.stages.enter(stage);
+        }
     }
 
     /// Counts something that was dropped and that came from no frame.
@@ -336,5 +357,8 @@ impl Shard {
 
 /// Bytes of an IP packet before a device says otherwise.
 const DEFAULT_MTU: u16 = 1_500;
+/// Ports of the stack's own, which a full table of sockets does not take from it: two for each lookup of the
+/// resolver (IPv4 and IPv6), and those of DHCP.
+const SERVICE_PORTS_MAX: usize = 4_096;
 /// Packets that wait for whoever serves TCP.
 const TCP_PACKETS_MAX: usize = 4_096;

@@ -1,6 +1,6 @@
 //! Raw sockets: packets of any protocol.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::Shard;
 use super::sockets::{AnySocket, SocketId};
@@ -9,6 +9,7 @@ use crate::egress::PacketSpec;
 use crate::egress::output::Transport;
 use crate::ingress::input::Received;
 use crate::ip::header;
+use crate::observe::Event;
 use crate::raw::{HeaderIncluded, PacketMeta, Socket, Version};
 use crate::udp::queue::QueueLimits;
 use crate::udp::{BindError, SendError, SocketError};
@@ -71,6 +72,9 @@ impl Shard {
             return Err(SendError::AddressFamily);
         }
         let spec = socket.spec(to);
+        if spec.src.is_some_and(|src| !self.is_source(src)) {
+            return Err(SendError::AddressNotOurs);
+        }
         let path = self.path(&spec).map_err(|reason| send_error(reason, 0))?;
         let mut payload = bytes.to_vec();
         if let Some(socket) = self.sockets.raw_mut(id) {
@@ -87,7 +91,7 @@ impl Shard {
         let path = self.path(&spec).map_err(|reason| send_error(reason, 0))?;
         let IpAddr::V4(src) = path.src else { return Err(SendError::NoSource) };
         let mut packet = packet.to_vec();
-        let id = self.ids.ipv4(Ipv4Addr::from(src), header.dst, 0, false);
+        let id = self.ids.ipv4(src, header.dst, 0, false);
         header.complete(&mut packet, src, id);
         self.try_send_packet(&packet, &FrameMeta::default()).map_err(|reason| send_error(reason, path.mtu))
     }
@@ -114,9 +118,14 @@ impl Shard {
             is_wanted = true;
             let pushed = socket.push(received.frame, received.ip, self.now, received.meta.timestamp);
             match pushed {
-                Ok(()) => self.sockets.mark_ready(id),
-                Err(reason) => self.count_drop(reason),
+                Ok(()) => {}
+                Err(reason) => {
+                    self.count_drop(reason);
+                    self.hook.tell(self.now, &Event::SocketQueueFull { socket: id, reason });
+                }
             }
+            // Also if there was no room: whoever has left something there hears of it again.
+            self.sockets.mark_ready(id);
         }
         is_wanted
     }

@@ -13,6 +13,7 @@ use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
 use crate::ingress::input::UDP;
 use crate::ip::route::{Route, RouteOrigin};
+use crate::ip::select;
 use crate::ip::{Address, AddressState, Origin};
 use crate::observe::{DropReason, Event};
 use crate::udp::DatagramMeta;
@@ -31,6 +32,18 @@ impl Shard {
     /// The next answer of the resolver.
     pub fn next_answer(&mut self) -> Option<dns::Event> {
         self.dns.poll_event()
+    }
+
+    /// The addresses of an answer in the order in which to try them: by RFC 6724 section 6, and then one of each
+    /// family in turn (RFC 8305 section 4).
+    pub fn in_order(&self, answer: &dns::Answer) -> Vec<IpAddr> {
+        let mut addresses = answer.addresses.clone();
+        let next_hop = |dst: IpAddr| {
+            let is_ours = dst.is_loopback() || self.addresses.is_local(dst);
+            if is_ours { Some(dst) } else { self.routes.next_hop(dst) }
+        };
+        select::sort_destinations(&self.addresses, next_hop, &mut addresses);
+        dns::order::interleave(&addresses)
     }
 
     /// Nobody wants the answer any more.
@@ -120,16 +133,26 @@ impl Shard {
         while let Some(event) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll_event()) {
             match event {
                 v4::Event::Bound(lease) | v4::Event::Renewed(lease) => self.apply_lease(&lease),
-                v4::Event::Lost { address, .. } => {
-                    self.remove_address(IpAddr::V4(address));
-                    self.routes.remove_by_origin(RouteOrigin::Dhcp);
-                }
+                v4::Event::Lost { address, reason } => self.lose_lease(address, reason),
                 v4::Event::Nak { .. } | v4::Event::Restarted => {}
             }
         }
     }
 
-    fn apply_lease(&mut self, lease: &v4::Lease) {
+    /// What came with a lease goes with it.
+    pub(super) fn lose_lease(&mut self, address: Ipv4Addr, reason: v4::LostReason) {
+        let is_its = |known: &&Address| known.ip() == IpAddr::V4(address) && known.origin == Origin::Dhcp;
+        if self.addresses.iter().any(|known| is_its(&known)) {
+            self.remove_address(IpAddr::V4(address));
+        }
+        self.routes.remove_by_origin(RouteOrigin::Dhcp);
+        if !self.dns_told.of(DnsSource::Dhcp).is_empty() {
+            self.set_dns(DnsSource::Dhcp, &[], &[]);
+        }
+        self.hook.tell(self.now, &Event::LeaseLost { address, reason });
+    }
+
+    pub(super) fn apply_lease(&mut self, lease: &v4::Lease) {
         let cidr = lease.address;
         self.add_address(Address {
             cidr: IpCidr::Ipv4(cidr),
@@ -140,16 +163,23 @@ impl Shard {
             valid_until: None,
         });
         self.routes.remove_by_origin(RouteOrigin::Dhcp);
-        let default = Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
-        // There are none if there are classless routes (RFC 3442).
-        let defaults = lease.routers.iter().take(1).map(|&router| v4::Route { destination: default, router });
-        for v4::Route { destination, router } in lease.routes.iter().copied().chain(defaults) {
-            let gateway = Some(IpAddr::V4(router)).filter(|router| !router.is_unspecified());
-            let route = Route::new(IpCidr::Ipv4(destination), gateway, RouteOrigin::Dhcp);
+        if cidr.prefix_len() < 32 {
+            let route = Route::new(IpCidr::Ipv4(cidr), None, RouteOrigin::Connected);
             self.insert_route(Route { mtu: lease.mtu, ..route });
         }
+        let default = Ipv4Cidr::new(Ipv4Addr::UNSPECIFIED, 0);
+        // There are none if there are classless routes (RFC 3442).
+        let defaults = lease.routers.iter().map(|&router| v4::Route { destination: default, router });
+        // Of several routers, RFC 2132 section 3.5 has the preferred one first.
+        for (metric, route) in (0..).zip(lease.routes.iter().copied().chain(defaults)) {
+            let v4::Route { destination, router } = route;
+            let gateway = Some(IpAddr::V4(router)).filter(|router| !router.is_unspecified());
+            let route = Route::new(IpCidr::Ipv4(destination), gateway, RouteOrigin::Dhcp);
+            self.insert_route(Route { mtu: lease.mtu, metric, ..route });
+        }
         let servers: Vec<_> = lease.dns.iter().map(|&server| IpAddr::V4(server)).collect();
-        self.set_dns(&servers, &lease.search);
+        self.set_dns(DnsSource::Dhcp, &servers, &lease.search);
+        self.hook.tell(self.now, &Event::LeaseObtained(lease));
     }
 
     fn drain_dhcp6(&mut self) {
@@ -165,21 +195,44 @@ impl Shard {
         while let Some(event) = self.dhcp6.as_mut().and_then(|dhcp6| dhcp6.poll_event()) {
             let v6::Event::Configured { dns, search, .. } = event;
             let servers: Vec<_> = dns.into_iter().map(IpAddr::V6).collect();
-            self.set_dns(&servers, &search);
+            self.set_dns(DnsSource::Dhcp6, &servers, &search);
         }
     }
 
     fn drain_dns(&mut self) {
+        self.close_dns_ports();
+        let mut refused = 0;
         while let Some(transmit) = self.dns.poll_transmit(self.now) {
             let (port, any) = (transmit.local_port, if transmit.server.is_ipv4() { ANY_V4 } else { ANY_V6 });
-            match self.udp.bind(Binding::new(any, port, true), false, Owner::Dns) {
-                Ok(handle) => {
+            let lands_here = self.lands_here(port, transmit.server);
+            let bound = lands_here.then(|| self.udp.bind(Binding::new(any, port, true), false, Owner::Dns));
+            match bound {
+                Some(Ok(handle)) => {
                     self.dns_ports.insert(port, handle);
                     self.send_query(port, transmit.server, &transmit.payload);
                 }
-                Err(_) => self.dns.handle_bind_failure(self.now, port),
+                // Another port, but not for ever: if none can be had, the try counts as one that failed.
+                _ if refused < REFUSED_PORTS_MAX => {
+                    refused += 1;
+                    self.dns.handle_bind_failure(self.now, port);
+                }
+                _ => self.dns.handle_unreachable(self.now, port),
             }
         }
+    }
+
+    /// Whether the answers to a query come to this shard. Of a server to which there is no way, sending tells.
+    fn lands_here(&mut self, port: u16, server: SocketAddr) -> bool {
+        if self.config.steering.shards <= 1 {
+            return true;
+        }
+        self.path(&PacketSpec::new(server.ip(), UDP)).map_or(true, |path| {
+            let local = SocketAddr::new(path.src, port);
+            self.config.steering.shard_of_flow(local, server, UDP) == self.config.shard
+        })
+    }
+
+    fn close_dns_ports(&mut self) {
         let (udp, dns_ports) = (&mut self.udp, &mut self.dns_ports);
         for handle in self.dns.closed_ports().filter_map(|port| dns_ports.remove(&port)) {
             udp.unbind(handle);
@@ -214,20 +267,55 @@ impl Shard {
         }
     }
 
-    /// Other name servers, in place of those that were configured, leased or advertised.
-    pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
-        let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
-        self.dns.set_servers(&at);
-    }
-
-    pub(crate) fn set_dns(&mut self, servers: &[IpAddr], search: &[String]) {
-        let at: Vec<_> = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
+    /// Somebody tells servers and domains, which replace what he has told before. The configuration's come first,
+    /// and what others have told stays (RFC 8106 section 5.3.1).
+    pub(crate) fn set_dns(&mut self, source: DnsSource, servers: &[IpAddr], search: &[String]) {
+        self.dns_told.0[source as usize] = (servers.to_vec(), search.to_vec());
+        let told = self.dns_told.0.iter().flat_map(|(servers, _)| servers);
+        let told = told.map(|&server| SocketAddr::new(server, DNS_PORT));
+        let at = without_repeats(self.config.dns.servers.iter().copied().chain(told));
         self.dns.set_servers(&at);
         // What is no name is left out.
-        self.dns.set_search(search.iter().filter_map(|domain| Name::parse(domain).ok()).collect());
-        self.hook.tell(self.now, &Event::DnsServers(servers));
+        let told = self.dns_told.0.iter().flat_map(|(_, search)| search);
+        let told = told.filter_map(|domain| Name::parse(domain).ok());
+        self.dns.set_search(without_repeats(self.config.dns.search.iter().cloned().chain(told)));
+        let servers: Vec<_> = at.iter().map(SocketAddr::ip).collect();
+        self.hook.tell(self.now, &Event::DnsServers(&servers));
     }
 }
 
+/// Who tells of name servers, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DnsSource {
+    /// DHCPv4.
+    Dhcp,
+    /// DHCPv6.
+    Dhcp6,
+    /// Router advertisements.
+    Router,
+}
+
+/// What each [`DnsSource`] has told: servers and domains.
+#[derive(Debug, Default)]
+pub(crate) struct DnsTold([(Vec<IpAddr>, Vec<String>); 3]);
+
+impl DnsTold {
+    fn of(&self, source: DnsSource) -> &[IpAddr] {
+        &self.0[source as usize].0
+    }
+}
+
+fn without_repeats<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list = Vec::new();
+    for item in items {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+    list
+}
+
+/// Ports that are tried in vain at a time, for all queries together.
+const REFUSED_PORTS_MAX: usize = 64;
 /// Where name servers are.
 const DNS_PORT: u16 = 53;

@@ -24,8 +24,8 @@ impl SocketId {
 /// Something for the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketEvent {
-    /// Which socket. It has something to be received or an error to be taken; the event does not come again
-    /// before the application has looked and found nothing.
+    /// Which socket. Something has come for it, be it that there was no room, or an error. The event comes again
+    /// when more comes, and not before: what the application leaves in a socket, it has to remember.
     pub socket: SocketId,
 }
 
@@ -108,6 +108,7 @@ impl SocketTable {
         slot.generation = slot.generation.wrapping_add(1);
         slot.is_ready = false;
         self.free.push(id.index);
+        self.forget_old_events();
         Some(socket)
     }
 
@@ -136,6 +137,23 @@ impl SocketTable {
             slot.is_ready = true;
             self.ready.push_back(id);
         }
+    }
+
+    /// Takes events of closed sockets away when they are most of the queue: a constant cost for each, and no
+    /// more memory than for those that exist.
+    fn forget_old_events(&mut self) {
+        if self.ready.len() <= 2 * self.len() + EVENTS_SPARE {
+            return;
+        }
+        let slots = &self.slots;
+        self.ready.retain(|id| {
+            slots.get(id.index as usize).is_some_and(|slot| slot.generation == id.generation && slot.is_ready)
+        });
+    }
+
+    /// Events that wait, those of closed sockets included.
+    pub(crate) fn ready_len(&self) -> usize {
+        self.ready.len()
     }
 
     fn next_ready(&mut self) -> Option<SocketId> {
@@ -184,6 +202,9 @@ impl SocketTable {
         }
     }
 }
+
+/// Events of closed sockets that may wait at any time.
+const EVENTS_SPARE: usize = 32;
 
 impl Shard {
     /// The next socket that has something for the application. An application that leaves something in a

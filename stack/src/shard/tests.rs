@@ -11,6 +11,13 @@ use crate::config::parse_cidr;
 use crate::icmp::ErrorKind;
 use crate::udp::{BindError, SendError};
 
+mod addresses;
+mod egress;
+mod ingress;
+mod lone;
+mod observe;
+mod services;
+
 struct Pair {
     now: Instant,
     shards: [Shard; 2],
@@ -221,4 +228,96 @@ fn a_port_belongs_to_one_socket() {
     let second = shard.udp_bind(UdpBind::new(at("10.0.0.1:7"))).expect("it is free again");
     assert_ne!(first, second);
     assert!(shard.udp_socket(first).is_none());
+}
+
+#[test]
+fn of_several_shards_a_port_is_chosen_whose_answers_come_here() {
+    let steering = crate::demux::Steering { seed: 5, shards: 4 };
+    for shard in 0..4 {
+        let mut pair = Pair::with(|config| {
+            config.steering = steering;
+            config.shard = shard;
+        });
+        for to in ["10.0.0.2:53", "[fd00::2]:53"] {
+            let id = pair.shards[0].udp_dial(at(to), crate::udp::SocketOptions::default()).expect("a port");
+            let local = pair.shards[0].udp_socket(id).expect("it is there").local();
+            assert_eq!(steering.shard_of_flow(local, at(to), 17), shard);
+        }
+    }
+}
+
+/// A redirect of either version that `from` sends: packets for `destination` are to go by `target`.
+fn redirect(from: &str, destination: &str, target: &str) -> Vec<u8> {
+    let (src, dst) = (ip(from), if from.contains(':') { ip("fd00::1") } else { ip("10.0.0.1") });
+    let mut message = match (ip(target), ip(destination)) {
+        (IpAddr::V4(target), IpAddr::V4(destination)) => {
+            let quoted =
+                [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1][..], &destination.octets()];
+            [&[5, 1, 0, 0][..], &target.octets(), &quoted.concat(), &[0, 7, 0, 9, 0, 8, 0, 0]].concat()
+        }
+        (IpAddr::V6(target), IpAddr::V6(destination)) => {
+            let option = [2, 1, 2, 0, 0, 0, 0, 9];
+            [&[137, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &destination.octets(), &option].concat()
+        }
+        _ => panic!("of one family"),
+    };
+    crate::icmp::error::fill_checksum(&mut message, Some(src), dst);
+    let protocol = crate::icmp::protocol_for(dst);
+    let spec =
+        crate::egress::PacketSpec { hop_limit: Some(255), ..crate::egress::PacketSpec::new(dst, protocol) };
+    let mut packet = vec![0; crate::ip::header::header_len(&spec)];
+    crate::ip::header::write(&spec, src, 255, message.len(), 0, &mut packet).expect("a header");
+    let ethertype = if dst.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 7][..], &ethertype, &packet, &message].concat()
+}
+
+#[test]
+fn redirects_are_followed_only_if_wanted_and_only_from_the_router_in_use() {
+    for (router, destination, target, stranger) in
+        [("10.0.0.7", "192.0.2.5", "10.0.0.9", "10.0.0.8"), ("fe80::7", "2001:db8::5", "fe80::9", "fe80::8")]
+    {
+        for (follows, from, expected) in
+            [(false, router, router), (true, stranger, router), (true, router, target)]
+        {
+            let mut pair = Pair::with(|config| {
+                config.follows_redirects = follows;
+                *config = config.clone().gateway(ip(router));
+            });
+            let shard = &mut pair.shards[0];
+            shard.handle_frame(&redirect(from, destination, target), &FrameMeta::default());
+            assert_eq!(shard.routes.next_hop(ip(destination)), Some(ip(expected)), "{follows} {from}");
+            let is_ignored = shard.drops.get(DropReason::RedirectIgnored) == 1;
+            assert_eq!(is_ignored, expected == router, "{follows} {from} {:?}", shard.drops);
+        }
+    }
+}
+
+#[test]
+fn a_redirect_to_what_is_not_on_the_link_is_ignored() {
+    for target in ["198.51.100.9", "192.0.2.5"] {
+        let mut pair = Pair::with(|config| {
+            config.follows_redirects = true;
+            *config = config.clone().gateway(ip("10.0.0.7"));
+        });
+        let shard = &mut pair.shards[0];
+        shard.handle_frame(&redirect("10.0.0.7", "192.0.2.5", target), &FrameMeta::default());
+        assert_eq!(shard.routes.next_hop(ip("192.0.2.5")), Some(ip("10.0.0.7")), "{target}");
+        assert_eq!(shard.drops.get(DropReason::RedirectIgnored), 1, "{target} {:?}", shard.drops);
+    }
+}
+
+#[test]
+fn addresses_of_a_name_come_in_the_order_of_trying() {
+    let pair = Pair::new();
+    let answer = crate::dns::Answer {
+        name: "host".into(),
+        addresses: ["2001:db8::1", "fd00::2", "10.0.0.2", "10.0.0.3"].map(ip).to_vec(),
+        names: Vec::new(),
+        is_truncated: false,
+        missing: None,
+        source: crate::dns::Source::Dns,
+        expires: None,
+    };
+    // IPv4 has precedence over unique local addresses; to the first one there is no way: it is the last.
+    assert_eq!(pair.shards[0].in_order(&answer), ["10.0.0.2", "fd00::2", "10.0.0.3", "2001:db8::1"].map(ip));
 }

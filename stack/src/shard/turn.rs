@@ -23,7 +23,6 @@ impl Shard {
         mut app: impl FnMut(&mut Self),
     ) -> Option<Instant> {
         self.begin(now, nic);
-        self.apply_link_changes(nic);
         let more_commands = self.apply_commands();
         self.enter(Stage::Ingress);
         let more_in = self.receive_burst(nic);
@@ -44,7 +43,8 @@ impl Shard {
 
     /// Sends what was queued since the turn, and returns when to come again.
     pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
-        if self.send_burst(nic) { Some(self.now()) } else { self.next_deadline() }
+        let more_out = self.send_burst(nic);
+        if more_out || !self.commands.is_empty() { Some(self.now()) } else { self.next_deadline() }
     }
 
     /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were.
@@ -72,10 +72,13 @@ impl Shard {
     /// Frames to the device, and one kick of the kernel. If the device has no room, a wait on it ends when
     /// there may be; so that is no reason to come again at once.
     fn send_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
+        // Before what makes somebody send to a group that was joined.
+        self.apply_link_changes(nic);
         let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
         self.counters.tx_frames += sent as u64;
         // If the link is down the frames stay queued; `wait` tells the loop.
         let _ = nic.flush();
-        !is_refused && (!self.outbox.is_empty() || !self.looped.is_empty())
+        let waits = !self.outbox.is_empty() || !self.looped.is_empty() || self.neighbors.has_output();
+        !is_refused && waits
     }
 }

@@ -7,13 +7,14 @@ use super::Shard;
 use super::sockets::{AnySocket, Owner, SocketId};
 use crate::demux::{self, BindAddress, Binding, UdpConnectError};
 use crate::egress::PacketSpec;
-use crate::egress::output::{Hop, Path, Transport};
+use crate::egress::output::{Hop, LOOPED_MTU, Path, Transport};
+use crate::icmp::ErrorKind;
 use crate::icmp::error::ErrorToSend;
 use crate::igmp_mld::{self, JoinError};
 use crate::ingress::Verdict;
 use crate::ingress::input::{Destination, Received, UDP};
 use crate::ip::header;
-use crate::observe::DropReason;
+use crate::observe::{DropReason, Event};
 use crate::udp::header::{Checksum, Ends};
 use crate::udp::{
     self, BindError, ConnectError, DatagramMeta, MembershipError, SendError, Socket, SocketError,
@@ -77,8 +78,8 @@ impl Shard {
         if !self.sockets.has_room() {
             return Err(BindError::TooManySockets { max: self.config.sockets_max });
         }
-        self.check_local(bind.local.ip())?;
-        let mut local = bind.local;
+        let mut local = canonical(bind.local);
+        self.check_local(local.ip())?;
         if local.port() == 0 {
             local.set_port(self.choose_udp_port(local, bind)?);
         }
@@ -114,7 +115,9 @@ impl Shard {
                 self.udp.unbind(handle);
                 self.membership.leave_all(self.now, id.index());
             }
-            Some(AnySocket::Icmp(_)) => self.unbind_ping(id),
+            Some(AnySocket::Icmp(socket)) => {
+                self.pings.remove(&(socket.local().is_ipv4(), socket.identifier()));
+            }
             Some(AnySocket::Raw(_)) => self.close_raw(id),
             None => {}
         }
@@ -125,9 +128,10 @@ impl Shard {
     /// # Errors
     /// There is no way to the address, or no source address for it.
     pub fn udp_connect(&mut self, id: SocketId, remote: Option<SocketAddr>) -> Result<(), ConnectError> {
+        let remote = remote.map(canonical);
         let handle = self.sockets.udp_handle(id).ok_or(ConnectError::Closed)?;
         let socket = self.sockets.udp(id).ok_or(ConnectError::Closed)?;
-        let (local, v6_only) = (socket.local(), socket.options().v6_only);
+        let (local, before, v6_only) = (socket.local(), socket.remote(), socket.options().v6_only);
         let bound = self.udp.get(handle).map_or(local, |known| bound_address(known.bound, local));
         let Some(remote) = remote else {
             self.udp.disconnect(handle);
@@ -140,21 +144,49 @@ impl Shard {
         if bound.is_ipv4() != remote.is_ipv4() && !is_dual {
             return Err(ConnectError::AddressFamily { remote });
         }
-        let src = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
+        let src = Some(bound.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
         let path = self
             .path(&PacketSpec { src, ..PacketSpec::new(remote.ip(), UDP) })
             .map_err(|reason| connect_error(reason, remote))?;
-        let local = SocketAddr::new(path.src, local.port());
-        self.sockets.udp_mut(id).ok_or(ConnectError::Closed)?.connect(local, remote)?;
-        self.udp.connect(handle, local.ip(), remote).map_err(|error| {
+        let chosen = SocketAddr::new(path.src, local.port());
+        self.sockets.udp_mut(id).ok_or(ConnectError::Closed)?.connect(chosen, remote)?;
+        self.udp.connect(handle, chosen.ip(), remote).map_err(|error| {
+            // In the table it is as it was.
             if let Some(socket) = self.sockets.udp_mut(id) {
-                socket.disconnect(bound);
+                socket.disconnect(local);
+                let _ = before.map(|before| socket.connect(local, before));
             }
             match error {
                 UdpConnectError::Closed => ConnectError::Closed,
-                _ => ConnectError::Bind(BindError::InUse { local }),
+                _ => ConnectError::Bind(BindError::InUse { local: chosen }),
             }
         })
+    }
+
+    /// Makes a socket that talks to `remote` only, from a port that is chosen for it (RFC 6056): one at which the
+    /// answers come to this shard. With several shards this is the way for who asks first; a socket that is
+    /// bound to port 0 and connected later may have a port whose answers go to another one.
+    ///
+    /// # Errors
+    /// There is no way to the address, no port or no room.
+    pub fn udp_dial(&mut self, remote: SocketAddr, options: SocketOptions) -> Result<SocketId, ConnectError> {
+        let remote = canonical(remote);
+        let path =
+            self.path(&PacketSpec::new(remote.ip(), UDP)).map_err(|reason| connect_error(reason, remote))?;
+        let (udp, steering, own) = (&self.udp, self.config.steering, self.config.shard);
+        let end = |port| SocketAddr::new(path.src, port);
+        let is_free = |port| udp.is_free(Binding::new(path.src, port, true), false);
+        let lands_here = |port| steering.shard_of_flow(end(port), remote, UDP) == own;
+        let port = self.ports.for_flow(path.src, remote, &mut self.random, is_free, lands_here);
+        let local = end(port.ok_or(ConnectError::Bind(BindError::NoPort))?);
+        let id = self.udp_bind(UdpBind { local, reuse: false, options })?;
+        match self.udp_connect(id, Some(remote)) {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.close(id);
+                Err(error)
+            }
+        }
     }
 
     /// Sends a datagram to whom the socket is connected.
@@ -189,7 +221,8 @@ impl Shard {
         let (local_port, loops) = (socket.local().port(), socket.options().multicast_loop);
         let addresses = &self.addresses;
         let datagram_len = options.segment_bytes.map_or(len, |size| len.min(size.get().into()));
-        let prepared = socket.prepare(options.to, datagram_len, |ip| addresses.is_broadcast(ip))?;
+        let prepared =
+            socket.prepare(options.to.map(canonical), datagram_len, |ip| addresses.is_broadcast(ip))?;
         let spec = PacketSpec {
             src: options.src.or(prepared.spec.src),
             hop_limit: options.hop_limit.or(prepared.spec.hop_limit),
@@ -201,13 +234,17 @@ impl Shard {
         }
         let mut path = self.path(&spec).map_err(|reason| send_error(reason, 0))?;
         if !prepared.heeds_path_mtu && path.hop != Hop::Looped {
-            path.mtu = self.mtu;
+            path.mtu = self.mtu_for(path.dst);
         }
         let room = path.mtu.saturating_sub(header::header_len(&spec) + udp::header::HEADER_LEN);
         let ports = (local_port, prepared.dst.port());
         let is_group = spec.dst.is_multicast();
         if is_group && loops && self.membership.is_member(spec.dst) {
             return self.send_to_group(&path, &spec, ports, (len, options.segment_bytes), write);
+        }
+        if is_group && spec.hop_limit == Some(0) {
+            // Nobody on this host wants it.
+            return Ok(());
         }
         self.emit_udp(&path, &spec, ports, (len, options.segment_bytes), write)
             .map_err(|reason| send_error(reason, room))?;
@@ -232,14 +269,14 @@ impl Shard {
             self.emit_udp(path, spec, ports, (len, segment_bytes), copy)
                 .map_err(|reason| send_error(reason, 0))?;
         }
-        let looped = Path { hop: Hop::Looped, mtu: usize::from(u16::MAX), ..*path };
+        let looped = Path { hop: Hop::Looped, mtu: LOOPED_MTU, ..*path };
         self.emit_udp(&looped, spec, ports, (len, segment_bytes), copy)
             .map_err(|reason| send_error(reason, 0))?;
         self.counters.udp_sent += 1;
         Ok(())
     }
 
-    fn is_source(&self, src: IpAddr) -> bool {
+    pub(super) fn is_source(&self, src: IpAddr) -> bool {
         self.addresses.is_local(src) || src.is_loopback()
     }
 
@@ -268,6 +305,16 @@ impl Shard {
     /// Lends the next datagram of a socket. `None`: there is none.
     pub fn udp_recv_with<R>(&mut self, id: SocketId, f: impl FnOnce(&DatagramMeta, &[u8]) -> R) -> Option<R> {
         self.sockets.udp_mut(id)?.recv_with(f)
+    }
+
+    /// Lends a run of datagrams that came merged, or the next one: `segment_bytes` of the metadata says how long
+    /// each of them is. `None`: there is none.
+    pub fn udp_recv_batch_with<R>(
+        &mut self,
+        id: SocketId,
+        f: impl FnOnce(&DatagramMeta, &[u8]) -> R,
+    ) -> Option<R> {
+        self.sockets.udp_mut(id)?.recv_batch_with(f)
     }
 
     /// Copies the next datagram of a socket; what finds no room is lost, which `truncated` tells.
@@ -395,9 +442,14 @@ impl Shard {
         match owner {
             Owner::Socket(id) => {
                 let socket = self.sockets.udp_mut(id).ok_or(DropReason::UdpNoSocket)?;
-                socket.push(meta, payload)?;
-                self.counters.udp_received += 1;
+                let pushed = socket.push(meta, payload);
+                // Also if there was no room: whoever has left something there hears of it again.
                 self.sockets.mark_ready(id);
+                if let Err(reason) = pushed {
+                    self.hook.tell(self.now, &Event::SocketQueueFull { socket: id, reason });
+                    return Err(reason);
+                }
+                self.counters.udp_received += 1;
                 Ok(())
             }
             Owner::Dhcp => self.handle_dhcp(meta, payload),
@@ -408,7 +460,7 @@ impl Shard {
 
     /// To every socket of the port that wants what comes for this group or for everybody.
     fn deliver_to_all(&mut self, received: &Received<'_>, meta: &DatagramMeta, payload: &[u8]) -> Verdict {
-        let mut verdict = Verdict::Dropped(DropReason::UdpNoSocket);
+        let (mut is_delivered, mut refused) = (false, None);
         // Each delivery changes the shard, so the list is taken out of the table first.
         let mut receivers = std::mem::take(&mut self.receivers);
         receivers.extend(self.udp.lookup_all(meta.dst, meta.src));
@@ -420,13 +472,23 @@ impl Shard {
                 continue;
             }
             match self.deliver(owner, meta, payload) {
-                Ok(()) => verdict = Verdict::Delivered,
-                Err(reason) if verdict == Verdict::Delivered => self.count_drop(reason),
-                Err(reason) => verdict = Verdict::Dropped(reason),
+                Ok(()) => is_delivered = true,
+                // One of them may be the verdict; the others are counted here.
+                Err(reason) => {
+                    if let Some(other) = refused.replace(reason) {
+                        self.count_drop(other);
+                    }
+                }
             }
         }
         self.receivers = receivers;
-        verdict
+        match refused {
+            Some(reason) if is_delivered => self.count_drop(reason),
+            Some(reason) => return Verdict::Dropped(reason),
+            None if is_delivered => {}
+            None => return Verdict::Dropped(DropReason::UdpNoSocket),
+        }
+        Verdict::Delivered
     }
 
     /// An ICMP error about a datagram of ours. `false`: nobody here can have sent it.
@@ -434,17 +496,34 @@ impl Shard {
         match self.udp.lookup(local, error.dst) {
             Some(Owner::Socket(id)) => {
                 let Some(socket) = self.sockets.udp_mut(id) else { return false };
-                socket.push_error(error);
-                self.sockets.mark_ready(id);
+                if socket.push_error(error) {
+                    self.sockets.mark_ready(id);
+                }
                 true
             }
             Some(Owner::Dns) => {
-                self.dns.handle_unreachable(self.now, local.port());
-                true
+                // Who only guesses ports does not stop a query: the server must be the right one as well.
+                let is_its = |query: crate::dns::QuerySnapshot| {
+                    query.local_port == local.port()
+                        && (query.server.ip(), query.server.port()) == (error.dst.ip(), error.dst.port())
+                };
+                let is_known = self.dns.queries().any(is_its);
+                if is_known && !matches!(error.kind, ErrorKind::TooBig { .. }) {
+                    self.dns.handle_unreachable(self.now, local.port());
+                }
+                is_known
             }
             Some(Owner::Dhcp | Owner::Dhcp6) => true,
             None => false,
         }
+    }
+}
+
+/// An address as the stack has it: an IPv4-mapped one is of IPv4.
+fn canonical(at: SocketAddr) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => SocketAddr::new(v6.to_canonical(), at.port()),
+        _ => at,
     }
 }
 
@@ -463,7 +542,9 @@ pub(super) fn send_error(reason: DropReason, max: usize) -> SendError {
     match reason {
         DropReason::NoSource => SendError::NoSource,
         DropReason::TooLong => SendError::TooLong { max },
-        DropReason::OutboxFull => SendError::WouldBlock,
+        DropReason::OutboxFull | DropReason::NeighborQueueFull | DropReason::NeighborNoRoom => {
+            SendError::WouldBlock
+        }
         DropReason::NeighborUnreachable => SendError::HostUnreachable,
         _ => SendError::NoRoute,
     }

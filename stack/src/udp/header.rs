@@ -122,9 +122,12 @@ pub fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> 
 
 /// What the field holds for a checksum.
 fn stored(checksum: u16) -> u16 {
-    //= rfc768#Fields
-    //# If the computed  checksum  is zero,  it is transmitted  as all ones (the
-    //# equivalent  in one's complement  arithmetic).
+    //= rfc1122#4.1.3.4
+    //# If the transmitter really calculates a UDP checksum of zero, it must
+    //# transmit the checksum as all 1's (65535).
+    //= rfc8200#8.1
+    //# if that computation yields a result of zero, it must be changed to hex
+    //# FFFF for placement in the UDP header.
     if checksum == 0 { 0xffff } else { checksum }
 }
 

@@ -248,6 +248,7 @@ fn cut(fragment: &Layer, whole: &[u8]) -> Result<(usize, bool, Vec<u8>), String>
     let piece =
         piece.ok_or_else(|| format!("the fragment {start}..{end} is not within {} bytes", whole.len()))?;
     let more = fragment.number("more").map_or(end < whole.len(), |more| more != 0);
+    let start = fragment.number("offset").map_or(start, |offset| offset as usize & 0xfff8);
     Ok((start, more, piece.to_vec()))
 }
 

@@ -63,6 +63,11 @@ pub enum SocketOption {
     MulticastTtl,
     /// Whether the host hears its own packets to groups.
     MulticastLoop,
+    /// Whether all ICMP errors are told, those too that may pass (IP_RECVERR).
+    Errors,
+    /// As IP_MTU_DISCOVER of ip(7): 0 fragments and leaves DF off, 2 sets DF and refuses what is too long,
+    /// 3 sets DF and believes no ICMP message. 1, which Linux starts with, is for the kernel only.
+    PathMtu,
 }
 
 /// What a call gave.
@@ -96,6 +101,55 @@ pub const ERRORS: [&str; 11] = [
 /// Calls of TCP, whose names are kept for them.
 const RESERVED: [&str; 5] = ["listen", "accept", "read", "write", "shutdown"];
 
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(name, kind, version) => match (kind, version) {
+                (_, IpVersion::V4) => write!(f, "{name} = socket {kind}"),
+                (SocketKind::Raw(number), IpVersion::V6) => write!(f, "{name} = socket raw6 {number}"),
+                (_, IpVersion::V6) => write!(f, "{name} = socket {kind}6"),
+            },
+            Self::Bind(name, address) => write!(f, "bind({name}, {address})"),
+            Self::Connect(name, address) => write!(f, "connect({name}, {address})"),
+            Self::SendTo(name, data, address) => write!(f, "sendto({name}, {}, {address})", shown(data)),
+            Self::Send(name, data) => write!(f, "send({name}, {})", shown(data)),
+            Self::Recv(name) => write!(f, "recv({name})"),
+            Self::Close(name) => write!(f, "close({name})"),
+            Self::Set(name, option, value) => write!(f, "set({name}, {option}, {value})"),
+            Self::Join(name, group) => write!(f, "join({name}, {group})"),
+            Self::Leave(name, group) => write!(f, "leave({name}, {group})"),
+        }
+    }
+}
+
+/// Data as scripts have it, also if there is none.
+fn shown(data: &[u8]) -> String {
+    if data.is_empty() { "\"\"".to_owned() } else { print::data(data) }
+}
+
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp => f.write_str("udp"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Raw(number) => write!(f, "raw {number}"),
+        }
+    }
+}
+
+impl fmt::Display for SocketOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ttl => "ttl",
+            Self::Broadcast => "broadcast",
+            Self::MulticastTtl => "multicast-ttl",
+            Self::MulticastLoop => "multicast-loop",
+            Self::Errors => "errors",
+            Self::PathMtu => "path-mtu",
+        })
+    }
+}
+
 impl CallResult {
     /// Whether this is what a script wants. Who sent a datagram may be left out.
     pub(super) fn is(&self, wanted: &Self) -> bool {
@@ -112,8 +166,7 @@ impl fmt::Display for CallResult {
             Self::Ok => f.write_str("ok"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Received(bytes, from) => {
-                let text = print::data(bytes);
-                f.write_str(if text.is_empty() { "\"\"" } else { &text })?;
+                f.write_str(&shown(bytes))?;
                 from.map_or(Ok(()), |from| write!(f, " from {from}"))
             }
             Self::Error(name) => write!(f, "error {name}"),
@@ -196,8 +249,11 @@ fn option(word: &str) -> Result<SocketOption, String> {
         "broadcast" => Ok(SocketOption::Broadcast),
         "multicast-ttl" => Ok(SocketOption::MulticastTtl),
         "multicast-loop" => Ok(SocketOption::MulticastLoop),
+        "errors" => Ok(SocketOption::Errors),
+        "path-mtu" => Ok(SocketOption::PathMtu),
         _ => {
-            Err(format!("`{word}` is no option: ttl, broadcast, multicast-ttl or multicast-loop is accepted"))
+            let known = "ttl, broadcast, multicast-ttl, multicast-loop, errors or path-mtu";
+            Err(format!("`{word}` is no option: {known} is accepted"))
         }
     }
 }

@@ -7,6 +7,8 @@ use super::print;
 pub(super) fn differences(wanted: &[Layer], came: &[Layer]) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = came;
+    // The data is written as a whole; its first fragment has the begin of it.
+    let is_cut = wanted.iter().any(|layer| layer.kind == Kind::Fragment && layer.number("end").is_some());
     for layer in wanted {
         // Ethernet headers and data may be left out of what is written, other headers not.
         while let Some((first, behind)) = rest.split_first().filter(|(first, _)| may_skip(first, layer)) {
@@ -14,6 +16,12 @@ pub(super) fn differences(wanted: &[Layer], came: &[Layer]) -> Vec<String> {
             rest = behind;
         }
         match rest.split_first() {
+            Some((first, behind)) if is_cut && first.kind == Kind::Data && layer.kind == Kind::Data => {
+                if !layer.bytes("bytes").starts_with(first.bytes("bytes")) {
+                    fields(layer, first, &mut found);
+                }
+                rest = behind;
+            }
             Some((first, behind)) if first.kind == layer.kind => {
                 fields(layer, first, &mut found);
                 rest = behind;

@@ -1,6 +1,6 @@
 //! Packet scripts: what goes in and what must come out, one event a line.
 //!
-//! A script is run against a [`Subject`]: a shard in virtual time, or the kernel of a namespace behind a
+//! A script is run against a [`Subject`]: a shard in virtual time ([`ShardSubject`]), or the kernel of a namespace behind a
 //! TAP interface ([`KernelSubject`]), so that our reading of an RFC is held against Linux. Scripts are in
 //! `tests/scripts`.
 //!
@@ -10,8 +10,8 @@
 //! peer 10.0.0.1 fd00::1 mac 02:00:00:00:00:01            who the script is
 //! gateway 10.0.0.1                                       default route, of each IP version
 //! mtu 1500
-//! sysctl net.ipv4.ipfrag_time=1                          for the kernel only
-//! option kernel: skip "why"                              the script is for the others only
+//! sysctl net.ipv4.ipfrag_time=1                          for the kernel; a shard knows a few
+//! option kernel: skip "why"                              the script is for the other only
 //!
 //! s = socket udp                                         a socket call: what it gives, if not ok
 //! bind(s, 10.0.0.2:7)
@@ -34,13 +34,13 @@
 //! ```
 //!
 //! Calls are `bind`, `connect`, `sendto`, `send`, `recv`, `close`, `set` (ttl, broadcast, multicast-ttl,
-//! multicast-loop), `join` and `leave`, on sockets `udp`, `udp6`, `icmp`, `icmp6`, `raw N` and `raw6 N`. The
+//! multicast-loop, errors, path-mtu), `join` and `leave`, on sockets `udp`, `udp6`, `icmp`, `icmp6`, `raw N` and `raw6 N`. The
 //! names of TCP's calls are reserved.
 //!
 //! Layers are `eth`, `arp`, `ip`, `ip6`, `hop-by-hop`, `destination`, `routing`, `frag`, `udp`, `tcp`,
 //! `icmp`, `icmp6` and `igmp`, each with `name=value` fields and flags (`df`, or `!df`); an IP header without fields may
 //! be left out. Data is `"text"`, `data=100` (generated), `data=16*0x58` or `data=0x0102`. A fragment is cut
-//! out of the whole: `ip frag(id=7, 0..24) udp 1000 > 7 data=100`. An error quotes: `icmp unreachable port
+//! out of the whole: `ip frag(id=7, 0..24) udp 1000 > 7 data=100` (`more` and `offset=` say otherwise). An error quotes: `icmp unreachable port
 //! quoting(udp 1000 > 7)`. Frames can be broken: `bad-checksum`, `len=`, `truncate=20`, `pad=6`; or be written
 //! as bytes: `< frame 0x...`. TCP numbers are relative to the SYN of their sender.
 //!
@@ -57,7 +57,7 @@
 //! | `compare`, `sequence` | expected against came; relative TCP numbers |
 //! | `call` | socket calls |
 //! | `run`, `trace` | a script against a subject, and what is told when it fails |
-//! | `subject`, `kernel` | who is tested |
+//! | `subject`, `kernel`, `shard` | who is tested |
 
 mod build;
 mod call;
@@ -70,6 +70,7 @@ mod parse;
 mod print;
 mod run;
 mod sequence;
+mod shard;
 mod subject;
 mod syntax;
 #[cfg(test)]
@@ -82,4 +83,5 @@ pub use call::{Call, CallResult, ERRORS, IpVersion, SocketKind, SocketOption};
 pub use kernel::KernelSubject;
 pub use parse::{Script, ScriptError, Setup};
 pub use run::run;
+pub use shard::ShardSubject;
 pub use subject::{Subject, SubjectKind};

@@ -100,7 +100,9 @@ pub(super) fn tcp_options(text: &str) -> Result<Vec<u8>, String> {
             "sack" => {
                 let edges = words.flat_map(|block| block.split(':')).map(|edge| edge.parse::<u32>());
                 let edges: Vec<u32> = edges.collect::<Result<_, _>>().map_err(|_| wrong())?;
-                bytes.extend([5, 2 + 4 * edges.len() as u8]);
+                // Three blocks and a timestamp fill the room; four are the most.
+                let len = u8::try_from(2 + 4 * edges.len()).map_err(|_| wrong())?;
+                bytes.extend([5, len]);
                 edges.iter().for_each(|edge| bytes.extend(edge.to_be_bytes()));
             }
             "nop" => bytes.push(1),

@@ -162,10 +162,12 @@ const ROUTING: [Field; 4] = [
     field("address", Form::Ip),
     field("next", Form::Number),
 ];
-const FRAGMENT: [Field; 5] = [
+const FRAGMENT: [Field; 6] = [
     field("id", Form::Number),
     field("start", Form::Number),
     field("end", Form::Number),
+    // Instead of where the piece was cut out.
+    field("offset", Form::Number),
     flag("more"),
     field("next", Form::Number),
 ];

@@ -8,9 +8,10 @@ use super::packet::{Field, Form, Kind, Layer, Value, generated};
 /// Characters of data that a line shows at most.
 const DATA_SHOWN: usize = 64;
 
-/// All layers, the Ethernet header left out unless it stands alone.
+/// All layers, the Ethernet header left out unless nothing that is known is behind it.
 pub(super) fn packet(layers: &[Layer]) -> String {
-    let shown = layers.iter().filter(|layer| layer.kind != Kind::Ethernet || layers.len() <= 2);
+    let is_known = layers.get(1).is_some_and(|layer| layer.kind != Kind::Data);
+    let shown = layers.iter().filter(|layer| layer.kind != Kind::Ethernet || !is_known);
     shown.map(layer).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

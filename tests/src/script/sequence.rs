@@ -15,7 +15,7 @@ pub(super) struct Sequences {
 
 impl Sequences {
     /// Makes the numbers of a packet of the peer absolute.
-    pub(super) fn to_wire(&self, layers: &mut [Layer]) {
+    pub(super) fn make_absolute(&self, layers: &mut [Layer]) {
         for layer in layers.iter_mut().filter(|layer| layer.kind == Kind::Tcp) {
             let host_isn = self.host_isn((layer.number_or_usual("from"), layer.number_or_usual("to")));
             set(layer, "seq", |seq| seq.wrapping_add(PEER_ISN));
@@ -26,7 +26,7 @@ impl Sequences {
     }
 
     /// Makes the numbers of a packet of the peer relative again, for the trace.
-    pub(super) fn from_peer(&self, layers: &mut [Layer]) {
+    pub(super) fn relate_peer(&self, layers: &mut [Layer]) {
         for layer in layers.iter_mut().filter(|layer| layer.kind == Kind::Tcp) {
             let host_isn = self.host_isn((layer.number_or_usual("from"), layer.number_or_usual("to")));
             set(layer, "seq", |seq| seq.wrapping_sub(PEER_ISN));
@@ -37,7 +37,7 @@ impl Sequences {
     }
 
     /// Makes the numbers of a packet of the host relative, and learns from its SYN.
-    pub(super) fn from_host(&mut self, layers: &mut [Layer]) {
+    pub(super) fn relate_host(&mut self, layers: &mut [Layer]) {
         for layer in layers.iter_mut().filter(|layer| layer.kind == Kind::Tcp) {
             let ports = (layer.number_or_usual("to"), layer.number_or_usual("from"));
             if layer.text("flags").contains('S') {

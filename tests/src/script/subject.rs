@@ -59,7 +59,7 @@ pub trait Subject {
     /// How long an answer without a time may take. In virtual time there is no need to wait: 0.
     fn patience(&self) -> Duration;
 
-    /// How far from its time a frame may come. In virtual time: 0.
+    /// How long after its time a frame may come; before it, a fifth of that. In virtual time: 0.
     fn tolerance(&self) -> Duration;
 
     /// For how long at least it is watched where nothing may come.

@@ -24,7 +24,7 @@ pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Packet, String> {
             mutation.truncate = Some(cursor.number()? as usize);
         } else if cursor.eat_word("pad") {
             cursor.expect('=')?;
-            mutation.pad = cursor.number()? as usize;
+            mutation.pad = cursor.parsed::<u16>("a number of bytes")?.into();
         } else {
             return Ok(Packet::Layers(layers, mutation));
         }
@@ -36,6 +36,13 @@ fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<Layer>, String> {
     loop {
         if let Some(bytes) = data(cursor)? {
             found.push(Layer::data(bytes));
+            // `"text" bad-checksum` is easier to read than the other way round.
+            let header = found.iter_mut().rev().find(|layer| layer.kind != Kind::Data);
+            if let Some(header) = header {
+                while let Some(field) = field(header, cursor)? {
+                    header.fields.push(field);
+                }
+            }
             continue;
         }
         let kind = cursor.peek_word().and_then(Kind::from_word);

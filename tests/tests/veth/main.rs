@@ -21,6 +21,17 @@ mod ping;
 mod replay;
 mod scripts;
 mod segment;
+mod shard_dhcp;
+mod shard_dns;
+mod shard_end;
+mod shard_group;
+mod shard_icmp;
+mod shard_link;
+mod shard_mtu;
+mod shard_neighbor;
+mod shard_services;
+mod shard_slaac;
+mod shard_udp;
 mod steer;
 mod support;
 mod suppress;
@@ -70,6 +81,15 @@ fn main() -> ExitCode {
         replay::cases(),
         scripts::cases(),
         tune::cases(),
+        shard_neighbor::cases(),
+        shard_icmp::cases(),
+        shard_udp::cases(),
+        shard_link::cases(),
+        shard_mtu::cases(),
+        shard_group::cases(),
+        shard_dhcp::cases(),
+        shard_dns::cases(),
+        shard_slaac::cases(),
     ];
     runner::run(modules.into_iter().flatten())
 }

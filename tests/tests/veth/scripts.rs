@@ -1,10 +1,10 @@
-//! The packet scripts of `tests/scripts`, against this kernel.
+//! The packet scripts of `tests/scripts`, each against this kernel and against a shard.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use wirestack_tests::runner::{Case, Outcome, require_program, root_test_of, test};
-use wirestack_tests::script::{KernelSubject, Script, SubjectKind, run};
+use wirestack_tests::runner::{Case, Outcome, require_program, root_test_of, test, test_of};
+use wirestack_tests::script::{KernelSubject, Script, ShardSubject, SubjectKind, run};
 use wirestack_tests::tidy::repository;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
@@ -14,13 +14,19 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         let name = path.with_extension("");
         let folder = repository().join(FOLDER);
         let name = name.strip_prefix(&folder).unwrap_or(&name).display().to_string().replace('/', "::");
-        cases.push(require_program("ip", root_test_of(format!("scripts::{name}"), move || on_kernel(&path))));
+        let shard_path = path.clone();
+        cases.push(test_of(format!("scripts::{name}::shard"), move || on_shard(&shard_path)));
+        let on_kernel = move || on_kernel(&path);
+        cases.push(require_program("ip", root_test_of(format!("scripts::{name}::kernel"), on_kernel)));
     }
     cases
 }
 
 /// Below the root of the repository.
 const FOLDER: &str = "tests/scripts";
+
+/// Of all shards: what is drawn may be anything, and is the same in every run.
+const SEED: u64 = 7;
 
 /// All scripts, in the order of their names.
 fn scripts() -> io::Result<Vec<PathBuf>> {
@@ -46,9 +52,18 @@ fn there_are_some() -> Outcome {
     Ok(())
 }
 
+fn on_shard(path: &Path) -> Outcome {
+    let script = Script::load(path).map_err(|error| error.to_string())?;
+    if script.skip_reason(SubjectKind::Shard).is_some() {
+        return Ok(());
+    }
+    let mut shard = ShardSubject::new(&script.setup, SEED)?;
+    Ok(run(&script, &mut shard)?)
+}
+
 fn on_kernel(path: &Path) -> Outcome {
     let script = Script::load(path).map_err(|error| error.to_string())?;
-    // The reason is in the script; a shard runs it.
+    // The reason is in the script.
     if script.skip_reason(SubjectKind::Kernel).is_some() {
         return Ok(());
     }

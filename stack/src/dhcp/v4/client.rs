@@ -26,6 +26,8 @@ pub struct Client {
     xid: u32,
     /// When the client began to ask: for `secs`.
     began: Instant,
+    /// `secs` of the last DHCPDISCOVER.
+    discover_secs: u16,
     /// When the transaction's request was sent first: the lease counts from here.
     requested_at: Instant,
     /// Messages sent in this state.
@@ -60,6 +62,7 @@ impl Client {
             offer: None,
             xid: 0,
             began: now,
+            discover_secs: 0,
             requested_at: now,
             attempts: 0,
             naks: 0,
@@ -328,6 +331,7 @@ impl Client {
 
     fn discover(&mut self, now: Instant) {
         let secs = self.secs(now);
+        self.discover_secs = secs;
         let message =
             Request { requested: self.known, ..self.request(DhcpMessageType::Discover, secs) }.to_bytes();
         self.transmit(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, message);
@@ -402,7 +406,7 @@ impl Client {
     fn handle_offer(&mut self, now: Instant, reply: &Reply) -> bool {
         let usable = Lease::new(reply.your_address, &reply.options, now, &mut self.random);
         let Some(lease) = usable else { return false };
-        let secs = self.secs(now);
+        let secs = self.discover_secs;
         self.offer = Some(Offer { address: reply.your_address, server: lease.server, secs });
         self.requested_at = now;
         self.enter(State::Requesting);

@@ -64,9 +64,7 @@ impl Lease {
             return None;
         }
         let routes = options.get(kind::CLASSLESS_ROUTES).and_then(parse_routes);
-        //= rfc3442#dhcp-client-behavior
-        //# If the DHCP server returns both a Classless Static Routes option and
-        //# a Router option, the DHCP client MUST ignore the Router option.
+        // RFC 3442, "DHCP Client Behavior": the Router option counts only if there is no list of routes.
         let routers = match routes {
             Some(_) => Vec::new(),
             None => options.addresses(kind::ROUTER),
@@ -132,11 +130,12 @@ fn times(
     let told = |kind| options.u32(kind).map(|seconds| u64::from(seconds) * MICROS);
     // What the server says counts if it is in order, for each of the two alone.
     let t2 = told(kind::T2).filter(|&t2| t2 > 0 && t2 < lease).unwrap_or(lease / 8 * 7);
-    let t1 = told(kind::T1).filter(|&t1| t1 > 0 && t1 < t2).unwrap_or((lease / 2).min(t2 / 2 + 1));
+    let half = if lease / 2 < t2 { lease / 2 } else { t2 / 2 };
+    let t1 = told(kind::T1).filter(|&t1| t1 > 0 && t1 < t2).unwrap_or(half);
     //= rfc2131#4.4.5
     //# Times T1 and T2 SHOULD be chosen with some random "fuzz" around a fixed
     //# value, to avoid synchronization of client reacquisition.
-    let t2 = t2 - below(random, (t2 - t1.min(t2)) / FUZZ_PART);
+    let t2 = t2 - below(random, (t2 - t1) / FUZZ_PART);
     let t1 = t1 - below(random, t1 / FUZZ_PART);
     let at = |micros| Some(obtained + Duration::from_micros(micros));
     (at(t1), at(t2), at(lease))
@@ -172,10 +171,7 @@ fn parse_routes(mut bytes: &[u8]) -> Option<Vec<Route>> {
             return None;
         }
         if routes.len() < LIST_LEN_MAX {
-            //= rfc3442#dhcp-client-behavior
-            //# After deriving a subnet number and subnet mask from each destination
-            //# descriptor, the DHCP client MUST zero any bits in the subnet number
-            //# where the corresponding bit in the mask is zero.
+            // RFC 3442: bits of the destination that the mask does not cover are cleared, not refused.
             let destination = Ipv4Cidr::new(octets.into(), prefix_len).network();
             routes.push(Route { destination, router: Ipv4Addr::from(*router) });
         }

@@ -204,10 +204,7 @@ impl Options {
 }
 
 /// What the client asks for. It knows the time by itself, so it asks for no NTP server.
-//= rfc3442#dhcp-client-behavior
-//# The Classless Static Routes option code MUST appear in the parameter
-//# request list prior to both the Router option code and the Static
-//# Routes option code, if present.
+// RFC 3442, "DHCP Client Behavior": the list of routes is asked for before routers.
 const PARAMETERS: [u8; 11] = [
     kind::SUBNET_MASK,
     kind::CLASSLESS_ROUTES,

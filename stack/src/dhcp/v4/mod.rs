@@ -1,19 +1,19 @@
 //! A client of DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3397, 3442, 4361).
 //!
 //! ```text
-//!               ┌──────── NAK, lease over, address conflict (after 10 s) ────────┐
-//!               ▼                                                                │
-//!             INIT ─ DISCOVER ▸ SELECTING ─ OFFER, REQUEST ▸ REQUESTING ─ ACK ▸ BOUND ─ T1 ▸ RENEWING ─ T2 ▸ REBINDING
-//!                                                                                ▲              │                │
-//!  link is back:  INIT-REBOOT ─ REQUEST ▸ REBOOTING ─ ACK, or nobody answers ────┴─── ACK ──────┴──── ACK ───────┘
+//!  INIT ─ DISCOVER ▸ SELECTING ─ OFFER, REQUEST ▸ REQUESTING ─ ACK ▸ BOUND ─ T1 ▸ RENEWING ─ T2 ▸ REBINDING
+//!   ▲                                                                 ▲              │               │
+//!   │  link is back:  INIT-REBOOT ─ REQUEST ▸ REBOOTING ─ ACK, or ────┴───── ACK ────┴───── ACK ─────┘
+//!   │                                                    nobody answers
+//!   └── NAK, the lease is over, address conflict (after 10 s)
 //! ```
 //!
 //! The first offer that can be used is taken. The address is the host's from [`Event::Bound`] to
 //! [`Event::Lost`]; in between it stays, also while the link is down, until the lease runs out.
 //!
-//! What it does not do: it does not probe the address (RFC 5227 does, at the neighbours:
-//! [`Client::address_conflict`] is how the client hears of it), and does not authenticate servers (RFC 3118 is not in use):
-//! whoever hears a request on the link can answer it.
+//! What it does not do: it does not probe the address (that is for the neighbours, RFC 5227;
+//! [`Client::address_conflict`] is how the client hears of it), and it does not authenticate servers (nobody
+//! uses RFC 3118): whoever hears a request on the link can answer it.
 
 mod client;
 mod lease;

@@ -183,6 +183,8 @@ fn only_the_first_fragment_is_answered() {
         let (frame, packet) = carrying(src, dst, 44, &fragment);
         let error = error_for(&frame, &packet, false, ErrorToSend::ReassemblyTimeExceeded, 1500);
         assert_eq!(error.is_some(), expected, "{offset}");
+        let problem = ErrorToSend::ParameterProblem { code: 0, pointer: 42 };
+        assert!(error_for(&frame, &packet, false, problem, 1500).is_some(), "{offset}");
     }
 }
 

@@ -158,7 +158,7 @@ impl Chain {
 
     /// What a fragment says of the whole; `None` if it is the whole. The walk is at the fragment
     /// header.
-    fn fragment_of(&self, header: &[u8]) -> Result<Option<FragmentInfo>, DropReason> {
+    fn fragment_of(&mut self, header: &[u8]) -> Result<Option<FragmentInfo>, DropReason> {
         let [next_header, _, o0, o1, id @ ..] = header.first_chunk::<8>().ok_or(DropReason::IpTruncated)?;
         let flags = u16::from_be_bytes([*o0, *o1]);
         let offset = usize::from(flags & FRAGMENT_OFFSET);
@@ -175,23 +175,22 @@ impl Chain {
         let len = self.end - payload;
         let before_len = self.transport - self.start - HEADER_LEN;
         //= rfc8200#4.5
-        //= type=exception
-        //= reason=it is dropped and counted; who makes such fragments by mistake does not listen
         //# If the length of a fragment, as derived from the fragment packet's Payload Length field, is not a
         //# multiple of 8 octets and the M flag of that fragment is 1, then that fragment must be discarded
         //# and an ICMP Parameter Problem, Code 0, message should be sent to the source of the fragment,
         //# pointing to the Payload Length field of the fragment packet.
         let is_uneven = more && !len.is_multiple_of(8);
         //= rfc8200#4.5
-        //= type=exception
-        //= reason=it is dropped and counted; only somebody who wants to do harm makes such fragments
         //# If the length and offset of a fragment are such that the Payload Length of the packet reassembled
         //# from that fragment would exceed 65,535 octets, then that fragment must be discarded and an ICMP
         //# Parameter Problem, Code 0, message should be sent to the source of the fragment, pointing to the
         //# Fragment Offset field of the fragment packet.
         let is_too_long = before_len + offset + len > PAYLOAD_LEN_MAX;
         if is_uneven || is_too_long {
-            return Err(DropReason::FragmentMalformed);
+            let offset_at = (self.transport - self.start + FRAGMENT_OFFSET_AT) as u32;
+            let at = if is_uneven { PAYLOAD_LENGTH_AT } else { offset_at };
+            self.problem = Some(Problem::NextHeader { at, code: ERRONEOUS_FIELD });
+            return Ok(None);
         }
         Ok(Some(FragmentInfo {
             id: u32::from_be_bytes(*id),
@@ -327,6 +326,9 @@ const FRAGMENT_OFFSET: u16 = 0xfff8;
 const MORE_FRAGMENTS: u16 = 0x0001;
 /// The fields up to the sequence number.
 const AUTHENTICATION_LEN: usize = 12;
+/// Where the Payload Length field is in an IPv6 header, and the Fragment Offset field in a fragment header.
+const PAYLOAD_LENGTH_AT: u32 = 4;
+const FRAGMENT_OFFSET_AT: usize = 2;
 const ROUTING_TYPE_AT: usize = 2;
 const SEGMENTS_LEFT_AT: usize = 3;
 

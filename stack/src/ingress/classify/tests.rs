@@ -411,7 +411,7 @@ fn fragments_of_ipv6() {
                 "60 0/56/72 1025>80 alert frag 7:0+ 56 60@40,48",
             ),
             case(44, tcp("06 00 0001 00000007 00*4"), "6 0/48/72 0>0 frag 7:0+ 48 6@6,40"),
-            case(44, tcp("06 00 0001 00000007"), "fragment_malformed"), // 20 bytes
+            case(44, tcp("06 00 0001 00000007"), "44 0/40/68 problem 0@4"), // 20 bytes
             case(44, "06 00 0001 00000007 00*16".into(), "fragment_headers"),
             case(44, "11 00 0001 00000007".into(), "fragment_headers"),
             case(44, "3a 00 0001 00000007 80 00*7".into(), "58 0/48/56 frag 7:0+ 48 58@6,40"),
@@ -429,12 +429,12 @@ fn fragments_of_ipv6() {
             case(44, udp("11 00 0008 00000007"), "17 0/48/56 frag 7:8 48 17@6,40"),
             case(44, "3c 00 000f 00000007 ff*16".into(), "60 0/48/64 frag 7:8+ 48 60@6,40"),
             case(44, "11 00 0008 00000007 00".into(), "17 0/48/49 frag 7:8 48 17@6,40"),
-            case(44, "11 00 0009 00000007 00*9".into(), "fragment_malformed"),
+            case(44, "11 00 0009 00000007 00*9".into(), "44 0/40/57 problem 0@4"),
             case(44, "11 00 0009 00000007".into(), "fragment_malformed"),
             case(44, "11 00 0008 00000007".into(), "fragment_malformed"),
             case(44, "11 00 fff8 00000007 00*7".into(), "17 0/48/55 frag 7:65528 48 17@6,40"),
-            case(44, "11 00 fff8 00000007 00*8".into(), "fragment_malformed"),
-            case(60, "2c 00 01 04 00*4 11 00 fff8 00000007 00".into(), "fragment_malformed"),
+            case(44, "11 00 fff8 00000007 00*8".into(), "44 0/40/56 problem 0@42"),
+            case(60, "2c 00 01 04 00*4 11 00 fff8 00000007 00".into(), "44 0/48/57 problem 0@50"),
         ],
     );
 }

@@ -107,7 +107,9 @@ fn check_structure(wheel: &Wheel<u32>) {
                     break;
                 }
             }
-            assert!(node.level == 0 || (len == node.lens[slot].into() && len <= LIST_LEN_MAX.into()));
+            assert!(
+                node.level == 0 || (len == usize::from(node.lens[slot]) && len <= usize::from(LIST_LEN_MAX))
+            );
             timers += len;
         }
     }

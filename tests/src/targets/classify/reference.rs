@@ -245,8 +245,13 @@ fn fragment(packet: &[u8], mut found: Found, id: u32, units: u16, more: bool) ->
     let payload = &packet[header_at + 8..];
     let offset = usize::from(units) * 8;
     let whole_payload_len = (header_at - 40) + offset + payload.len();
-    if (more && !payload.len().is_multiple_of(8)) || whole_payload_len > 65_535 {
-        return Err(DropReason::FragmentMalformed);
+    if more && !payload.len().is_multiple_of(8) {
+        found.problem = Some(Problem::NextHeader { at: 4, code: 0 });
+        return Ok(found);
+    }
+    if whole_payload_len > 65_535 {
+        found.problem = Some(Problem::NextHeader { at: header_at as u32 + 2, code: 0 });
+        return Ok(found);
     }
     let next_header = packet[header_at];
     found.fragment = Some(FragmentInfo {
