@@ -147,7 +147,9 @@ mod tests {
         assert_eq!(line, "3 packets transmitted, 0 received, 100% packet loss, time 2003ms");
         statistics.received = 2;
         (statistics.duplicates, statistics.errors) = (1, 1);
-        [100, 300].map(|micros| statistics.note(Duration::from_micros(micros)));
+        for micros in [100, 300] {
+            statistics.note(Duration::from_micros(micros));
+        }
         let line = statistics.line(Duration::from_millis(2003));
         let expected =
             "3 packets transmitted, 2 received, +1 duplicates, +1 errors, 33.3333% packet loss, time 2003ms";
