@@ -78,10 +78,6 @@ impl PingProgram<'_> {
         if !driver.wait_for_addresses(wanted)? {
             return Err(silent());
         }
-        if !self.args.dns.is_empty() {
-            // Servers of --dns count, whatever a lease says.
-            driver.shard.set_name_servers(&self.args.dns);
-        }
         let Some(to) = self.resolve(driver)? else { return Err(silent()) };
         let mut session = Session::new(self.args, &mut driver.shard, to, wait::now())?;
         session.print_head();

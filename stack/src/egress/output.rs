@@ -361,20 +361,13 @@ impl Shard {
     /// Gives the last frame of the outbox its link header. If it is not for the link as it is, it is taken
     /// back, and sent as any other packet.
     fn place_last(&mut self, link_len: usize, meta: &FrameMeta) -> Result<(), DropReason> {
-        let Some((frame, last)) = self.outbox.last_mut() else { return Ok(()) };
-        *last = meta.in_front(link_len as u16);
-        let packet = frame.get(link_len..).unwrap_or_default();
-        let (len, chain) = (packet.len(), icmp::chain::read(packet));
-        let (mac, ethertype) = match chain.ok_or(DropReason::IpMalformed).and_then(|chain| {
-            let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
-            self.link_hop(&spec, len, meta)
-        }) {
-            Ok(Some(hop)) => hop,
+        let mac = match self.hop_of_last(link_len, meta) {
+            Ok(Some(mac)) => mac,
             Ok(None) => {
-                let packet =
-                    self.outbox.last_mut().map(|(frame, _)| frame.get(link_len..).map(<[u8]>::to_vec));
+                let frame = self.outbox.last_mut().map(|(frame, _)| frame.to_vec());
                 self.outbox.retract();
-                return self.try_send_packet(&packet.flatten().unwrap_or_default(), meta);
+                let packet = frame.as_deref().and_then(|frame| frame.get(link_len..));
+                return self.try_send_packet(packet.unwrap_or_default(), meta);
             }
             Err(reason) => {
                 self.outbox.retract();
@@ -382,37 +375,49 @@ impl Shard {
             }
         };
         let own = self.config.mac;
-        let frame = self.outbox.last_mut().and_then(|(frame, _)| frame.get_mut(..link_len));
-        if let Some(link) = frame.filter(|link| !link.is_empty()) {
-            write_link(link, mac, own, ethertype);
+        if let Some((frame, _)) = self.outbox.last_mut()
+            && let Some((link, packet)) = frame.split_at_mut_checked(link_len)
+            && !link.is_empty()
+        {
+            let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+            write_link(link, mac, own, if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 });
         }
         Ok(())
     }
 
-    /// The link header of a packet that goes out at once and in one piece. `None`: it does not.
-    fn link_hop(
+    /// The hardware address for the last frame of the outbox, if it goes out at once and as it is; what is to
+    /// be done to it on its way is noted. `None`: there is more to be done.
+    fn hop_of_last(
         &mut self,
-        spec: &PacketSpec,
-        len: usize,
+        link_len: usize,
         meta: &FrameMeta,
-    ) -> Result<Option<(EthernetAddress, u16)>, DropReason> {
-        if spec.src.is_some_and(|src| !self.addresses.is_local(src)) {
+    ) -> Result<Option<EthernetAddress>, DropReason> {
+        let packet = self.outbox.last_mut().and_then(|(frame, _)| frame.get(link_len..));
+        let chain = packet.and_then(chain::read).ok_or(DropReason::IpMalformed)?;
+        if !self.addresses.is_local(chain.src) {
             return Err(DropReason::NoSource);
         }
-        let path = self.path(spec)?;
-        if len > path.mtu && meta.gso.is_none() {
+        let spec = PacketSpec { src: Some(chain.src), ..PacketSpec::new(chain.dst, chain.protocol) };
+        let path = self.path(&spec)?;
+        if self.path_mtu.may_fragment(path.dst) {
             return Ok(None);
         }
-        let mac = match path.hop {
-            Hop::Looped => return Ok(None),
-            Hop::Bare => EthernetAddress([0; 6]),
-            Hop::Link(mac) => mac,
+        let Some((frame, last)) = self.outbox.last_mut() else { return Ok(None) };
+        let packet = frame.get(link_len..).unwrap_or_default();
+        let fitting = fit_segments(packet, &chain, meta, path.mtu);
+        if packet.len() > path.mtu && fitting.gso.is_none() {
+            return Ok(None);
+        }
+        *last = fitting.in_front(link_len as u16);
+        Ok(match path.hop {
+            Hop::Looped => None,
+            Hop::Bare => Some(EthernetAddress([0; 6])),
+            Hop::Link(mac) => Some(mac),
             Hop::Neighbor(neighbor) => match self.neighbors.lookup(self.now, neighbor) {
-                Lookup::Known(mac) => mac,
-                Lookup::Pending | Lookup::Unreachable => return Ok(None),
+                Lookup::Known(mac) => Some(mac),
+                Lookup::Pending | Lookup::Unreachable => None,
             },
-        };
-        Ok(Some((mac, ethertype(path.dst))))
+        })
     }
 
     /// Queues a frame that is complete.
@@ -450,7 +455,7 @@ pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAdd
 }
 
 fn ethertype(dst: IpAddr) -> u16 {
-    if dst.is_ipv4() { 0x0800 } else { 0x86dd }
+    if dst.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 
 /// The hardware address of a group (RFC 1112 section 6.4, RFC 2464 section 7).
@@ -486,6 +491,8 @@ fn received_meta(meta: &FrameMeta) -> FrameMeta {
     FrameMeta { checksum, ..*meta }
 }
 
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Bytes of an Ethernet header without tags.
 pub(crate) const LINK_HEADER_LEN: usize = 14;
 const UDP_HEADER_LEN: usize = 8;

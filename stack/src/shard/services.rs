@@ -270,13 +270,6 @@ impl Shard {
         }
     }
 
-    /// Other name servers, in place of those that were configured, leased or advertised.
-    pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
-        self.config.dns.servers = servers.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
-        self.dns_told = DnsTold::default();
-        self.dns.set_servers(&self.config.dns.servers);
-    }
-
     /// Somebody tells servers and domains, which replace what he has told before. The configuration's come first,
     /// and what others have told stays (RFC 8106 section 5.3.1).
     pub(crate) fn set_dns(&mut self, source: DnsSource, servers: &[IpAddr], search: &[String]) {

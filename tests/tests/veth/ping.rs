@@ -187,9 +187,9 @@ fn the_kernel_pings(wire: &Wire) -> Outcome {
     let server = serve(wire, &["echo"])?;
     for address in ADDRESSES {
         for size in ["0", "56", "1472", "1473", "9000", "65507"] {
-            let line = format!("ping -n -c 2 -i 0.01 -W 5 -s {size} {address}");
+            let line = format!("ping -n -c 1 -W 20 -s {size} {address}");
             let ended = wire.at_peer(|| output(Command::new("sh").args(["-c", &line]), LONG))?;
-            assert!(ended.stdout.contains("2 received, 0% packet loss"), "{ended}");
+            assert!(ended.stdout.contains("1 received, 0% packet loss"), "{ended}");
         }
     }
     let ended = end(server)?;
