@@ -101,7 +101,7 @@ impl Bench {
     /// Whether what was measured is what was meant.
     fn check(&self, title: &str) {
         let counters = self.shard.counters();
-        let answered = counters.udp_sent + counters.echoes_answered;
+        let answered = counters.udp_sent + counters.replied;
         assert_eq!((counters.dropped, self.feed.sent_frames >= answered), (0, true), "{title}: {counters:?}");
     }
 }
