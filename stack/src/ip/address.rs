@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn there_is_room_for_so_many() {
         let mut addresses = Addresses::new();
-        let address = |n: u8| Address::preferred(IpCidr::new(Ipv4Addr::new(10, 0, 0, n).into(), 24), Origin::Static);
+        let address =
+            |n: u8| Address::preferred(IpCidr::new(Ipv4Addr::new(10, 0, 0, n).into(), 24), Origin::Static);
         for n in 0..ADDRESSES_MAX as u8 {
             assert!(addresses.insert(address(n)));
         }

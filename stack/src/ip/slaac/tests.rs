@@ -135,7 +135,11 @@ fn what_each_part_of_an_advertisement_brings() {
         ),
         ("no hardware address", vec![1, 1, 0, 0, 0, 0, 0, 0], none.clone()),
         ("no server", rdnss(600, &["::1", "::", "ff02::1"]), none.clone()),
-        ("a name of 255", dnssl(600, &[&[63][..], &[b'a'; 63]].concat().repeat(4)), none.clone()),
+        (
+            "a name of 255",
+            dnssl(600, &[[&[63][..], &[b'a'; 63]].concat().repeat(4), vec![0]].concat()),
+            none.clone(),
+        ),
         ("preferred longer than valid", prefix("2001:db8::", 64, 0x40, 300, 600), none.clone()),
         ("over already", prefix("2001:db8::", 64, 0xc0, 0, 0), none.clone()),
         ("MTU", vec![5, 1, 0, 0, 0, 0, 0x05, 0x00], vec!["Mtu(1280)".into()]),

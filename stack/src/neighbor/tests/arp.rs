@@ -143,3 +143,11 @@ fn an_answer_for_another_address_proves_nothing() {
     assert_eq!(hear(&mut table, 0, ME, &arp(2, (mac(5), v4(9)), v4(77))), Ok(()));
     assert_eq!(state(&table, v4(9).into()), Some(State::Delay), "known, and to be asked");
 }
+
+#[test]
+fn a_static_entry_has_just_been_made_and_stays() {
+    let mut table = default_table();
+    table.insert_static(START, v4(9).into(), mac(5)).expect("room");
+    assert_eq!(hear(&mut table, 1, ALL, &arp(1, (mac(6), v4(9)), v4(9))), Ok(()), "nothing to be counted");
+    assert_eq!(table.lookup(START, v4(9).into()), Lookup::Known(mac(5)));
+}

@@ -288,3 +288,16 @@ fn the_time_of_reachable_is_drawn_anew_every_two_hours() {
     let ends = [drawn.first(), drawn.last()].map(|time| time.map_or(0, |time| time.secs()));
     assert!(ends[0] < 18 && ends[1] > 42, "{ends:?}");
 }
+
+#[test]
+fn requests_of_another_time_do_not_count() {
+    let neighbor = IpAddr::V4(v4(9));
+    let mut table = default_table();
+    park(&mut table, START, neighbor, 1).expect("room");
+    assert_eq!(run(&mut table, after(2500)).len(), 3);
+    assert_eq!(answer(&mut table, after(2500), neighbor, mac(OLD)), Ok(()));
+    run(&mut table, after(60_000));
+    assert_eq!(table.lookup(after(60_000), neighbor), Lookup::Known(mac(OLD)));
+    let asked = run(&mut table, after(80_000));
+    assert_eq!(asked.len(), 3, "{asked:?}");
+}
