@@ -279,4 +279,37 @@ mod tests {
         check(9..=8, 1, "source ports 9-8 are no range within 1-65535");
         check(1..=65535, 0, "probes_max is 0; 1 to 65535 are accepted");
     }
+
+    #[test]
+    fn both_ends_decide_where_ports_begin_and_where_they_are_counted() {
+        let (ports, _) = ports(49152..=65535, 1);
+        let other_ip: IpAddr = [10, 0, 0, 2].into();
+        let other_port = SocketAddr::new(server(0).ip(), 81);
+        let pairs =
+            [(local(), server(0)), (local(), server(1)), (local(), other_port), (other_ip, server(0))];
+        let offsets: HashSet<u32> =
+            pairs.iter().map(|&(local, remote)| ports.hashes(local, remote).0).collect();
+        assert_eq!(offsets.len(), pairs.len());
+        let counters: HashSet<usize> =
+            (0..2 * COUNTERS as u32).map(|n| ports.hashes(local(), server(n)).1).collect();
+        // At random, 1 - e^-2 of all are used, which is 885.
+        assert!(counters.len() > 800, "{}", counters.len());
+    }
+
+    #[test]
+    fn ports_in_use_are_not_tried_again_for_the_next_flow() {
+        let (mut ports, mut random) = ports(1000..=1999, 1);
+        let mut probes = 0;
+        for n in 0..20 {
+            for _ in 0..20 {
+                let is_free = |port| {
+                    probes += 1;
+                    port >= 1500
+                };
+                ports.for_flow(local(), server(n), &mut random, is_free, |_| true).unwrap();
+            }
+        }
+        // At worst, those in use once for each destination.
+        assert!(probes < 20 * (20 + 500), "{probes}");
+    }
 }

@@ -1,5 +1,7 @@
 //! A resolver and scripted servers, in virtual time.
 
+mod bounds;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -296,9 +298,18 @@ fn only_the_right_answer_from_the_right_place_counts() {
     // Identifier, the bit QR, count of questions, name, type, class.
     let mut query = good.clone();
     query[2] &= 0x7f;
-    for payload in
-        [changed(0), changed(1), query, changed(5), changed(13), changed(end - 3), changed(end - 1)]
-    {
+    let mut two_questions = good.clone();
+    two_questions[5] = 2;
+    for payload in [
+        changed(0),
+        changed(1),
+        query,
+        changed(5),
+        two_questions,
+        changed(13),
+        changed(end - 3),
+        changed(end - 1),
+    ] {
         assert_eq!(bed.answer(&transmit, &payload), Err(DropReason::DnsIgnored), "{payload:?}");
     }
     for len in 0..end {
@@ -403,6 +414,11 @@ fn a_server_that_fails_or_is_not_there_is_left_at_once() {
         }
         assert_eq!(bed.err(), DnsError::ServerFailure { rcode: rcode as u8 });
         bed.assert_idle();
+        let failures = |bed: &Bed| bed.resolver.servers().map(|server| server.failures).collect::<Vec<_>>();
+        assert_eq!(failures(&bed), [2, 2]);
+        // What is known of a server outlives a new list.
+        bed.resolver.set_servers(&["10.0.0.9:53", SERVERS[0]].map(|server| server.parse().unwrap()));
+        assert_eq!(failures(&bed), [0, 2]);
     }
     let mut bed = Bed::plain();
     bed.resolve("a.example", Kind::A);
@@ -410,6 +426,7 @@ fn a_server_that_fails_or_is_not_there_is_left_at_once() {
     bed.resolver.handle_unreachable(bed.now, first.local_port);
     let second = bed.transmit();
     assert_eq!(second.server.to_string(), SERVERS[1]);
+    assert_eq!(bed.resolver.servers().map(|server| server.failures).collect::<Vec<_>>(), [1, 0]);
     bed.answer(&second, &reply(&second, 0, &[address(1, 60)], &[])).unwrap();
     assert_eq!(bed.ok().addresses.len(), 1);
     bed.resolver.handle_unreachable(bed.now, first.local_port);

@@ -103,3 +103,24 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authentication_header_is_counted_in_words_of_four() {
+        let authentication = [&[17, 4][..], &[0; 22]].concat();
+        let packet = [&[0x60, 0, 0, 0, 0, 32, 51, 64][..], &[0xfd; 32], &authentication, &[0; 8]].concat();
+        let chain = read(&packet).expect("headers");
+        assert_eq!((chain.protocol, chain.protocol_at, chain.transport), (17, 40, 64));
+    }
+
+    #[test]
+    fn a_header_length_that_cannot_be_is_no_header() {
+        for (first, expected) in [(0x44, None), (0x45, Some(20)), (0x4f, Some(60)), (0x50, None)] {
+            let packet = [&[first][..], &[0; 60]].concat();
+            assert_eq!(read(&packet).map(|chain| chain.transport), expected, "{first:02x}");
+        }
+    }
+}

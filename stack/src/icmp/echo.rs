@@ -151,4 +151,21 @@ mod tests {
             assert!(found.map_or(true, |spec| spec.traffic_class == 0xb8));
         }
     }
+
+    #[test]
+    fn who_is_no_host_is_not_answered() {
+        for (is_v6, src, is_answered) in [
+            (false, "10.0.0.1", true),
+            (false, "0.0.0.0", false),
+            (false, "224.0.0.1", false),
+            (true, "fd00::1", true),
+            (true, "::", false),
+            (true, "ff02::1", false),
+        ] {
+            let (frame, mut ip) = packet(is_v6, &echo_request(is_v6, b"x"));
+            ip.src = src.parse().expect("an address");
+            let found = reply(&frame, &ip, false, false);
+            assert_eq!(found.err(), (!is_answered).then_some(DropReason::IcmpEchoIgnored), "{src}");
+        }
+    }
 }

@@ -136,3 +136,32 @@ impl fmt::Display for ErrorKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As RFC 1122 section 4.1.3.3 and icmp(7) of Linux divide them: what a router says while routes change
+    /// is soft.
+    #[test]
+    fn what_may_pass_is_not_hard() {
+        use ErrorKind::*;
+        for (kind, is_hard) in [
+            (NetUnreachable, false),
+            (NetUnknown, true),
+            (HostUnreachable, false),
+            (HostUnknown, true),
+            (ProtocolUnreachable, true),
+            (PortUnreachable, true),
+            (TooBig { mtu: 1300 }, false),
+            (SourceRouteFailed, false),
+            (Prohibited, true),
+            (TimeExceeded, false),
+            (ReassemblyTimeExceeded, false),
+            (ParameterProblem { code: 0, pointer: 6 }, true),
+            (Unreachable { code: 200 }, false),
+        ] {
+            assert_eq!(kind.is_hard(), is_hard, "{kind}");
+        }
+    }
+}

@@ -231,7 +231,10 @@ mod tests {
         for seed in 0..12 {
             let config = LimiterConfig { destination_interval: Duration::ZERO, ..LimiterConfig::default() };
             let mut limiter = Limiter::new(config, Random::new(seed));
-            bursts.push(sent(&mut limiter, ip("10.0.0.1"), 0, 1000));
+            let burst = sent(&mut limiter, ip("10.0.0.1"), 0, 1000);
+            let LimiterCounters { allowed, refused_destination, refused_total } = limiter.counters();
+            assert_eq!((allowed, refused_destination, refused_total), (burst as u64, 0, 1000 - burst as u64));
+            bursts.push(burst);
             // For ten seconds, much more than allowed.
             let total: usize =
                 (1..=10_000).map(|millis| sent(&mut limiter, ip("10.0.0.1"), millis, 10)).sum();
@@ -247,6 +250,8 @@ mod tests {
         let mut limiter = Limiter::new(LimiterConfig::default(), Random::new(2));
         assert_eq!(sent(&mut limiter, ip("10.0.0.1"), 0, 100_000), 6);
         assert_eq!(sent(&mut limiter, ip("10.0.0.2"), 0, 1), 1);
+        let LimiterCounters { allowed, refused_destination, refused_total } = limiter.counters();
+        assert_eq!((allowed, refused_destination, refused_total), (7, 99_994, 0));
     }
 
     #[test]
@@ -259,6 +264,8 @@ mod tests {
         };
         assert_eq!(sent(&mut limiter, ip("10.0.0.1"), 0, 100), 6);
         assert_eq!((echoes(&mut limiter, 0), echoes(&mut limiter, 55)), (10, 5));
+        let LimiterCounters { allowed, refused_destination, refused_total } = limiter.counters();
+        assert_eq!((allowed, refused_destination, refused_total), (6 + 15, 94, 1985));
         let mut unbounded = Limiter::new(LimiterConfig::default(), Random::new(3));
         assert_eq!(echoes(&mut unbounded, 0), 1000);
     }

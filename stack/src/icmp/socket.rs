@@ -235,6 +235,8 @@ mod tests {
         assert_eq!(socket.push(&meta, &reply(1)), Ok(()));
         assert_eq!(socket.push(&meta, &reply(2)), Ok(()));
         assert_eq!(socket.push(&meta, &reply(3)), Err(DropReason::RawQueueFull));
+        assert_eq!((socket.queued_replies(), socket.dropped_replies()), (2, 1));
+        assert_eq!(socket.spec(ip("fd00::2")).src, None, "to be chosen");
         let sequence = |socket: &mut Socket| socket.recv_with(|meta, data| (meta.sequence, data.len()));
         assert_eq!([sequence(&mut socket), sequence(&mut socket)], [Some((1, 4)), Some((2, 4))]);
         assert!(!socket.readable());

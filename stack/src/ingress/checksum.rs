@@ -265,4 +265,16 @@ mod tests {
             prop_assert!(is_right || !fills);
         }
     }
+
+    /// The datagram is shorter than what its packet carries: only its own length counts.
+    #[test]
+    fn what_follows_a_datagram_is_not_covered() {
+        let udp = [&[4, 1, 0, 80, 0, 11, 0, 0][..], b"odd"].concat();
+        for is_v6 in [false, true] {
+            let right = filled(is_v6, UDP, &udp);
+            let datagram = &right[look(&right).transport..];
+            let longer = packet(is_v6, UDP, &[datagram, b"behind"].concat());
+            assert_eq!(verified(&longer, ChecksumState::Complete), Ok(()), "{is_v6}");
+        }
+    }
 }

@@ -152,3 +152,67 @@ pub fn is_martian_source(ip: IpAddr) -> bool {
 
 /// Addresses of an interface at most.
 pub const ADDRESSES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn only_usable_addresses_are_ours() {
+        for (state, is_ours) in [
+            (AddressState::Tentative, false),
+            (AddressState::Preferred, true),
+            (AddressState::Deprecated, true),
+            (AddressState::Duplicate, false),
+        ] {
+            let mut addresses = Addresses::new();
+            let cidr = "10.0.0.1/24".parse().expect("a prefix");
+            assert!(addresses.insert(Address { state, ..Address::preferred(cidr, Origin::Static) }));
+            assert_eq!(addresses.is_local(ip("10.0.0.1")), is_ours, "{state:?}");
+            assert_eq!(addresses.is_on_link(ip("10.0.0.9")), is_ours, "{state:?}");
+            assert!(!addresses.is_local(ip("10.0.0.9")) && !addresses.is_on_link(ip("10.0.1.9")));
+            // Whatever is known of the prefix, its broadcast address is no host.
+            assert!(
+                addresses.is_broadcast(ip("10.0.0.255")) && addresses.is_broadcast(ip("255.255.255.255"))
+            );
+            assert!(!addresses.is_broadcast(ip("10.0.0.254")) && !addresses.is_broadcast(ip("ff02::1")));
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut addresses = Addresses::new();
+        let address =
+            |n: u8| Address::preferred(IpCidr::new(Ipv4Addr::new(10, 0, 0, n).into(), 24), Origin::Static);
+        for n in 0..ADDRESSES_MAX as u8 {
+            assert!(addresses.insert(address(n)));
+        }
+        assert!(!addresses.insert(address(99)));
+        assert!(addresses.insert(address(0)), "again");
+        assert!(addresses.remove(ip("10.0.0.0")).is_some() && addresses.insert(address(99)));
+        assert_eq!(addresses.iter().count(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn some_addresses_send_nothing() {
+        for (address, is_martian) in [
+            ("10.0.0.1", false),
+            ("0.0.0.0", false),
+            ("0.0.0.1", true),
+            ("223.255.255.255", false),
+            ("224.0.0.1", true),
+            ("240.0.0.1", true),
+            ("255.255.255.255", true),
+            ("2001:db8::1", false),
+            ("::", false),
+            ("ff02::1", true),
+            ("::ffff:10.0.0.1", true),
+        ] {
+            assert_eq!(is_martian_source(ip(address)), is_martian, "{address}");
+        }
+    }
+}

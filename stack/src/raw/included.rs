@@ -149,5 +149,6 @@ mod tests {
         assert_eq!(with(0x65, 40), Some(IncludedError::NotIpv4 { first: 0x65 }));
         assert_eq!(with(0x45, 65_536), Some(IncludedError::TooLong { bytes: 65_536 }));
         assert_eq!(with(0x45, 20), Some(IncludedError::NoDestination));
+        assert_eq!(with(0x45, 65_535), Some(IncludedError::NoDestination), "the longest");
     }
 }

@@ -335,4 +335,90 @@ mod tests {
         socket(true).complete_payload(&mut message, ip.src, ip.dst);
         assert_eq!(message, expected);
     }
+
+    #[test]
+    fn a_header_can_be_included_over_ipv4_only() {
+        for (version, protocol, at_first) in [
+            (Version::V4, 17, false),
+            (Version::V4, 255, true),
+            (Version::V6, 17, false),
+            (Version::V6, 255, false),
+        ] {
+            let mut socket = Socket::new(version, protocol, QueueLimits::default());
+            assert_eq!(socket.is_header_included(), at_first, "{version:?} {protocol}");
+            socket.set_header_included(true);
+            assert_eq!(socket.is_header_included(), version == Version::V4, "{version:?} {protocol}");
+        }
+    }
+
+    #[test]
+    fn a_socket_has_its_protocol_and_version() {
+        // The same number is another protocol in the other version, and 255 is for sending only.
+        for (is_v6, protocol, version, socket_protocol, is_wanted) in [
+            (false, 17, Version::V4, 17, true),
+            (false, 17, Version::V4, 6, false),
+            (false, 17, Version::V6, 17, false),
+            (true, 17, Version::V6, 17, true),
+            (true, 17, Version::V4, 17, false),
+            (false, 255, Version::V4, 255, false),
+            (true, 255, Version::V6, 255, false),
+        ] {
+            let (frame, ip) = packet(is_v6, b"anything");
+            let ip = IpPacket { protocol, ..ip };
+            let socket = Socket::new(version, socket_protocol, QueueLimits::default());
+            assert_eq!(
+                socket.wants(&frame, &ip),
+                is_wanted,
+                "{is_v6} {protocol} {version:?} {socket_protocol}"
+            );
+        }
+    }
+
+    #[test]
+    fn hard_errors_of_its_peer_are_reported() {
+        use crate::icmp::ErrorKind;
+        let peer: IpAddr = "fd00::2".parse().expect("an address");
+        let other: IpAddr = "fd00::3".parse().expect("an address");
+        for (remote, kind, is_wanted) in [
+            (Some(peer), ErrorKind::PortUnreachable, true),
+            (Some(peer), ErrorKind::HostUnreachable, false),
+            (Some(other), ErrorKind::PortUnreachable, false),
+            (None, ErrorKind::PortUnreachable, false),
+        ] {
+            let mut socket = socket(true);
+            socket.set_remote(remote);
+            let error = SocketError { kind, from: other, dst: (peer, 0).into() };
+            assert_eq!(socket.push_error(error), is_wanted, "{remote:?} {kind}");
+            assert_eq!(socket.readable(), is_wanted);
+            assert_eq!(socket.take_error(), is_wanted.then_some(error));
+        }
+    }
+
+    #[test]
+    fn what_it_sends_is_as_it_was_told() {
+        let local: IpAddr = "fd00::1".parse().expect("an address");
+        let dst: IpAddr = "fd00::2".parse().expect("an address");
+        let mut socket = socket(true);
+        assert_eq!(socket.spec(dst), PacketSpec::new(dst, 58));
+        socket.set_local(Some(local));
+        socket.set_hop_limit(Some(3));
+        socket.set_traffic_class(0xb8);
+        let expected = PacketSpec {
+            src: Some(local),
+            hop_limit: Some(3),
+            traffic_class: 0xb8,
+            ..PacketSpec::new(dst, 58)
+        };
+        assert_eq!(socket.spec(dst), expected);
+    }
+
+    #[test]
+    fn other_payloads_are_left_alone() {
+        let (src, dst) = ("fd00::1".parse().expect("an address"), "fd00::2".parse().expect("an address"));
+        for (version, protocol) in [(Version::V6, 17), (Version::V4, 58), (Version::V4, 1)] {
+            let mut payload = *b"payload!";
+            Socket::new(version, protocol, QueueLimits::default()).complete_payload(&mut payload, src, dst);
+            assert_eq!(&payload, b"payload!", "{version:?} {protocol}");
+        }
+    }
 }

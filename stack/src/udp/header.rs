@@ -240,4 +240,19 @@ mod tests {
         let ends = ends(false, 1, 2);
         assert!(read(ends.src, ends.dst, &with(11, 0), false).is_ok(), "somebody else has verified it");
     }
+
+    /// A super-datagram is longer than its length field can say (RFC 2675 section 4).
+    #[test]
+    fn a_length_that_does_not_fit_is_zero() {
+        let mut header = [0xee; HEADER_LEN];
+        for (payload_len, expected) in [(65_527, 65_535), (65_528, 0), (70_000, 0)] {
+            write(ends(true, 7, 9), payload_len, Checksum::Partial, &mut header);
+            assert_eq!(u16::from_be_bytes([header[4], header[5]]), expected, "{payload_len}");
+        }
+        let Ends { src, dst, .. } = ends(true, 7, 9);
+        let of = |len| pseudo_header_sum(src, dst, super::super::PROTOCOL, len);
+        // The length is 32 bits there: 65 536 is a one in the upper half.
+        assert_eq!(of(0x1_0004), of(5));
+        assert_ne!(of(0x1_0004), of(4));
+    }
 }

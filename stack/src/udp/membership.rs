@@ -236,6 +236,7 @@ mod tests {
         assert_eq!(all.unblock(group, b), Err(MembershipError::NotAMember));
         assert_eq!(all.unblock(group, a), Ok(()));
         assert!(all.wants(group, a));
+        assert_eq!(all.leave_source(group, a), Err(MembershipError::OtherMode));
         assert_eq!(all.leave(group), Ok(()));
         assert_eq!(all.leave(group), Err(MembershipError::NotAMember));
 
@@ -243,6 +244,7 @@ mod tests {
         assert_eq!((all.wants(group, a), all.wants(group, b)), (true, false));
         assert_eq!(all.block(group, b), Err(MembershipError::OtherMode));
         assert_eq!(all.leave_source(group, b), Err(MembershipError::NotAMember));
+        assert_eq!(all.unblock(group, a), Err(MembershipError::OtherMode));
         assert_eq!(all.leave_source(group, a), Ok(()));
         assert_eq!(all.get(group), None, "without the last source the group is left");
     }

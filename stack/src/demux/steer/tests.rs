@@ -32,7 +32,8 @@ fn ingredients() -> impl Strategy<Value = Ingredients> {
     let protocol = prop::sample::select(vec![6, 17, 17, 2, 47, 132, 59]);
     let fragment = prop_oneof![
         3 => Just(None),
-        1 => (0_u16..0x1fff, any::<bool>()).prop_map(|(offset, more)| Some((offset, more || offset == 0))),
+        1 => (prop_oneof![Just(0), 0_u16..0x1fff], any::<bool>())
+            .prop_map(|(offset, more)| Some((offset, more || offset == 0))),
     ];
     (ends, protocol, any::<(u16, u16)>(), 0_usize..4, 0_usize..3, fragment).prop_map(
         |((src, dst), protocol, ports, extensions, vlans, fragment)| Ingredients {

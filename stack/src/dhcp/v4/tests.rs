@@ -513,6 +513,8 @@ fn times_that_cannot_be_are_replaced() {
         (0, 0, 468..=500, 844..=875),
         (300, 200, 93..=101, 193..=200),
         (5000, 6000, 400..=500, 800..=875),
+        (100, 1000, 93..=100, 820..=875),
+        (200, 200, 93..=100, 187..=200),
         (800, 900, 750..=800, 890..=900),
     ] {
         let mut bed = Bed::new(Config::default());
@@ -576,5 +578,232 @@ proptest! {
                 _ => {}
             }
         }
+    }
+}
+
+#[test]
+fn a_lease_begins_when_it_is_asked_for() {
+    let mut bed = Bed::new(Config::default());
+    let discover = bed.next_message();
+    bed.wait(2);
+    bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 10))).unwrap();
+    let request = bed.next_message();
+    let asked = bed.now;
+    bed.wait(1);
+    // A lease that was over on its way.
+    assert!(bed.handle(&reply(&request, ACK, OFFERED, &lease_options(SERVER, 1))).is_err());
+    bed.handle(&reply(&request, ACK, OFFERED, &lease_options(SERVER, 10))).unwrap();
+    assert_eq!(bed.client.lease().unwrap().expires, Some(asked + Duration::from_secs(10)));
+}
+
+#[test]
+fn secs_are_those_of_the_discovery_and_begin_again_with_a_renewal() {
+    let mut bed = Bed::new(Config::default());
+    let first = bed.next_message();
+    let discover = bed.next_message();
+    assert_eq!((secs(&first), u64::from(secs(&discover))), (0, (bed.now - Instant::from_secs(1000)).secs()));
+    bed.wait(1);
+    bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 3600))).unwrap();
+    let asked = [bed.next_message(), bed.next_message(), bed.next_message()];
+    let [begun, ..] = asked.each_ref().map(secs);
+    assert_eq!(asked.each_ref().map(secs), [begun; 3]);
+    assert_eq!(begun, secs(&discover) + 1);
+    bed.handle(&reply(&asked[2], ACK, OFFERED, &lease_options(SERVER, 3600))).unwrap();
+    let renewal = bed.next_message();
+    assert_eq!((bed.client.state(), secs(&renewal)), (State::Renewing, 0));
+    let begun = bed.now;
+    let again = bed.next_message();
+    assert_eq!(u64::from(secs(&again)), (bed.now - begun).secs());
+}
+
+#[test]
+fn a_renewal_is_for_the_server_of_the_lease_to_answer() {
+    let mut bed = Bed::bound(3600);
+    let request = bed.next_message();
+    let no = vec![(54, OTHER.octets().to_vec())];
+    for payload in [
+        reply(&request, ACK, OFFERED, &lease_options(OTHER, 60)),
+        reply(&request, NAK, Ipv4Addr::UNSPECIFIED, &no),
+    ] {
+        assert_eq!(bed.handle(&payload), Err(DropReason::DhcpIgnored));
+        assert_eq!((bed.client.state(), bed.events()), (State::Renewing, vec![]));
+    }
+}
+
+#[test]
+fn nobody_is_heard_while_the_link_is_down() {
+    let mut bed = Bed::bound(3600);
+    let request = bed.next_message();
+    bed.client.link_changed(bed.now, false);
+    let ack = reply(&request, ACK, OFFERED, &lease_options(SERVER, 7200));
+    assert_eq!(bed.handle(&ack), Err(DropReason::DhcpIgnored));
+    assert_eq!(bed.events(), []);
+}
+
+#[test]
+fn a_delay_at_the_start_is_one_to_ten_seconds() {
+    let begin = Instant::from_secs(1000);
+    let config = || Config { has_startup_delay: true, ..Config::default() };
+    let mut delays: Vec<_> = (0..50)
+        .map(|seed| Client::new(config(), MAC, Random::new(seed), begin).next_deadline().unwrap() - begin)
+        .collect();
+    delays.sort_unstable();
+    assert!(delays[0] >= Duration::from_secs(1) && delays[0] < Duration::from_secs(3), "{delays:?}");
+    assert!(delays[49] < Duration::from_secs(10) && delays[49] > Duration::from_secs(8), "{delays:?}");
+}
+
+#[test]
+fn what_is_still_to_be_sent_is_forgotten_at_the_end() {
+    for is_conflict in [true, false] {
+        let mut bed = Bed::bound(3600);
+        bed.now = bed.client.next_deadline().unwrap();
+        bed.client.handle_timeout(bed.now);
+        if is_conflict {
+            bed.client.address_conflict(bed.now);
+        } else {
+            bed.client.release();
+        }
+        let sent: Vec<_> = std::iter::from_fn(|| bed.client.poll_transmit(bed.now)).collect();
+        let types: Vec<_> = sent.iter().map(message_type).collect();
+        assert_eq!(types, [if is_conflict { DECLINE } else { RELEASE }]);
+    }
+}
+
+#[test]
+fn without_an_answer_after_a_flap_the_lease_is_renewed_at_its_time() {
+    let mut bed = Bed::bound(3600);
+    let t1 = bed.client.lease().unwrap().t1;
+    bed.client.link_changed(bed.now, false);
+    bed.client.link_changed(bed.now, true);
+    bed.wait(70);
+    assert_eq!((bed.client.state(), bed.client.next_deadline()), (State::Bound, t1));
+}
+
+#[test]
+fn a_lease_in_between_forgives_refusals() {
+    let mut bed = Bed::new(Config::default());
+    let no = vec![(54, SERVER.octets().to_vec())];
+    for _ in 0..3 {
+        let before = bed.now;
+        let discover = bed.next_message();
+        assert_eq!(bed.now, before, "at once");
+        bed.offer_and_ack(&discover, 3600);
+        let request = bed.next_message();
+        bed.handle(&reply(&request, NAK, Ipv4Addr::UNSPECIFIED, &no)).unwrap();
+    }
+}
+
+#[test]
+fn pauses_are_random() {
+    let mut fractions = std::collections::HashSet::new();
+    let mut bed = Bed::new(Config::default());
+    for _ in 0..6 {
+        bed.next_message();
+        fractions.insert(bed.now.total_micros() % 1_000_000);
+    }
+    assert!(fractions.len() >= 5, "{fractions:?}");
+}
+
+#[test]
+fn bounds_of_a_configuration_and_of_queues() {
+    let mut bed = Bed::new(Config { message_bytes_max: 100, ..Config::default() });
+    assert_eq!(option(&bed.next_message(), 57), Some(vec![2, 64]), "no less than RFC 2131 section 2 wants");
+    // No host's address is no wish.
+    for wrong in [Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+        let bed = Bed::new(Config { requested: Some(wrong), ..Config::default() });
+        assert_eq!(bed.client.state(), State::Init, "{wrong}");
+    }
+    // Nobody takes messages and events.
+    let mut bed = Bed::bound(3600);
+    for _ in 0..10 {
+        bed.wait(4000);
+    }
+    assert_eq!(std::iter::from_fn(|| bed.client.poll_transmit(bed.now)).count(), 4);
+    let mut bed = Bed::new(Config::default());
+    for _ in 0..40 {
+        let discover = bed.next_message();
+        bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 3600))).unwrap();
+        let request = bed.next_message();
+        let no = vec![(54, SERVER.octets().to_vec())];
+        bed.handle(&reply(&request, NAK, Ipv4Addr::UNSPECIFIED, &no)).unwrap();
+    }
+    assert_eq!(bed.events(), vec![Event::Nak { server: SERVER }; 16]);
+}
+
+/// A lease of 1000 s with these options besides.
+fn lease_with(seed: u64, options: &[(u8, Vec<u8>)]) -> (Lease, Instant) {
+    let now = Instant::from_secs(1000);
+    let mut bed = Bed { client: Client::new(Config::default(), MAC, Random::new(seed), now), now };
+    let discover = bed.next_message();
+    bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 1000))).unwrap();
+    let request = bed.next_message();
+    let others = lease_options(SERVER, 1000);
+    let others = others.into_iter().filter(|(kind, _)| options.iter().all(|(other, _)| other != kind));
+    let all: Vec<_> = others.chain(options.iter().cloned()).collect();
+    bed.handle(&reply(&request, ACK, OFFERED, &all)).unwrap();
+    (bed.client.lease().unwrap().clone(), now)
+}
+
+#[test]
+fn clients_of_one_time_do_not_renew_together() {
+    let leases: Vec<_> = (0..20).map(|seed| lease_with(seed, &[]).0).collect();
+    for time in [|lease: &Lease| lease.t1, |lease: &Lease| lease.t2] {
+        let times: std::collections::BTreeSet<_> = leases.iter().map(time).collect();
+        assert!(times.len() > 15, "{times:?}");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_are_not_used() {
+    for (mask, expected) in [
+        (vec![255, 255, 255, 128], 25),
+        (vec![255, 255, 255, 255], 32),
+        (vec![255, 0, 255, 0], 8),
+        (vec![0, 255, 255, 0], 8),
+        (vec![0, 0, 0, 0], 8),
+        (vec![255, 255], 8),
+    ] {
+        let (lease, _) = lease_with(1, &[(1, mask.clone())]);
+        assert_eq!(lease.address.prefix_len(), expected, "{mask:?}");
+    }
+    for (mtu, expected) in [(67_u16, None), (68, Some(68)), (9000, Some(9000))] {
+        assert_eq!(lease_with(1, &[(26, mtu.to_be_bytes().to_vec())]).0.mtu, expected);
+    }
+}
+
+#[test]
+fn lists_have_an_end() {
+    let hosts: Vec<_> = (1..=40_u8).flat_map(|last| [10, 0, 1, last]).collect();
+    let routes: Vec<_> = (1..=40_u8).flat_map(|second| [16, 10, second, 10, 0, 0, 1]).collect();
+    // Too long for one option, which is what RFC 3396 is for.
+    let (lease, _) =
+        lease_with(1, &[(6, hosts), (121, routes[..140].to_vec()), (121, routes[140..].to_vec())]);
+    assert_eq!((lease.dns.len(), lease.routes.len()), (LIST_LEN_MAX, LIST_LEN_MAX));
+}
+
+#[test]
+fn only_the_fields_that_overload_names_are_read() {
+    for (overload, expected) in [
+        (None, Some((false, false))),
+        (Some(1), Some((true, false))),
+        (Some(2), Some((false, true))),
+        (Some(3), Some((true, true))),
+        (Some(0), None),
+        (Some(4), None),
+    ] {
+        let mut bed = Bed::new(Config::default());
+        let discover = bed.next_message();
+        bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 3600))).unwrap();
+        let request = bed.next_message();
+        let mut options = lease_options(SERVER, 3600);
+        options.extend(overload.map(|overload| (52, vec![overload])));
+        let mut ack = reply(&request, ACK, OFFERED, &options);
+        let file = encode(&[(15, b"file".to_vec()), (255, Vec::new())]);
+        let server_name = encode(&[(26, vec![5, 0]), (255, Vec::new())]);
+        ack[108..108 + file.len()].copy_from_slice(&file);
+        ack[44..44 + server_name.len()].copy_from_slice(&server_name);
+        let found = bed.handle(&ack).ok().and(bed.client.lease());
+        let found = found.map(|lease| (lease.domain.is_some(), lease.mtu.is_some()));
+        assert_eq!(found, expected, "{overload:?}");
     }
 }

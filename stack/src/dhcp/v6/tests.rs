@@ -145,3 +145,71 @@ fn after_a_flap_of_the_link_settings_are_asked_for_anew() {
     handle(&mut client, now, &reply(&again, &settings())).unwrap();
     assert_eq!(std::iter::from_fn(|| client.poll_event()).count(), 2);
 }
+
+#[test]
+fn bounds_of_a_configuration_and_of_queues() {
+    let now = Instant::from_secs(1000);
+    let config = Config { refresh_max: Duration::from_secs(10), ..Config::default() };
+    let (mut client, mut at) = (Client::new(config, MAC, Random::new(3), now), now);
+    let request = next_message(&mut client, &mut at);
+    handle(&mut client, at, &reply(&request, &settings())).unwrap();
+    assert_eq!(client.next_deadline(), Some(at + Duration::from_secs(600)), "IRT_MINIMUM");
+    // Nobody takes the events.
+    for _ in 0..10 {
+        let request = next_message(&mut client, &mut at);
+        handle(&mut client, at, &reply(&request, &settings())).unwrap();
+    }
+    assert_eq!(std::iter::from_fn(|| client.poll_event()).count(), 4);
+    // The delay before the first message.
+    let first =
+        |seed| Client::new(Config::default(), MAC, Random::new(seed), now).next_deadline().unwrap() - now;
+    let mut delays: Vec<_> = (0..50).map(first).collect();
+    delays.sort_unstable();
+    assert!(delays[0] < Duration::from_millis(200), "{delays:?}");
+    assert!(delays[49] > Duration::from_millis(800) && delays[49] <= Duration::from_secs(1), "{delays:?}");
+}
+
+#[test]
+fn what_is_still_to_be_sent_is_forgotten_at_the_end() {
+    let (mut client, mut now) = new();
+    let request = next_message(&mut client, &mut now);
+    // A second one waits, and the answer to the first comes.
+    now = client.next_deadline().unwrap();
+    client.handle_timeout(now);
+    assert_eq!(client.snapshot().attempts, 2);
+    handle(&mut client, now, &reply(&request, &settings())).unwrap();
+    assert_eq!((client.poll_transmit(now), client.snapshot().attempts), (None, 0));
+    // One waits, and the link goes down.
+    client.link_changed(now, false);
+    client.link_changed(now, true);
+    for _ in 0..2 {
+        now = client.next_deadline().unwrap();
+        client.handle_timeout(now);
+    }
+    assert_eq!(client.snapshot().attempts, 2);
+    client.link_changed(now, false);
+    assert_eq!((client.poll_transmit(now), client.snapshot().attempts), (None, 0));
+}
+
+#[test]
+fn a_link_that_is_up_already_changes_nothing() {
+    let (mut client, mut now) = new();
+    let request = next_message(&mut client, &mut now);
+    let before = client.snapshot();
+    client.link_changed(now, true);
+    assert_eq!(client.snapshot(), before);
+    handle(&mut client, now, &reply(&request, &settings())).unwrap();
+}
+
+#[test]
+fn servers_are_hosts_and_the_first_list_counts() {
+    let (mut client, mut now) = new();
+    let request = next_message(&mut client, &mut now);
+    let other = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 54);
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let list = [group, DNS, Ipv6Addr::UNSPECIFIED].map(|ip| ip.octets()).concat();
+    let options = [option(23, &list), option(23, &other.octets())];
+    handle(&mut client, now, &reply(&request, &options)).unwrap();
+    let Some(Event::Configured { dns, .. }) = client.poll_event() else { panic!("no event") };
+    assert_eq!(dns, [DNS]);
+}

@@ -150,6 +150,7 @@ fn there_are_packets_that_nothing_answers() {
         ("255.255.255.255", "10.0.0.2", false, port, false),
         ("fd00::1", "fd00::2", false, port, true),
         ("fd00::1", "fd00::2", true, port, false),
+        ("fd00::1", "fd00::2", true, big, true),
         ("fd00::1", "ff02::1", false, port, false),
         ("fd00::1", "ff02::1", true, option, true),
         ("fd00::1", "ff02::1", true, big, true),
@@ -163,7 +164,7 @@ fn there_are_packets_that_nothing_answers() {
         let error = error_for(&frame, &packet, was_broadcast, kind, 1500);
         assert_eq!(error.is_some(), expected, "{src} to {dst}: {kind:?}");
         let from = error.and_then(|error| error.spec.src);
-        assert!(from.is_none_or(|from| !from.is_multicast()));
+        assert!(from.is_none_or(|from| !from.is_multicast() && !was_broadcast));
     }
 }
 
@@ -244,4 +245,39 @@ proptest! {
         let error = error_for(&frame, &packet, false, ErrorToSend::PortUnreachable, 1500);
         prop_assert!(error.is_none_or(|error| error.payload.len() <= 1240));
     }
+}
+
+#[test]
+fn a_type_that_is_not_known_to_be_harmless_is_an_error() {
+    let harmless = |is_v6, icmp_type| match is_v6 {
+        true => matches!(icmp_type, 128..=136 | 138..),
+        false => matches!(icmp_type, 0 | 8..=10 | 13..=18),
+    };
+    for is_v6 in [false, true] {
+        for icmp_type in 0..=255 {
+            let (frame, packet) = packet(is_v6, &[icmp_type, 0, 0, 0, 0, 0, 0, 0]);
+            let error = error_for(&frame, &packet, false, ErrorToSend::HostUnreachable, 1500);
+            assert_eq!(error.is_some(), harmless(is_v6, icmp_type), "{is_v6} {icmp_type}");
+        }
+        let (frame, packet) = packet(is_v6, &[]);
+        assert_eq!(error_for(&frame, &packet, false, ErrorToSend::HostUnreachable, 1500), None, "{is_v6}");
+    }
+}
+
+#[test]
+fn the_unknown_protocol_is_pointed_at() {
+    let (src, dst) = ends(true);
+    let (frame, packet) = carrying(src, dst, 60, &[253, 0, 1, 4, 0, 0, 0, 0, 9, 9, 9, 9]);
+    let error = error_for(&frame, &packet, false, ErrorToSend::ProtocolUnreachable, 1500).expect("due");
+    assert_eq!(error.payload[..2], [4, 1]);
+    assert_eq!(error.payload[4..8], [0, 0, 0, 40]);
+}
+
+#[test]
+fn an_mtu_over_ipv4_has_two_bytes() {
+    let (src, dst) = ends(false);
+    let (frame, packet) = carrying(src, dst, 17, &datagram(4));
+    let error = error_for(&frame, &packet, false, ErrorToSend::TooBig { mtu: 0x1_0005 }, 1500).expect("due");
+    assert_eq!(error.payload[..2], [3, 4]);
+    assert_eq!(error.payload[4..8], [0, 0, 0xff, 0xff]);
 }

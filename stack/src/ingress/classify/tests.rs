@@ -141,6 +141,7 @@ fn links() {
             (ethernet("8100 0005 0806", hex("00*28")), "vlan 5 arp 18"),
             (ethernet("0806", hex("00*27")), "arp_malformed"),
             (ethernet("0800", v6(17, UDP_HEX)), "ip_malformed"),
+            (ethernet("0800", v4_with(0, "65")), "ip_malformed"),
             (ethernet("86dd", [udp(), udp()].concat()), "ip_malformed"),
         ],
     );
@@ -358,6 +359,7 @@ fn options_of_ipv6() {
             case(0, "00*6", "17 0/48/56 1025>80"),
             case(0, "00*8 1e 04 00*4", "ip_options"),
             case(0, "00*7 1e 05 00*5", "17 0/56/64 1025>80"),
+            case(0, "00*5 1e 00 00*7", "17 0/56/64 1025>80"),
             case(0, "01 05 00*5 1e 05 00*5", "17 0/56/64 1025>80"),
             case(0, "01 06 00*6 1e 04 00*4", "ip_options"),
             case(0, "00*4 01 02 00*2 1e 04 00*4", "ip_options"),

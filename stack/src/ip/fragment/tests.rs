@@ -88,6 +88,8 @@ fn what_cannot_be_cut_is_an_error() {
     let v6 = || ipv6_packet(&[], &[0; 2000]);
     for (packet, mtu, error) in [
         (with(6, 0x40, v4()), 1500, DropReason::TooLong),
+        // A fragment whose end is behind that of the longest packet.
+        (with(6, 0x1f, with(7, 0xff, v4())), 1500, DropReason::IpMalformed),
         (v4(), 27, DropReason::TooLong),
         (v6(), 55, DropReason::TooLong),
         (with(6, 44, v6()), 1500, DropReason::TooLong),

@@ -130,3 +130,18 @@ fn identifications_do_not_repeat_and_do_not_tell() {
     assert_eq!(seen.len(), 1000);
     assert_ne!(ids.ipv6(x, y), ids.ipv6(y, x));
 }
+
+#[test]
+fn flows_count_apart_and_begin_anywhere() {
+    let src = Ipv6Addr::LOCALHOST;
+    let mut ids = IdGenerator::new(&mut Random::new(1));
+    let mut firsts: Vec<_> = (0..600).map(|n| ids.ipv6(src, Ipv6Addr::from_bits(n))).collect();
+    firsts.sort_unstable();
+    // More flows than counters: those that share one must not be told from their numbers.
+    assert!(firsts.windows(2).all(|pair| pair[1] - pair[0] > 100), "{firsts:?}");
+    let [a, b] = [1, 2].map(Ipv6Addr::from_bits);
+    let before = ids.ipv6(src, a);
+    let others: HashSet<_> = (0..10).map(|_| ids.ipv6(src, b)).collect();
+    assert_eq!(others.len(), 10);
+    assert_eq!(ids.ipv6(src, a), before.wrapping_add(1), "what others send does not show");
+}

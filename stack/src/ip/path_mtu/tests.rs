@@ -111,3 +111,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bounds_to_the_byte_and_what_is_counted() {
+    let (dst, now) = (ip("192.0.2.1"), Instant::ZERO);
+    let mut paths = table(PathMtuConfig { entries_max: 2, ..PathMtuConfig::default() });
+    // Our minimum itself is nothing absurd.
+    assert_eq!(paths.handle_too_big(now, dst, 552, 1500), Ok(552));
+    assert!(!paths.may_fragment(dst));
+    assert_eq!(paths.handle_too_big(now, dst, 551, 1500), Ok(552));
+    assert!(paths.may_fragment(dst));
+    assert_eq!(paths.handle_too_big(now, dst, 552, 1500), Ok(552));
+    assert!(paths.may_fragment(dst), "it was said once that the path takes less");
+    // A link that takes less by now.
+    assert_eq!((paths.mtu(dst, 1500), paths.mtu(dst, 300)), (552, 300));
+    let seconds = |n| now + Duration::from_secs(n);
+    assert_eq!(paths.handle_too_big(seconds(1), ip("192.0.2.2"), 1400, 1500), Ok(1400));
+    assert_eq!((paths.len(), paths.counters().evicted), (2, 0));
+    assert_eq!(paths.handle_too_big(seconds(2), ip("192.0.2.3"), 1400, 1500), Ok(1400));
+    assert_eq!((paths.len(), paths.mtu(dst, 1500)), (2, 1500), "the oldest goes");
+    assert_eq!(paths.handle_too_big(seconds(2), ip("192.0.2.3"), 1401, 1500), IGNORED);
+    assert_eq!(paths.handle_too_big(seconds(2), ip("192.0.2.9"), 0, 1500), Ok(1492));
+    let expected =
+        PathMtuCounters { lowered: 4, confirmed: 2, too_large: 1, too_small: 1, without_mtu: 1, evicted: 2 };
+    assert_eq!(paths.counters(), expected);
+}

@@ -406,3 +406,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bytes_are_bounded_to_the_byte() {
+    let cost = DATAGRAM_COST_BYTES + FRAGMENT_COST_BYTES + 64;
+    for (bytes_max, is_kept) in [(cost, true), (cost - 1, false)] {
+        for is_of_source in [true, false] {
+            let default = ReassemblyConfig::default();
+            let mut table = reassembly(match is_of_source {
+                true => ReassemblyConfig { source_bytes_max: bytes_max, ..default },
+                false => ReassemblyConfig { bytes_max, ..default },
+            });
+            let result = push(&mut table, v4(1), 1, 64, true, &[1; 64]);
+            assert_eq!(result, if is_kept { Ok(None) } else { NO_ROOM }, "{bytes_max} {is_of_source}");
+        }
+    }
+}
+
+#[test]
+fn datagrams_are_told_apart() {
+    // By protocol, over IPv4.
+    let mut table = reassembly(ReassemblyConfig::default());
+    for protocol in [17, 1] {
+        let (mut frame, _) = fragment(v4(1), 7, 0, true, &[1; 8]);
+        frame[14 + 9] = protocol;
+        assert_eq!(table.push(NOW, &frame, &read(&frame, 14)), Ok(None));
+    }
+    assert_eq!((table.len(), table.counters().duplicates), (2, 0));
+    // Neighbours are hosts of one prefix, and no one source: each has room of its own.
+    for host in 0..3 {
+        let src = IpAddr::V6(Ipv6Addr::from_bits(0xfe80 << 112 | host));
+        (0..64).for_each(|id| assert_eq!(push(&mut table, src, id, 0, true, &[1; 8]), Ok(None)));
+    }
+    assert_eq!((table.len(), table.counters().evicted), (2 + 3 * 64, 0));
+}

@@ -230,3 +230,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_equal_routes_the_first_stays_the_first() {
+    let table = table(&[
+        route("10.0.0.0/24", ""),
+        Route { metric: 7, ..route("0.0.0.0/0", "10.0.0.1") },
+        Route { metric: 7, ..route("0.0.0.0/0", "10.0.0.2") },
+    ]);
+    assert_eq!(table.next_hop(ip("192.0.2.1")), Some(ip("10.0.0.1")));
+}

@@ -47,6 +47,12 @@ fn sources_of_section_10_1() {
         ("fd00::1", "2001:db8:1::2 fd01::2", "fd01::2"),
         ("2600::1", "fd01::2 2001:db8:1::2", "2001:db8:1::2"),
         ("::1", "2001:db8:1::2", "::1"),
+        // Rule 2 among those that are all too small, and of a group that is not a well-known one.
+        ("2001:db8:1::1", "fe80::1 fec0::1", "fec0::1"),
+        ("ff12::1", "2001:db8:3::1 fe80::1", "fe80::1"),
+        // Rule 6 before rule 8, and rule 8 within the prefix of the source.
+        ("2003::1", "2002::1 2600::1", "2600::1"),
+        ("2001:db8:1:1::1", "2001:db8:1::2/32 2001:db8:1:8000::2", "2001:db8:1:8000::2"),
     ] {
         for text in [candidates.to_owned(), candidates.rsplit(' ').collect::<Vec<_>>().join(" ")] {
             let chosen = select_source(&addresses(&text), ip(dst), ip(dst));

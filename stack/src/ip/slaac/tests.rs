@@ -128,6 +128,18 @@ fn what_each_part_of_an_advertisement_brings() {
         ("a group", prefix("ff02::", 64, 0xc0, 600, 300), none.clone()),
         ("no 64 bits", prefix("2001:db8::", 63, 0x40, 600, 300), none.clone()),
         ("too many bits", prefix("2001:db8::", 129, 0xc0, 600, 300), none.clone()),
+        (
+            "one host",
+            route("2001:db8::7", 128, 0, 600),
+            vec!["route 2001:db8::7/128 via fe80::aa metric 1024 600".into()],
+        ),
+        ("no hardware address", vec![1, 1, 0, 0, 0, 0, 0, 0], none.clone()),
+        ("no server", rdnss(600, &["::1", "::", "ff02::1"]), none.clone()),
+        (
+            "a name of 255",
+            dnssl(600, &[[&[63][..], &[b'a'; 63]].concat().repeat(4), vec![0]].concat()),
+            none.clone(),
+        ),
         ("preferred longer than valid", prefix("2001:db8::", 64, 0x40, 300, 600), none.clone()),
         ("over already", prefix("2001:db8::", 64, 0xc0, 0, 0), none.clone()),
         ("MTU", vec![5, 1, 0, 0, 0, 0, 0x05, 0x00], vec!["Mtu(1280)".into()]),
@@ -464,4 +476,51 @@ proptest! {
         apply(&mut slaac);
         prop_assert_eq!((slaac.snapshot().count(), slaac.routes().count(), slaac.servers.len()), (1, 0, 0));
     }
+}
+
+#[test]
+fn a_router_ends_the_search_and_its_end_begins_it() {
+    let mut slaac = node(config());
+    // One is to be sent already when the router speaks.
+    let due = slaac.next_deadline().unwrap();
+    slaac.handle_timeout(due);
+    slaac.handle_advertisement(due, ROUTER, 255, &advertisement(0, 100, &[])).unwrap();
+    assert_eq!(slaac.poll_output(), None);
+    assert_eq!(slaac.next_deadline(), Some(due + Duration::from_secs(100)), "nothing but its end");
+    let end = due + Duration::from_secs(100);
+    slaac.handle_timeout(end);
+    let again = slaac.next_deadline().unwrap();
+    assert!(again <= end + Duration::from_secs(1));
+    slaac.handle_timeout(again);
+    assert!(slaac.poll_output().is_some());
+}
+
+#[test]
+fn nothing_is_sent_from_an_address_that_is_taken() {
+    let mut slaac = node(config());
+    let address = slaac.snapshot().next().unwrap().address.unwrap();
+    for is_taken in [false, true] {
+        slaac.address_confirmed(address);
+        if is_taken {
+            slaac.address_duplicate(START, address);
+        }
+        slaac.link_up(START);
+        slaac.handle_timeout(slaac.next_deadline().unwrap());
+        let expected = if is_taken { Ipv6Addr::UNSPECIFIED } else { address };
+        assert_eq!(slaac.poll_output().unwrap().spec.src, Some(expected.into()));
+    }
+}
+
+#[test]
+fn hosts_of_one_link_do_not_ask_together() {
+    let gap = |seed| {
+        let mut slaac = Slaac::new(config(), MAC, Random::new(seed), START);
+        let first = slaac.next_deadline().unwrap();
+        slaac.handle_timeout(first);
+        slaac.next_deadline().unwrap() - first
+    };
+    let gaps: std::collections::BTreeSet<_> = (0..20).map(gap).collect();
+    assert!(gaps.len() > 15, "{gaps:?}");
+    // RAND is within a tenth (RFC 7559).
+    assert!(gaps.iter().all(|gap| (3600..=4400).contains(&gap.total_millis())), "{gaps:?}");
 }

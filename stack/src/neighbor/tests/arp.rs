@@ -123,6 +123,9 @@ fn of_two_answers_the_first_counts() {
     assert_eq!(hear(&mut table, 1000, ME, &liar), Ok(()));
     assert_eq!(table.get(v4(9).into()).and_then(|info| info.mac), Some(mac(6)));
     assert_eq!(state(&table, v4(9).into()), Some(State::Stale));
+    let other_liar = arp(2, (mac(7), v4(9)), MY_V4);
+    assert_eq!(hear(&mut table, 1999, ME, &other_liar), Err(DropReason::ArpUnsolicited));
+    assert_eq!(hear(&mut table, 2000, ME, &other_liar), Ok(()));
 }
 
 #[test]
@@ -134,4 +137,19 @@ fn nothing_is_answered_for_a_tentative_address() {
     let verdict = table.handle_arp(START, &link(mac(9), ALL), &request, &addresses);
     assert_eq!(verdict, Err(DropReason::ArpNotForUs));
     assert_eq!(drain(&mut table), []);
+}
+
+#[test]
+fn an_answer_for_another_address_proves_nothing() {
+    let mut table = table_with(v4(9).into(), State::Incomplete, mac(5));
+    assert_eq!(hear(&mut table, 0, ME, &arp(2, (mac(5), v4(9)), v4(77))), Ok(()));
+    assert_eq!(state(&table, v4(9).into()), Some(State::Delay), "known, and to be asked");
+}
+
+#[test]
+fn a_static_entry_has_just_been_made_and_stays() {
+    let mut table = default_table();
+    table.insert_static(START, v4(9).into(), mac(5)).expect("room");
+    assert_eq!(hear(&mut table, 1, ALL, &arp(1, (mac(6), v4(9)), v4(9))), Ok(()), "nothing to be counted");
+    assert_eq!(table.lookup(START, v4(9).into()), Lookup::Known(mac(5)));
 }

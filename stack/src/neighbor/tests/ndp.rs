@@ -3,8 +3,20 @@
 use smoltcp::wire::Icmpv6Packet;
 
 use super::*;
+use crate::ingress::packet::FragmentInfo;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// RFC 6980: not even an atomic one.
+const FRAGMENT: FragmentInfo = FragmentInfo {
+    id: 1,
+    offset: 0,
+    more: true,
+    payload: 62,
+    next_header_at: 20,
+    header_at: 54,
+    next_header: 58,
+};
 
 fn hear(table: &mut Table, ip: &IpPacket, message: &[u8]) -> Result<(), DropReason> {
     let link = link(mac(9), ME);
@@ -64,6 +76,12 @@ fn what_the_rfc_discards_is_discarded() {
     let option = lladdr(1, mac(9));
     let rows = [
         ("hop limit", IpPacket { hop_limit: 254, ..good() }, ndp(135, 0, MY_V6, &option), NdpMalformed),
+        (
+            "in a fragment",
+            IpPacket { fragment: Some(FRAGMENT), ..good() },
+            ndp(135, 0, MY_V6, &option),
+            NdpMalformed,
+        ),
         ("group as target", good(), ndp(135, 0, ALL_NODES, &option), NdpMalformed),
         ("unspecified target", good(), ndp(135, 0, Ipv6Addr::UNSPECIFIED, &option), NdpMalformed),
         ("option of length 0", good(), ndp(135, 0, MY_V6, &[9, 0, 0, 0, 0, 0, 0, 0]), NdpMalformed),
@@ -129,4 +147,36 @@ fn a_router_that_is_none_any_more_is_told() {
     }
     assert!(refused > 9000);
     assert!(drain(&mut table).len() <= 256);
+}
+
+#[test]
+fn what_routers_say_of_hardware_addresses_is_checked() {
+    let mut table = default_table();
+    for wrong in [ME, NOBODY, EthernetAddress::BROADCAST] {
+        assert_eq!(table.learn(START, v6(9).into(), wrong), Err(DropReason::NdpMalformed));
+        assert_eq!(table.learn_router(START, v6(9).into(), Some(wrong)), Err(DropReason::NdpMalformed));
+    }
+    assert_eq!(table.learn(START, ALL_NODES.into(), mac(9)), Err(DropReason::NdpMalformed));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn of_two_options_the_first_counts() {
+    let mut table = default_table();
+    let message = ndp(135, 0, MY_V6, &[lladdr(1, mac(8)), lladdr(1, mac(7))].concat());
+    assert_eq!(hear(&mut table, &ip(v6(9), solicited_node(MY_V6)), &message), Ok(()));
+    assert_eq!(table.get(v6(9).into()).and_then(|info| info.mac), Some(mac(8)));
+}
+
+#[test]
+fn a_known_neighbor_is_asked_from_the_address_that_it_asked_for() {
+    let mut table = default_table();
+    table.learn(START, v6(9).into(), mac(9)).expect("room");
+    let message = ndp(135, 0, MY_V6, &lladdr(1, mac(9)));
+    assert_eq!(hear(&mut table, &ip(v6(9), MY_V6), &message), Ok(()));
+    drain(&mut table);
+    assert_eq!(table.lookup(START, v6(9).into()), Lookup::Known(mac(9)));
+    let seen = run(&mut table, after(5000));
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(shown(&seen[0].1), (mac(9), MY_V6.into(), v6(9).into(), 135, 0));
 }

@@ -165,6 +165,12 @@ fn who_does_not_answer_is_asked_three_times() {
         }
         assert_eq!(table.lookup(after(3001), neighbor), Lookup::Unreachable);
         assert_eq!(park(&mut table, after(3001), neighbor, 3), Err(DropReason::NeighborUnreachable));
+        // To the microsecond, should its timer be late.
+        let end = after(6000);
+        assert_eq!(table.lookup(end - Duration::from_micros(1), neighbor), Lookup::Unreachable);
+        if neighbor.is_ipv4() {
+            assert_eq!(table.lookup(end, neighbor), Lookup::Pending);
+        }
         assert_eq!(run(&mut table, after(6000)), []);
         assert_eq!(table.lookup(after(6000), neighbor), Lookup::Pending);
         assert!(table.is_empty());
@@ -244,4 +250,54 @@ fn times_of_a_router_are_used_within_reason() {
     assert!((5_000..=15_000).contains(&table.reachable_time.total_millis()));
     park(&mut table, START, v6(9).into(), 1).expect("room");
     assert_eq!(table.next_deadline(), Some(after(100)));
+    // Said again in each advertisement, it is not drawn again.
+    let drawn = table.reachable_time;
+    table.set_times(START, Some(Duration::from_secs(10)), None);
+    assert_eq!(table.reachable_time, drawn);
+}
+
+#[test]
+fn a_confirmation_counts_though_the_timer_is_older() {
+    let neighbor = IpAddr::V4(v4(9));
+    let mut table = table_with(neighbor, State::Reachable, mac(OLD));
+    let until = table.next_deadline().expect("REACHABLE ends");
+    table.confirm(after(5000), neighbor);
+    // The old deadline comes, and the neighbour stays for the five seconds more.
+    table.handle_timeout(until);
+    assert_eq!(table.next_deadline(), Some(until + Duration::from_secs(5)));
+    assert_eq!(table.lookup(until + Duration::from_millis(4999), neighbor), Lookup::Known(mac(OLD)));
+    assert_eq!(state(&table, neighbor), Some(State::Reachable));
+}
+
+#[test]
+fn the_time_of_reachable_is_drawn_anew_every_two_hours() {
+    let neighbor = IpAddr::V4(v4(9));
+    let mut drawn = std::collections::BTreeSet::new();
+    let mut table = default_table();
+    for hours in 0..100 {
+        let now = START + Duration::from_secs(3600 * hours);
+        table.learn(now, neighbor, mac(OLD)).expect("room");
+        table.confirm(now, neighbor);
+        let time = table.next_deadline().expect("REACHABLE ends") - now;
+        assert!((15_000..=45_000).contains(&time.total_millis()), "{time}");
+        drawn.insert(time);
+        assert!(table.remove(neighbor));
+    }
+    assert!((45..=50).contains(&drawn.len()), "{drawn:?}");
+    // From half to one and a half of it.
+    let ends = [drawn.first(), drawn.last()].map(|time| time.map_or(0, |time| time.secs()));
+    assert!(ends[0] < 18 && ends[1] > 42, "{ends:?}");
+}
+
+#[test]
+fn requests_of_another_time_do_not_count() {
+    let neighbor = IpAddr::V4(v4(9));
+    let mut table = default_table();
+    park(&mut table, START, neighbor, 1).expect("room");
+    assert_eq!(run(&mut table, after(2500)).len(), 3);
+    assert_eq!(answer(&mut table, after(2500), neighbor, mac(OLD)), Ok(()));
+    run(&mut table, after(60_000));
+    assert_eq!(table.lookup(after(60_000), neighbor), Lookup::Known(mac(OLD)));
+    let asked = run(&mut table, after(80_000));
+    assert_eq!(asked.len(), 3, "{asked:?}");
 }

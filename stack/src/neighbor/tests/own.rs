@@ -37,6 +37,7 @@ fn an_ipv4_address_is_probed_and_announced() {
     let gaps: Vec<_> = seen.windows(2).map(|pair| (pair[1].0 - pair[0].0).total_millis()).collect();
     assert!((seen[0].0 - START).total_millis() <= 1000);
     assert!((1000..=2000).contains(&gaps[0]) && (1000..=2000).contains(&gaps[1]), "{gaps:?}");
+    assert!(gaps[0] > 1000 && gaps[1] > 1000 && gaps[0] != gaps[1], "at random times: {gaps:?}");
     assert_eq!(gaps[2..], [2000, 0, 2000]);
     assert_eq!(table.next_deadline(), None);
 }
@@ -210,4 +211,63 @@ fn there_is_room_for_some_addresses() {
     let link = link(THEIRS, EthernetAddress::BROADCAST);
     assert!(table.handle_arp(START, &link, &message, &addresses()).is_err());
     assert!(table.probe(START, v4(99).into()), "one is lost, so there is room");
+}
+
+#[test]
+fn an_address_that_was_won_ends_the_count_of_conflicts() {
+    let mut table = default_table();
+    let lose = |table: &mut Table, now, n| {
+        assert!(table.probe(now, v4(n).into()));
+        let link = link(THEIRS, EthernetAddress::BROADCAST);
+        assert!(table.handle_arp(now, &link, &arp(1, (THEIRS, v4(n)), v4(3)), &addresses()).is_err());
+    };
+    (100..109).for_each(|n| lose(&mut table, START, n));
+    assert!(table.probe(START, v4(200).into()));
+    run(&mut table, after(20_000));
+    (110..112).for_each(|n| lose(&mut table, after(20_000), n));
+    assert!(table.probe(after(20_000), v4(201).into()));
+    assert!(table.next_deadline().is_some_and(|deadline| deadline <= after(21_000)));
+}
+
+#[test]
+fn nobody_is_asked_from_an_address_that_is_forgotten() {
+    let mut table = default_table();
+    park(&mut table, START, v4(9).into(), 1).expect("room");
+    table.learn(START, v4(8).into(), mac(8)).expect("room");
+    drain(&mut table);
+    table.forget_address(MY_V4.into());
+    assert_eq!(table.lookup(START, v4(8).into()), Lookup::Known(mac(8)));
+    let seen = run(&mut table, after(20_000));
+    assert!(!seen.iter().any(|(_, output)| matches!(output, Output::Arp { .. })), "{seen:?}");
+}
+
+#[test]
+fn what_is_still_probed_is_not_announced() {
+    for ip in [IpAddr::V4(MY_V4), IpAddr::V6(MY_V6)] {
+        let mut table = default_table();
+        assert!(table.probe(START, ip));
+        assert!(!table.announce(START, ip));
+        assert_eq!(drain(&mut table), []);
+    }
+}
+
+#[test]
+fn a_probe_with_an_empty_nonce_is_that_of_another() {
+    let mut table = default_table();
+    assert!(table.announce(START, MY_V6.into()));
+    drain(&mut table);
+    let message = ndp(135, 0, MY_V6, &[14, 1, 0, 0, 0, 0, 0, 0]);
+    let header = ip(Ipv6Addr::UNSPECIFIED, solicited_node(MY_V6));
+    let verdict = table.handle_ndp(START, Some(&link(THEIRS, ME)), &header, &message, &addresses());
+    assert_eq!((verdict, drain(&mut table).len()), (Ok(()), 1));
+}
+
+#[test]
+fn announcements_wait_for_room() {
+    let mut table = table(NeighborConfig { requests_queued_max: 1, ..NeighborConfig::default() });
+    assert!(table.announce(START, MY_V4.into()));
+    assert!(table.announce(START, MY_V6.into()));
+    assert_eq!(drain(&mut table), [announcement()]);
+    table.handle_timeout(START);
+    assert!(matches!(drain(&mut table)[..], [Output::Ndp { .. }]));
 }

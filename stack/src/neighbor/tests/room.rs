@@ -85,7 +85,10 @@ fn a_scan_leaves_room() {
     table.learn(START, v4(98).into(), mac(9)).expect("room");
     assert!(table.remove(v4(10).into()) && !table.remove(v4(10).into()));
     assert_eq!(park(&mut table, START, v4(99).into(), 0), Ok(()));
+    table.insert_static(START, v4(97).into(), mac(9)).expect("room");
     table.flush();
+    assert_eq!(state(&table, v4(97).into()), Some(State::Permanent), "a person wants it");
+    assert!(table.remove(v4(97).into()));
     assert_eq!((table.len(), table.parked_bytes()), (0, 0));
     let dropped = Output::Dropped(DropReason::NeighborUnreachable);
     assert_eq!(drain(&mut table).into_iter().filter(|output| *output == dropped).count(), 7);
@@ -122,7 +125,8 @@ fn of_frames_that_wait_the_oldest_go() {
 #[test]
 fn what_cannot_be_a_neighbor_is_not_asked() {
     let mut table = default_table();
-    let ips: [IpAddr; 5] = [
+    let ips: [IpAddr; 6] = [
+        Ipv4Addr::new(0, 1, 2, 3).into(),
         Ipv4Addr::BROADCAST.into(),
         Ipv4Addr::new(224, 0, 0, 1).into(),
         Ipv4Addr::UNSPECIFIED.into(),
@@ -178,4 +182,47 @@ fn ten_thousand_neighbors_within_a_second() {
     }
     assert_eq!((requests, table.len(), table.parked_bytes()), (10_000, 10_000, 0));
     assert!((now - START).total_millis() <= 10, "{}", now - START);
+}
+
+#[test]
+fn a_frame_that_is_too_long_displaces_none() {
+    let cost = 60 + size_of::<Output>();
+    let mut table = table(NeighborConfig { parked_bytes_max: 2 * cost, ..NeighborConfig::default() });
+    park(&mut table, START, v4(9).into(), 1).expect("room");
+    let long = frame(2, 61 + cost);
+    let verdict = table.park(START, v4(9).into(), MY_V4.into(), &long, &FrameMeta::default());
+    assert_eq!(verdict, Err(DropReason::NeighborQueueFull));
+    assert_eq!(table.get(v4(9).into()).map(|info| info.parked_frames), Some(1));
+}
+
+#[test]
+fn a_call_fires_no_more_timers_than_it_may() {
+    let mut table = table(NeighborConfig { timeouts_per_call_max: 2, ..NeighborConfig::default() });
+    (0..5).for_each(|n| park(&mut table, START, v4(n + 10).into(), 0).expect("room"));
+    drain(&mut table);
+    for expected in [2, 2, 1, 0] {
+        table.handle_timeout(after(1000));
+        assert_eq!(drain(&mut table).len(), expected);
+    }
+}
+
+#[test]
+fn who_asks_when_there_is_no_room_is_answered_over_ipv6_too() {
+    let mut table = table(small());
+    (0..8).for_each(|n| table.insert_static(START, v4(n + 10).into(), mac(n)).expect("room"));
+    let message = ndp(135, 0, MY_V6, &lladdr(1, mac(9)));
+    let header = ip(v6(9), solicited_node(MY_V6));
+    assert_eq!(table.handle_ndp(START, Some(&link(mac(9), ME)), &header, &message, &addresses()), Ok(()));
+    let outputs = drain(&mut table);
+    assert!(matches!(outputs[..], [Output::Ndp { .. }, Output::Dropped(DropReason::NeighborNoRoom)]));
+}
+
+#[test]
+fn answers_that_were_fetched_leave_room() {
+    let mut table = default_table();
+    let request = arp(1, (mac(9), v4(9)), MY_V4);
+    for _ in 0..1000 {
+        table.handle_arp(START, &link(mac(9), ME), &request, &addresses()).expect("for us");
+        assert!(matches!(drain(&mut table)[..], [Output::Arp { .. }]));
+    }
 }

@@ -166,3 +166,26 @@ fn a_ring_that_is_full_to_the_last_byte_is_not_taken_for_an_empty_one() {
         assert_eq!(is_its_own, Some(true), "{number}");
     }
 }
+
+#[test]
+fn a_queue_that_is_emptied_stays_small() {
+    let mut queue = Queue::new(QueueLimits::default());
+    queue.push((), &[1; 1000], None).expect("room");
+    queue.pop_with(|(), _| ()).expect("one");
+    let before = queue.memory_bytes();
+    for _ in 0..1000 {
+        queue.push((), &[1; 1000], None).expect("room");
+        queue.pop_with(|(), _| ()).expect("one");
+    }
+    assert_eq!(queue.memory_bytes(), before);
+}
+
+#[test]
+fn limits_have_a_limit() {
+    let wish = QueueLimits { bytes_max: usize::MAX, datagrams_max: 7 };
+    let expected = QueueLimits { bytes_max: QUEUE_BYTES_MAX, datagrams_max: 7 };
+    let mut queue = Queue::<()>::new(wish);
+    assert_eq!(queue.limits(), expected);
+    queue.set_limits(wish);
+    assert_eq!(queue.limits(), expected);
+}

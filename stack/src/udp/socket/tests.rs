@@ -200,3 +200,25 @@ fn a_socket_hears_of_its_two_ends_and_its_groups() {
     assert_eq!(socket.connect(local, remote), Err(ConnectError::AddressFamily { remote }));
     assert_eq!(socket.remote(), None);
 }
+
+#[test]
+fn errors_that_nobody_takes_are_counted() {
+    let mut socket = socket(SocketOptions { recv_errors: true, ..SocketOptions::default() });
+    let error =
+        SocketError { kind: ErrorKind::PortUnreachable, from: at("10.0.0.9:0").ip(), dst: at("10.0.0.2:9") };
+    for _ in 0..10 {
+        assert!(socket.push_error(error));
+    }
+    assert_eq!((socket.snapshot().queued_errors, socket.snapshot().dropped_errors), (8, 2));
+    assert_eq!(std::iter::from_fn(|| socket.take_error()).count(), 8);
+}
+
+#[test]
+fn who_is_disconnected_hears_everybody() {
+    let mut socket = socket(SocketOptions::default());
+    let (local, peer, other) = (at("10.0.0.1:7"), at("10.0.0.2:9"), at("10.0.0.3:9"));
+    socket.connect(local, peer).expect("possible");
+    assert_eq!((socket.accepts(peer, local), socket.accepts(other, local)), (true, false));
+    socket.disconnect(local);
+    assert_eq!((socket.remote(), socket.accepts(other, local)), (None, true));
+}
