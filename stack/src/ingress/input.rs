@@ -310,6 +310,10 @@ impl Shard {
         let Some(packet) = received.frame.get(received.ip.start..received.ip.end) else {
             return Verdict::Dropped(DropReason::TcpMalformed);
         };
+        if self.lends_tcp && received.way == Way::Wire {
+            self.lent_tcp = Some(received.ip.start..received.ip.end);
+            return Verdict::Delivered;
+        }
         let meta = received.meta.behind(received.ip.start as u16);
         match queue.push(packet.len(), &meta, |room| room.copy_from_slice(packet)) {
             Some(()) => Verdict::Delivered,

@@ -40,6 +40,7 @@ mod udp;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use smoltcp::phy::Medium;
 use smoltcp::time::Instant;
@@ -129,6 +130,10 @@ pub struct Shard {
     pub(crate) dns_told: services::DnsTold,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
+    /// A segment of the frame at hand is lent to them where it lies, instead.
+    pub(crate) lends_tcp: bool,
+    /// Where in the frame it is.
+    pub(crate) lent_tcp: Option<Range<usize>>,
 
     // Ways in and out.
     pub(crate) outbox: Outbox,
@@ -193,6 +198,8 @@ impl Shard {
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
             dns_told: Default::default(),
             tcp_queue: None,
+            lends_tcp: false,
+            lent_tcp: None,
             outbox: Outbox::new(config.outbox_bytes_max, config.outbox_frames_max),
             looped: Outbox::new(config.looped_bytes_max, config.outbox_frames_max),
             mail: Mailbox::new(config.shard, shards, config.mail_len_max),
@@ -299,6 +306,15 @@ impl Shard {
         let result = f(packet, meta);
         queue.pop();
         Some(result)
+    }
+
+    /// Takes a frame from the device. If it has a segment for us, nothing is done with that, and it is told
+    /// where in the frame the packet is.
+    pub(crate) fn handle_frame_but_tcp(&mut self, frame: &[u8], meta: &FrameMeta) -> Option<Range<usize>> {
+        self.lends_tcp = true;
+        self.handle_frame(frame, meta);
+        self.lends_tcp = false;
+        self.lent_tcp.take()
     }
 
     /// Takes all segments that wait, and leaves an empty queue in their place: nothing is copied.

@@ -22,10 +22,26 @@ impl Shard {
         nic: &mut N,
         mut app: impl FnMut(&mut Self),
     ) -> Option<Instant> {
+        let more_commands = self.begin_turn(now, nic);
+        let more_in = self.receive_burst(nic);
+        self.end_turn(nic, &mut app, more_commands || more_in)
+    }
+
+    /// What comes before the frames. True: there are more commands than were carried out.
+    pub(crate) fn begin_turn<N: Nic>(&mut self, now: Instant, nic: &N) -> bool {
         self.begin(now, nic);
         let more_commands = self.apply_commands();
         self.enter(Stage::Ingress);
-        let more_in = self.receive_burst(nic);
+        more_commands
+    }
+
+    /// What comes after the frames.
+    pub(crate) fn end_turn<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        app: &mut dyn FnMut(&mut Self),
+        more: bool,
+    ) -> Option<Instant> {
         let more_looped = self.receive_looped();
         self.enter(Stage::Timers);
         self.fire_timers();
@@ -35,8 +51,8 @@ impl Shard {
         let more_out = self.send_burst(nic);
         self.enter(Stage::Idle);
 
-        if more_commands || more_in || more_looped || more_out {
-            return Some(now);
+        if more || more_looped || more_out {
+            return Some(self.now());
         }
         self.next_deadline()
     }

@@ -8,9 +8,9 @@
 //!   device ◀─ Shard: route, neighbour, link header     ◀── segments ◀─ smoltcp
 //! ```
 //!
-//! A segment is copied once on each way: out of the device's ring into the queue that smoltcp reads, and from
-//! the frame that smoltcp has written into the device's ring.
+//! smoltcp reads segments where the device has them. What it writes is copied once, into the device.
 
+use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
@@ -30,21 +30,27 @@ use crate::error::ConfigError;
 use crate::ip::Address;
 use crate::shard::{Command, Shard};
 
+#[cfg(test)]
+mod tests;
+
 /// What an application does in each turn of the shard.
 pub type InTurn<'a> = Box<dyn FnMut(&mut Shard) + 'a>;
 
 /// A shard and its device, as a device of IP packets with TCP.
 pub struct Over<'a, N> {
-    shard: Shard,
+    /// For a segment that is read and its answer both want it, one after the other.
+    shard: RefCell<Shard>,
     nic: N,
     app: InTurn<'a>,
     /// When the shard wants to be turned again.
     deadline: Option<Instant>,
-    /// Segments that came, until smoltcp has seen them.
+    /// Segments that came in fragments, or from ourselves, until smoltcp has seen them.
     segments: Outbox,
-    /// The shard was turned since the last flush: once in a turn of the host is enough.
-    is_turned: bool,
-    /// It wants to be turned again at once.
+    /// A turn of the shard has begun; a flush ends it.
+    has_begun: bool,
+    /// The device has nothing more in this turn.
+    is_drained: bool,
+    /// The shard wants to be turned again at once.
     is_behind: bool,
     /// What the shard was told of the link.
     is_up: bool,
@@ -55,12 +61,13 @@ impl<'a, N: Nic> Over<'a, N> {
     pub fn new(nic: N, mut shard: Shard, app: InTurn<'a>) -> Self {
         shard.take_tcp(SEGMENTS_BYTES_MAX);
         Self {
-            shard,
+            shard: RefCell::new(shard),
             nic,
             app,
             deadline: Some(Instant::ZERO),
             segments: Outbox::new(SEGMENTS_BYTES_MAX, SEGMENTS_MAX),
-            is_turned: false,
+            has_begun: false,
+            is_drained: false,
             is_behind: false,
             is_up: true,
         }
@@ -68,7 +75,7 @@ impl<'a, N: Nic> Over<'a, N> {
 
     /// The shard.
     pub fn shard(&mut self) -> &mut Shard {
-        &mut self.shard
+        self.shard.get_mut()
     }
 
     /// The device.
@@ -76,20 +83,26 @@ impl<'a, N: Nic> Over<'a, N> {
         &mut self.nic
     }
 
-    /// Turns the shard once.
+    /// Turns the shard once, without smoltcp: segments that come wait for it.
     pub fn turn(&mut self, now: Instant) {
-        self.deadline = self.shard.turn(now, &mut self.nic, &mut self.app);
-        self.is_behind = self.deadline.is_some_and(|due| due <= now);
-        self.is_turned = true;
+        self.deadline = self.shard.get_mut().turn(now, &mut self.nic, &mut self.app);
+        self.note_turn();
+    }
+
+    /// A turn of the shard is over.
+    fn note_turn(&mut self) {
+        let shard = self.shard.get_mut();
+        self.is_behind = self.deadline.is_some_and(|due| due <= shard.now());
+        self.has_begun = false;
         // What smoltcp has not seen yet stays before what came now.
         if self.segments.is_empty() {
-            self.shard.swap_tcp(&mut self.segments);
+            shard.swap_tcp(&mut self.segments);
         }
     }
 
     /// The link came up or went down, if that is new to the shard.
     fn tell_link(&mut self, is_up: bool) {
-        if self.is_up != is_up && self.shard.push_command(Command::LinkChanged(is_up)).is_ok() {
+        if self.is_up != is_up && self.shard.get_mut().push_command(Command::LinkChanged(is_up)).is_ok() {
             self.is_up = is_up;
             self.deadline = Some(Instant::ZERO);
         }
@@ -120,12 +133,12 @@ impl<'a, 'b, N: Nic> Host<'a, Over<'b, N>> {
     /// address that is gone end. True: something has changed.
     pub fn follow_addresses(&mut self) -> bool {
         let usable = |address: &&Address| address.is_usable();
-        let addresses = self.nic.shard.addresses().filter(usable).map(|address| address.cidr);
+        let shard = self.nic.shard.get_mut();
+        let addresses = shard.addresses().filter(usable).map(|address| address.cidr);
         if addresses.take(ADDRESSES_MAX).eq(self.iface.ip_addrs().iter().copied()) {
             return false;
         }
-        let addresses: Vec<_> =
-            self.nic.shard.addresses().filter(usable).map(|address| address.cidr).collect();
+        let addresses: Vec<_> = shard.addresses().filter(usable).map(|address| address.cidr).collect();
         set_addresses(&mut self.iface, &addresses);
         for connection in &self.connections {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(connection.socket);
@@ -152,7 +165,7 @@ fn set_addresses(iface: &mut Interface, addresses: &[IpCidr]) {
 
 impl<N: Nic> Device for Over<'_, N> {
     type RxToken<'t>
-        = Segment<'t>
+        = Segment<'t, N>
     where
         Self: 't;
     type TxToken<'t>
@@ -160,20 +173,25 @@ impl<N: Nic> Device for Over<'_, N> {
     where
         Self: 't;
 
-    fn receive(&mut self, now: Instant) -> Option<(Segment<'_>, Room<'_>)> {
-        if self.segments.is_empty() && !self.is_turned {
-            self.turn(now);
+    fn receive(&mut self, now: Instant) -> Option<(Segment<'_, N>, Room<'_>)> {
+        if !self.has_begun {
+            self.is_behind = self.shard.get_mut().begin_turn(now, &self.nic);
+            (self.has_begun, self.is_drained) = (true, false);
         }
         if self.segments.is_empty() {
+            self.shard.get_mut().swap_tcp(&mut self.segments);
+        }
+        if self.segments.is_empty() && self.is_drained {
             return None;
         }
-        let room = Room { shard: &mut self.shard, meta: PacketMeta::default() };
-        Some((Segment { segments: &mut self.segments }, room))
+        let (shard, meta) = (&self.shard, PacketMeta::default());
+        let (nic, segments, is_drained) = (&mut self.nic, &mut self.segments, &mut self.is_drained);
+        Some((Segment { nic, segments, is_drained, shard, now }, Room { shard, meta }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_>> {
-        let has_room = self.shard.has_room_for(SEGMENT_BYTES_MAX.get());
-        has_room.then_some(Room { shard: &mut self.shard, meta: PacketMeta::default() })
+        let has_room = self.shard.get_mut().has_room_for(SEGMENT_BYTES_MAX.get());
+        has_room.then_some(Room { shard: &self.shard, meta: PacketMeta::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -192,36 +210,52 @@ impl<N: Nic> Device for Over<'_, N> {
     }
 }
 
-/// A received segment, in its packet.
-#[derive(Debug)]
-pub struct Segment<'t> {
+/// The next segment, in its packet, or nothing: what the device has next may be for the shard alone.
+pub struct Segment<'t, N> {
+    nic: &'t mut N,
     segments: &'t mut Outbox,
+    is_drained: &'t mut bool,
+    shard: &'t RefCell<Shard>,
+    now: Instant,
 }
 
-impl RxToken for Segment<'_> {
+impl<N: Nic> RxToken for Segment<'_, N> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let packet = self.segments.front().map(|(packet, _)| packet);
-        let result = f(packet.unwrap_or_default());
-        self.segments.pop();
-        result
-    }
-
-    fn meta(&self) -> PacketMeta {
-        self.segments.front().map(|(_, meta)| meta.to_smoltcp()).unwrap_or_default()
+        if let Some((packet, _)) = self.segments.front() {
+            let result = f(packet);
+            self.segments.pop();
+            return result;
+        }
+        let shard = self.shard;
+        let (mut reader, mut result) = (Some(f), None);
+        self.nic.receive_with(self.now, |frame, meta| {
+            let place = shard.borrow_mut().handle_frame_but_tcp(frame, meta);
+            let packet = place.and_then(|place| frame.get(place)).unwrap_or_default();
+            // smoltcp answers in here, so nobody has the shard meanwhile.
+            result = reader.take().map(|read| read(packet));
+        });
+        match (result, reader) {
+            (Some(result), _) => result,
+            (None, Some(read)) => {
+                *self.is_drained = true;
+                read(&[])
+            }
+            (None, None) => unreachable!("who has read has said something"),
+        }
     }
 }
 
 /// Room for a segment to be sent.
 #[derive(Debug)]
 pub struct Room<'t> {
-    shard: &'t mut Shard,
+    shard: &'t RefCell<Shard>,
     meta: PacketMeta,
 }
 
 impl TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let Self { shard, meta } = self;
-        shard.send_packet_with(len, |packet| {
+        shard.borrow_mut().send_packet_with(len, |packet| {
             let result = f(packet);
             let mut meta = FrameMeta::from_smoltcp(meta, Medium::Ip, packet);
             if let Some(layout) = Layout::of_packet(packet)
@@ -256,9 +290,14 @@ impl<N: Nic> Nic for Over<'_, N> {
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {
-        // What smoltcp has sent since the turn of the shard waits in its outbox. This flushes the device, too.
-        self.deadline = self.shard.send(&mut self.nic);
-        self.is_turned = false;
+        let shard = self.shard.get_mut();
+        // Either flushes the device as well.
+        if self.has_begun {
+            self.deadline = shard.end_turn(&mut self.nic, &mut self.app, self.is_behind);
+            self.note_turn();
+        } else {
+            self.deadline = shard.send(&mut self.nic);
+        }
         Ok(())
     }
 
