@@ -247,7 +247,8 @@ fn kernel_server(socket: &UdpSocket, ready: &Sender<()>, done: &AtomicBool) {
     let fd = socket.as_raw_fd();
     ready.send(()).expect("somebody waits");
     while !done.load(Ordering::Relaxed) {
-        (lens.clear(), addresses.clear());
+        lens.clear();
+        addresses.clear();
         let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let Ok(got) = recvmmsg(fd, &mut headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None) else {
             continue;

@@ -87,7 +87,7 @@ fn trips(is_v6: bool, client: Who, server: Who) -> Result<Vec<f64>, Box<dyn std:
         if client == Who::Kernel { WireOptions::default().peer_addresses } else { Vec::new() };
     let wire = Wire::with(&WireOptions { peer_addresses, ..WireOptions::default() })?;
     if server == Who::Kernel {
-        wire.at_ours(|| wire::allow_ipv6())?;
+        wire.at_ours(wire::allow_ipv6)?;
         wire.ours().add_address(ours, prefix_len)?;
     }
     let to = SocketAddr::new(ours, PORT);
