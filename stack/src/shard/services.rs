@@ -7,7 +7,7 @@ use smoltcp::wire::{IpCidr, Ipv4Cidr};
 use super::Shard;
 use super::sockets::Owner;
 use super::udp::{ANY_V4, ANY_V6};
-use crate::demux::{BindError, Binding};
+use crate::demux::Binding;
 use crate::dhcp::{v4, v6};
 use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
