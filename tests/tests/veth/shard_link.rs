@@ -171,8 +171,8 @@ fn garbage(wire: &Wire) -> Outcome {
             (now.rx_frames >= before.rx_frames + COPIES * 9 / 10).then_some(())
         })?;
         let counters = end.call(|shard| shard.counters())?;
-        let fates = counters.delivered + counters.replied + counters.held + counters.dropped;
-        assert!(fates >= counters.rx_frames, "{counters:?}");
+        let fates = counters.delivered + counters.replied + counters.held + counters.rx_dropped;
+        assert_eq!(fates, counters.rx_frames, "{counters:?}");
         for address in ADDRESSES {
             resumes(wire, address)?;
         }

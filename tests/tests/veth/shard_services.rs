@@ -19,8 +19,8 @@ pub(crate) fn with_link_local() -> WireOptions {
 /// Starts dnsmasq at the peer: without files of this machine, and with its log on standard error.
 pub(crate) fn dnsmasq(wire: &Wire, dir: &Path, args: &[&str]) -> io::Result<Child> {
     let mut command = Command::new("dnsmasq");
-    // In a user namespace there is no other user to become.
-    command.args(["--keep-in-foreground", "--log-facility=-", "--user=root", "--group=root"]);
+    // With this it stays the user that it is: in a user namespace there is no other one to become.
+    command.args(["--no-daemon", "--log-facility=-"]);
     command.args([
         "--conf-file=/dev/null",
         "--no-resolv",
