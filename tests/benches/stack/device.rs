@@ -19,7 +19,6 @@ pub(crate) struct Feed {
     scratch: Vec<u8>,
     /// What was sent, if it is wanted.
     pub(crate) sent: Option<VecDeque<Vec<u8>>>,
-    pub(crate) sent_frames: u64,
     waker: Waker,
 }
 
@@ -28,8 +27,7 @@ impl Feed {
     pub(crate) fn new(frames: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let waker = Waker::new().expect("an eventfd");
         let (scratch, sent, ends) = (vec![0; 2048], None, Vec::new());
-        let mut feed =
-            Self { bytes: Vec::new(), ends, next: 0, left: 0, scratch, sent, sent_frames: 0, waker };
+        let mut feed = Self { bytes: Vec::new(), ends, next: 0, left: 0, scratch, sent, waker };
         feed.load(frames);
         feed
     }
@@ -94,7 +92,6 @@ impl Nic for Feed {
         _meta: &FrameMeta,
         f: impl FnOnce(&mut [u8]) -> R,
     ) -> Option<R> {
-        self.sent_frames += 1;
         let result = f(self.scratch.get_mut(..len)?);
         if let Some(sent) = &mut self.sent {
             sent.push_back(self.scratch[..len].to_vec());
