@@ -30,7 +30,10 @@ use wirestack_apps::testbed::enter_user_namespace;
 /// What a group may fail with.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-const GROUPS: [(&str, fn() -> Outcome); 5] = [
+/// Its name and what it does.
+type Group = (&'static str, fn() -> Outcome);
+
+const GROUPS: [Group; 5] = [
     ("lookup: a frame classified and its socket found", lookup::all),
     ("turn: what the engine spends, in memory", turn::all),
     ("neighbors: 10 000 hosts that were not known, on a link of 1 ms", neighbors::all),

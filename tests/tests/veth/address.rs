@@ -38,10 +38,9 @@ impl Dnsmasq {
         let mut command = Command::new("dnsmasq");
         command
             .args([
-                "--keep-in-foreground",
+                // Neither is another user to be found in a user namespace.
+                "--no-daemon",
                 "--conf-file=/dev/null",
-                "--user=root",
-                "--group=root",
                 "--no-ping",
             ])
             .args(["--pid-file=", "--log-dhcp", "--log-facility=-", "--no-resolv", "--no-hosts"])

@@ -201,7 +201,7 @@ fn a_ping_is_answered_once(wire: &Wire) -> Outcome {
     let _child = serve(wire, &["http"])?;
     for address in ADDRESSES {
         let mut ping = Command::new("ping");
-        ping.args(["-c", "5", "-i", "0.01", "-W", "5", &address.to_string()]);
+        ping.args(["-c", "5", "-i", "0.01", "-w", "10", &address.to_string()]);
         let ended = wire.at_peer(|| programs::output(&mut ping, LONG))?;
         assert!(ended.stdout.contains("5 packets transmitted, 5 received, 0% packet loss"), "{ended}");
         assert!(!ended.stdout.contains("DUP!"), "{ended}");

@@ -94,7 +94,7 @@ fn captures(wire: &Wire) -> Outcome {
 fn delay(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http", "--impair", "delay=20ms"])?;
     let mut ping = Command::new("ping");
-    ping.args(["-c", "5", "-i", "0.2", "-q", &OURS_IPV4.to_string()]);
+    ping.args(["-c", "5", "-i", "0.2", "-w", "10", "-q", &OURS_IPV4.to_string()]);
     let ended = wire.at_peer(|| output(&mut ping, LONG))?;
     // rtt min/avg/max/mdev = 40.1/40.2/40.3/0.1 ms: there and back. The upper bound is the machine's.
     let line = ended.stdout.lines().find(|line| line.starts_with("rtt ")).unwrap_or_default();
