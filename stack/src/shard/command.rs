@@ -102,6 +102,8 @@ impl Shard {
     /// from here.
     fn handle_control(&mut self, frame: &[u8]) {
         self.counters.mail_received += 1;
+        // What this shard itself had to say goes before: of what comes up now, nothing is sent.
+        self.drain_neighbors();
         let mailed = std::mem::replace(&mut self.is_mailed, true);
         let verdict = self.judge(frame, &FrameMeta::default());
         self.is_mailed = mailed;

@@ -26,6 +26,8 @@ impl Shard {
     pub fn resolve(&mut self, name: &str, kind: Kind) -> Result<QueryId, ResolveError> {
         let id = self.dns.resolve(self.now, name, kind)?;
         self.drain_dns();
+        // The answer may be there already, and nothing else would make the application look for it.
+        self.has_news = true;
         Ok(id)
     }
 
