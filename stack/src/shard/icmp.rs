@@ -314,7 +314,9 @@ impl Shard {
         Ok(id)
     }
 
-    /// Sends an echo request with this payload.
+    /// Sends an echo request with this payload. With several shards, the reply comes to that of the two
+    /// addresses ([`Steering::shard_of_flow`](crate::demux::Steering::shard_of_flow) with ports 0 and the
+    /// protocol of ICMP): to ping from another one is to hear nothing.
     ///
     /// # Errors
     /// There is no way, it is too long, or there is no room now.

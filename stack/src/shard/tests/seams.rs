@@ -160,3 +160,30 @@ fn neighbour_discovery_behind_options_and_a_fragment_header_is_ignored() {
         assert_eq!(lone.put(&framed(&packet)).len(), answers);
     }
 }
+
+/// A person's mistake is not an address.
+#[test]
+fn an_address_that_no_host_can_have_is_not_taken() {
+    for cidr in ["224.0.0.5/24", "0.0.0.0/0", "127.0.0.1/8", "ff02::5/64", "10.0.0.255/24"] {
+        let mut lone = Lone::quiet(|_| {});
+        let (before, routes) = (lone.shard.addresses().count(), lone.shard.routes.len());
+        let Ok(cidr) = crate::config::parse_cidr(cidr) else { panic!("{cidr} is none") };
+        lone.shard.push_command(Command::AddAddress(cidr)).expect("room");
+        lone.settle();
+        assert_eq!((lone.shard.addresses().count(), lone.shard.routes.len()), (before, routes), "{cidr}");
+    }
+}
+
+/// The prefix of a lease is one route, with its MTU, and none if it is one address.
+#[test]
+fn the_prefix_of_a_lease_is_one_route() {
+    for (address, expected) in [("192.0.2.9/24", vec![Some(1400)]), ("192.0.2.9/32", vec![])] {
+        let mut lone = Lone::quiet(|_| {});
+        lone.shard.apply_lease(&super::observe::lease(address));
+        let leads_there = |route: &&crate::ip::route::Route| {
+            route.gateway.is_none() && route.prefix.contains_addr(&ip("192.0.2.9").into())
+        };
+        let mtus: Vec<_> = lone.shard.routes.iter().filter(leads_there).map(|route| route.mtu).collect();
+        assert_eq!(mtus, expected, "{address}");
+    }
+}
