@@ -30,8 +30,10 @@
 //! | [`config`], [`error`] | addresses and limits of a host, and what can be wrong with them |
 //!
 //! What this crate does not know: interfaces, rings and system calls. It reads no clock (except in
-//! [`Host::run`](backend::smoltcp::Host::run), which drives a device) and draws no randomness: `now` and
-//! a seed are arguments.
+//! [`Shard::run`](shard::Shard::run) and [`Host::run`](backend::smoltcp::Host::run), which drive a device) and
+//! draws no randomness: `now` and a seed are arguments.
+//!
+//! Addresses with a prefix, times and the medium of a device are types of smoltcp, which is re-exported for them.
 #![forbid(unsafe_code)]
 
 pub mod backend;
@@ -53,6 +55,7 @@ pub mod shard;
 pub mod timer;
 pub mod udp;
 
+pub use smoltcp;
 pub use smoltcp::wire::{EthernetAddress, IpCidr};
 pub use wirestack_nic as nic;
 

@@ -229,6 +229,11 @@ impl Resolver {
         self.events.pop_front()
     }
 
+    /// Whether [`Resolver::poll_event`] has something.
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Ports of messages that were sent and are not waited for any more: to be let go. Each is named once.
     pub fn closed_ports(&mut self) -> impl Iterator<Item = u16> + '_ {
         self.closed.drain(..)

@@ -346,7 +346,7 @@ impl Shard {
         result: Result<(), DropReason>,
     ) -> Verdict {
         if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail.send_to_others(received.frame);
+            self.mail_to_all_others(received.frame);
         }
         result.into()
     }

@@ -278,9 +278,10 @@ impl Table {
         }
     }
 
-    /// When [`Table::handle_timeout`] has something to do. `None`: not until something else happens.
+    /// When [`Table::handle_timeout`] has something to do. `None`: not until something else happens, such as
+    /// that requests are fetched for which there was no more room.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wheel.next_deadline()
+        self.wheel.next_deadline().filter(|_| self.has_room_for_request())
     }
 
     /// What is known of a neighbour.

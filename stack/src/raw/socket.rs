@@ -399,16 +399,12 @@ mod tests {
         let local: IpAddr = "fd00::1".parse().expect("an address");
         let dst: IpAddr = "fd00::2".parse().expect("an address");
         let mut socket = socket(true);
-        assert_eq!(socket.spec(dst), PacketSpec::new(dst, 58));
+        let plain = PacketSpec { discovers_path_mtu: true, ..PacketSpec::new(dst, 58) };
+        assert_eq!(socket.spec(dst), plain);
         socket.set_local(Some(local));
         socket.set_hop_limit(Some(3));
         socket.set_traffic_class(0xb8);
-        let expected = PacketSpec {
-            src: Some(local),
-            hop_limit: Some(3),
-            traffic_class: 0xb8,
-            ..PacketSpec::new(dst, 58)
-        };
+        let expected = PacketSpec { src: Some(local), hop_limit: Some(3), traffic_class: 0xb8, ..plain };
         assert_eq!(socket.spec(dst), expected);
     }
 

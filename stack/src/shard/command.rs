@@ -8,6 +8,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 use wirestack_nic::FrameMeta;
 
 use super::{Mail, Shard};
+use crate::config::check_host_address;
 use crate::ingress::input::Way;
 use crate::ip::{Address, Origin};
 use crate::observe::DropReason;
@@ -17,7 +18,7 @@ use crate::observe::DropReason;
 pub enum Command {
     /// A message of another shard.
     Mail(Mail),
-    /// Adds an address for ever.
+    /// Adds an address for ever. One that no host can have is logged and not taken, as is one too many.
     AddAddress(IpCidr),
     /// Takes an address away.
     RemoveAddress(IpAddr),
@@ -85,7 +86,10 @@ impl Shard {
                 self.count(verdict, &packet);
             }
             Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
-            Command::AddAddress(cidr) => self.add_address(Address::preferred(cidr, Origin::Static)),
+            Command::AddAddress(cidr) => match check_host_address(cidr) {
+                Ok(()) => self.add_address(Address::preferred(cidr, Origin::Static)),
+                Err(error) => log::warn!("{error}"),
+            },
             Command::RemoveAddress(address) => self.remove_address(address),
             Command::AddNeighbor(address, mac) => {
                 if let Err(reason) = self.neighbors.insert_static(self.now, address, mac) {
@@ -102,6 +106,8 @@ impl Shard {
     /// from here.
     fn handle_control(&mut self, frame: &[u8]) {
         self.counters.mail_received += 1;
+        // What this shard itself had to say goes before: of what comes up now, nothing is sent.
+        self.drain_neighbors();
         let mailed = std::mem::replace(&mut self.is_mailed, true);
         let verdict = self.judge(frame, &FrameMeta::default());
         self.is_mailed = mailed;

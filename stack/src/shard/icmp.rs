@@ -314,7 +314,9 @@ impl Shard {
         Ok(id)
     }
 
-    /// Sends an echo request with this payload.
+    /// Sends an echo request with this payload. With several shards, the reply comes to that of the two
+    /// addresses ([`Steering::shard_of_flow`](crate::demux::Steering::shard_of_flow) with ports 0 and the
+    /// protocol of ICMP): to ping from another one is to hear nothing.
     ///
     /// # Errors
     /// There is no way, it is too long, or there is no room now.
@@ -353,14 +355,28 @@ impl Shard {
     }
 }
 
-/// Whether the first extension header is that of fragments: here, that of one fragment that is all of it.
+/// Whether one of the extension headers is that of fragments: here, that of one fragment that is all of it.
 fn has_fragment_header(received: &Received<'_>) -> bool {
-    received.frame.get(received.ip.start + NEXT_HEADER_AT) == Some(&FRAGMENT_HEADER)
+    let byte = |at: usize| received.frame.get(at).copied();
+    let (mut next, mut at) = (byte(received.ip.start + NEXT_HEADER_AT), received.ip.start + IPV6_HEADER_LEN);
+    // `classify` has seen to the lengths and bounded how many there are.
+    while at < received.ip.transport {
+        if next == Some(FRAGMENT_HEADER) {
+            return true;
+        }
+        let next_of_this = byte(at);
+        let units = usize::from(byte(at + 1).unwrap_or_default());
+        at += if next == Some(AUTHENTICATION_HEADER) { (units + 2) * 4 } else { (units + 1) * 8 };
+        next = next_of_this;
+    }
+    false
 }
 
 /// Where the Next Header field of IPv6 is.
 const NEXT_HEADER_AT: usize = 6;
+const IPV6_HEADER_LEN: usize = 40;
 const FRAGMENT_HEADER: u8 = 44;
+const AUTHENTICATION_HEADER: u8 = 51;
 /// Bytes of a packet that every link of IPv6 takes (RFC 8200 section 5).
 const IPV6_MTU_MIN: u32 = 1_280;
 const ROUTER_SOLICITATION: u8 = 133;

@@ -126,6 +126,8 @@ pub struct Shard {
     pub(crate) dhcp: Option<dhcp::v4::Client>,
     pub(crate) dhcp6: Option<dhcp::v6::Client>,
     pub(crate) dns: Resolver,
+    /// The resolver has said something since the application had its turn.
+    pub(crate) has_news: bool,
     /// What others than the configuration have said of name servers.
     pub(crate) dns_told: services::DnsTold,
     /// Segments for whoever serves TCP beside this engine.
@@ -196,6 +198,7 @@ impl Shard {
             dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
             dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
+            has_news: false,
             dns_told: Default::default(),
             tcp_queue: None,
             lends_tcp: false,

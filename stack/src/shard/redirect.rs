@@ -75,8 +75,9 @@ impl Shard {
         let prefix_len = if destination.is_ipv4() { 32 } else { 128 };
         let gateway = Some(target).filter(|target| *target != destination);
         let route = Route::new(IpCidr::new(destination.into(), prefix_len), gateway, RouteOrigin::Redirect);
-        self.insert_route(Route { expires: Some(self.now + LIFETIME), ..route });
-        Ok(())
+        let added = self.routes.replace(Route { expires: Some(self.now + LIFETIME), ..route });
+        // A router says as many as it likes: what finds no room is counted, and not logged.
+        added.map(|_| ()).map_err(|_| DropReason::RedirectIgnored)
     }
 }
 

@@ -26,6 +26,8 @@ impl Shard {
     pub fn resolve(&mut self, name: &str, kind: Kind) -> Result<QueryId, ResolveError> {
         let id = self.dns.resolve(self.now, name, kind)?;
         self.drain_dns();
+        // The answer may be there already, and nothing else would make the application look for it.
+        self.has_news = true;
         Ok(id)
     }
 
@@ -162,10 +164,8 @@ impl Shard {
             // The client tells when it is lost.
             valid_until: None,
         });
-        // The MTU is that of the interface, also for who is on the link.
-        let connected = Route::new(IpCidr::Ipv4(cidr), None, RouteOrigin::Connected);
-        self.insert_route(Route { mtu: lease.mtu, ..connected });
         self.routes.remove_by_origin(RouteOrigin::Dhcp);
+        // The MTU is that of the interface, also for who is on the link.
         if cidr.prefix_len() < 32 {
             let route = Route::new(IpCidr::Ipv4(cidr), None, RouteOrigin::Connected);
             self.insert_route(Route { mtu: lease.mtu, ..route });

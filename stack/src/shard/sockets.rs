@@ -67,12 +67,14 @@ pub(crate) struct SocketTable {
     slots: Vec<Slot>,
     free: Vec<u32>,
     ready: VecDeque<SocketId>,
+    /// Something has become ready since this was asked last.
+    has_news: bool,
     len_max: usize,
 }
 
 impl SocketTable {
     pub(crate) fn new(len_max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready: VecDeque::new(), len_max }
+        Self { slots: Vec::new(), free: Vec::new(), ready: VecDeque::new(), has_news: false, len_max }
     }
 
     /// Sockets that exist.
@@ -136,7 +138,13 @@ impl SocketTable {
         if slot.generation == id.generation && !slot.is_ready {
             slot.is_ready = true;
             self.ready.push_back(id);
+            self.has_news = true;
         }
+    }
+
+    /// Whether a socket has become ready since this was asked last, and an event still waits.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news) && !self.ready.is_empty()
     }
 
     /// Takes events of closed sockets away when they are most of the queue: a constant cost for each, and no

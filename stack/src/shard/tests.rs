@@ -16,6 +16,7 @@ mod egress;
 mod ingress;
 mod lone;
 mod observe;
+mod seams;
 mod services;
 
 struct Pair {

@@ -46,12 +46,14 @@ impl Shard {
         self.enter(Stage::Timers);
         self.fire_timers();
         self.enter(Stage::Application);
+        // What there is until here, the application is about to see.
+        self.take_news();
         app(self);
         self.enter(Stage::Egress);
         let more_out = self.send_burst(nic);
         self.enter(Stage::Idle);
 
-        if more || more_looped || more_out {
+        if more || more_looped || more_out || self.take_news() {
             return Some(self.now());
         }
         self.next_deadline()
@@ -60,7 +62,15 @@ impl Shard {
     /// Sends what was queued since the turn, and returns when to come again.
     pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
         let more_out = self.send_burst(nic);
-        if more_out || !self.commands.is_empty() { Some(self.now()) } else { self.next_deadline() }
+        let more = more_out || !self.commands.is_empty() || self.take_news();
+        if more { Some(self.now()) } else { self.next_deadline() }
+    }
+
+    /// Whether something for the application has come up after it had its turn, and nobody has fetched it. It
+    /// is told once: an application that leaves it is not called for it again.
+    fn take_news(&mut self) -> bool {
+        let has_answer = std::mem::take(&mut self.has_news) && self.dns.has_event();
+        self.sockets.take_news() || has_answer
     }
 
     /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were.
@@ -86,7 +96,7 @@ impl Shard {
     }
 
     /// Frames to the device, and one kick of the kernel. If the device has no room, a wait on it ends when
-    /// there may be; so that is no reason to come again at once.
+    /// there may be; so that is no reason to come again at once. What stays here has nothing to do with it.
     fn send_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
         // Before what makes somebody send to a group that was joined.
         self.apply_link_changes(nic);
@@ -94,7 +104,7 @@ impl Shard {
         self.counters.tx_frames += sent as u64;
         // If the link is down the frames stay queued; `wait` tells the loop.
         let _ = nic.flush();
-        let waits = !self.outbox.is_empty() || !self.looped.is_empty() || self.neighbors.has_output();
-        !is_refused && waits
+        let waits = !self.outbox.is_empty() || self.neighbors.has_output();
+        waits && !is_refused || !self.looped.is_empty()
     }
 }

@@ -114,6 +114,7 @@ impl Shard {
             Some(AnySocket::Udp(_, handle)) => {
                 self.udp.unbind(handle);
                 self.membership.leave_all(self.now, id.index());
+                self.drain_membership();
             }
             Some(AnySocket::Icmp(socket)) => {
                 self.pings.remove(&(socket.local().is_ipv4(), socket.identifier()));
@@ -378,6 +379,7 @@ impl Shard {
         let (now, member) = (self.now, id.index());
         let Some(wanted) = wanted else {
             self.membership.leave(now, member, group);
+            self.drain_membership();
             return Ok(());
         };
         let mode = match wanted.mode {
@@ -513,8 +515,9 @@ impl Shard {
                 }
                 is_known
             }
-            Some(Owner::Dhcp | Owner::Dhcp6) => true,
-            None => false,
+            // Everybody knows these ports, so an error about them proves nothing (RFC 5927 section 4), and the
+            // clients need none: they ask until somebody answers.
+            Some(Owner::Dhcp | Owner::Dhcp6) | None => false,
         }
     }
 }

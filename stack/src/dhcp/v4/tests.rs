@@ -605,9 +605,8 @@ fn secs_are_those_of_the_discovery_and_begin_again_with_a_renewal() {
     bed.wait(1);
     bed.handle(&reply(&discover, OFFER, OFFERED, &lease_options(SERVER, 3600))).unwrap();
     let asked = [bed.next_message(), bed.next_message(), bed.next_message()];
-    let [begun, ..] = asked.each_ref().map(secs);
-    assert_eq!(asked.each_ref().map(secs), [begun; 3]);
-    assert_eq!(begun, secs(&discover) + 1);
+    // However late the offer came.
+    assert_eq!(asked.each_ref().map(secs), [secs(&discover); 3]);
     bed.handle(&reply(&asked[2], ACK, OFFERED, &lease_options(SERVER, 3600))).unwrap();
     let renewal = bed.next_message();
     assert_eq!((bed.client.state(), secs(&renewal)), (State::Renewing, 0));

@@ -267,7 +267,10 @@ fn announcements_wait_for_room() {
     let mut table = table(NeighborConfig { requests_queued_max: 1, ..NeighborConfig::default() });
     assert!(table.announce(START, MY_V4.into()));
     assert!(table.announce(START, MY_V6.into()));
+    // What could not be asked now is due when there is room, and not all the time until then.
+    assert_eq!(table.next_deadline(), None);
     assert_eq!(drain(&mut table), [announcement()]);
+    assert!(table.next_deadline().is_some_and(|at| at <= START));
     table.handle_timeout(START);
     assert!(matches!(drain(&mut table)[..], [Output::Ndp { .. }]));
 }

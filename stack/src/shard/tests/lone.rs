@@ -22,8 +22,8 @@ pub(super) const PEER: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
 pub(super) struct Lone {
     pub(super) now: Instant,
     pub(super) shard: Shard,
-    nic: Loopback<'static>,
-    wire: Loopback<'static>,
+    pub(super) nic: Loopback<'static>,
+    pub(super) wire: Loopback<'static>,
 }
 
 impl Lone {

@@ -37,7 +37,7 @@ fn arp(operation: u8, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     ether(OURS, PEER, 0x0806, &body)
 }
 
-fn lease(address: &str) -> Lease {
+pub(super) fn lease(address: &str) -> Lease {
     let smoltcp::wire::IpCidr::Ipv4(address) = parse_cidr(address).expect("an address") else {
         panic!("IPv4")
     };

@@ -1,0 +1,189 @@
+//! Where parts meet: who wakes whom, and whose word counts.
+
+use std::net::SocketAddr;
+
+use smoltcp::time::Duration;
+
+use super::super::*;
+use super::lone::*;
+use crate::demux::Steering;
+use crate::dns;
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn bound(lone: &mut Lone, local: &str) -> SocketId {
+    lone.shard.udp_bind(UdpBind::new(at(local))).expect("the port")
+}
+
+/// What the wire has, after no more than this turn.
+fn turned(lone: &mut Lone, app: impl FnMut(&mut Shard)) -> (Option<Instant>, Vec<Vec<u8>>) {
+    let due = lone.shard.turn(lone.now, &mut lone.nic, app);
+    let next = || lone.wire.receive_with(lone.now, |frame, _| frame.to_vec());
+    (due, std::iter::from_fn(next).collect())
+}
+
+/// A query of IGMPv2 about all groups: Max Resp Time 10 s, with the Router Alert option.
+fn igmpv2_query() -> Vec<u8> {
+    let mut packet = packet("10.0.0.2", "224.0.0.1", 2, 1, &[0x11, 100, 0xee, 0x9b, 0, 0, 0, 0]);
+    packet.splice(20..20, [0x94, 4, 0, 0]);
+    packet[0] = 0x46;
+    packet[2..4].copy_from_slice(&32_u16.to_be_bytes());
+    packet[10..12].fill(0);
+    smoltcp::wire::Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    ether(crate::igmp_mld::group_mac(ip("224.0.0.1")), PEER, 0x0800, &packet)
+}
+
+/// A device that takes nothing, or a link that is down, is no reason for packets to ourselves to wait.
+#[test]
+fn a_full_device_holds_up_nothing_that_stays_here() {
+    let mut lone = Lone::quiet(|_| {});
+    let socket = bound(&mut lone, "0.0.0.0:7");
+    for _ in 0..300 {
+        lone.shard.udp_send_to(socket, b"x", at("10.0.0.2:9")).expect("room");
+    }
+    for _ in 0..2 {
+        lone.shard.turn(lone.now, &mut lone.nic, |_| {});
+    }
+    assert!(!lone.shard.outbox.is_empty(), "the device is full");
+    let due = lone.shard.turn(lone.now, &mut lone.nic, |shard| {
+        shard.udp_send_to(socket, b"x", at("127.0.0.1:7")).expect("room");
+    });
+    assert_eq!(due, Some(lone.now));
+}
+
+/// What one shard asks is not lost because another one has told it something meanwhile.
+#[test]
+fn a_question_that_waits_for_room_outlives_mail() {
+    let mut lone = Lone::quiet(|config| {
+        config.outbox_frames_max = 1;
+        config.steering = Steering { seed: 0, shards: 2 };
+    });
+    let socket = bound(&mut lone, "0.0.0.0:7");
+    lone.shard.udp_send_to(socket, b"x", at("10.0.0.2:9")).expect("room");
+    lone.shard.udp_send_to(socket, b"x", at("10.0.0.50:9")).expect("it waits");
+    let (due, frames) = turned(&mut lone, |_| {});
+    assert_eq!((due, destinations(&frames)), (Some(lone.now), vec![(ip("10.0.0.2"), 17)]));
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &PEER.0, &[10, 0, 0, 2], &[0; 6], &[10, 0, 0, 1]].concat();
+    let frame = ether(OURS, PEER, 0x0806, &body);
+    lone.shard.push_command(Command::Mail(Mail::Control(frame))).expect("room");
+    let frames = turned(&mut lone, |_| {}).1;
+    assert_eq!(frames.len(), 1, "the request for 10.0.0.50");
+    assert!(frames[0].ends_with(&[10, 0, 0, 50]), "{frames:02x?}");
+}
+
+/// Mail that finds no room is counted, whatever it is about.
+#[test]
+fn queries_about_groups_without_room_are_counted() {
+    let mut lone = Lone::quiet(|config| {
+        config.mail_len_max = 0;
+        config.steering = Steering { seed: 0, shards: 3 };
+    });
+    lone.put(&igmpv2_query());
+    assert_eq!(lone.drops(DropReason::MailboxFull), 2);
+}
+
+/// Answers that are there at once would otherwise wait for the next frame.
+#[test]
+fn an_answer_made_by_the_application_is_a_reason_to_come_again() {
+    let mut lone = Lone::quiet(|_| {});
+    let (due, _) = turned(&mut lone, |shard| {
+        shard.resolve("localhost", dns::Kind::A).expect("a name");
+    });
+    assert_eq!(due, Some(lone.now));
+    let (due, _) = turned(&mut lone, |shard| while shard.next_answer().is_some() {});
+    assert_ne!(due, Some(lone.now), "it was fetched");
+    // An application that does not look is not asked for ever.
+    turned(&mut lone, |shard| {
+        shard.resolve("localhost", dns::Kind::A).expect("a name");
+    });
+    for _ in 0..2 {
+        lone.now += Duration::from_millis(1);
+        let (due, _) = turned(&mut lone, |_| {});
+        assert_ne!(due, Some(lone.now));
+    }
+}
+
+/// That a group was left is told in the turn in which it was, also to routers that speak IGMPv2.
+#[test]
+fn a_group_is_left_at_once() {
+    for closes in [false, true] {
+        let mut lone = Lone::quiet(|_| {});
+        lone.put(&igmpv2_query());
+        lone.advance(Duration::from_secs(20));
+        let socket = bound(&mut lone, "0.0.0.0:5000");
+        lone.shard.udp_join(socket, ip("239.1.2.3")).expect("joined");
+        lone.advance(Duration::from_secs(30));
+        let (_, frames) = turned(&mut lone, |shard| match closes {
+            true => shard.close(socket),
+            false => shard.udp_leave(socket, ip("239.1.2.3")).expect("it is in it"),
+        });
+        assert_eq!(destinations(&frames), [(ip("224.0.0.2"), 2)], "{closes}");
+    }
+}
+
+/// Everybody knows the ports of DHCP: an error about them says nothing of paths (RFC 5927 section 7).
+#[test]
+fn the_ports_of_dhcp_are_no_way_to_lower_an_mtu() {
+    for (src, dst, port, too_big) in [
+        ("10.0.0.1", "192.0.2.1", 68, [3, 4, 0, 0, 0, 0, 2, 88]),
+        ("fd00::1", "2001:db8::1", 546, [2, 0, 0, 0, 0, 0, 5, 0]),
+    ] {
+        let mut lone = Lone::quiet(|config| {
+            config.dhcp = Some(crate::dhcp::v4::Config::default());
+            config.dhcp6 = Some(crate::dhcp::v6::Config::default());
+        });
+        let quoted = udp((src, port), (dst, 443), b"x");
+        let peer = if src.contains(':') { "fd00::2" } else { "10.0.0.2" };
+        lone.put(&framed(&icmp(peer, src, 64, &[&too_big[..], &quoted].concat())));
+        assert_eq!((lone.shard.path_mtu.len(), lone.drops(DropReason::IcmpSpoofed)), (0, 1), "{src}");
+    }
+}
+
+/// RFC 6980 section 5: wherever the fragment header is.
+#[test]
+fn neighbour_discovery_behind_options_and_a_fragment_header_is_ignored() {
+    let IpAddr::V6(target) = ip("fd00::1") else { panic!("IPv6") };
+    let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1, 2, 0, 0, 0, 0, 9]].concat();
+    let whole = icmp("fd00::9", "fd00::1", 255, &message);
+    let (header, payload) = whole.split_at(40);
+    for (fragment, answers) in [(&[][..], 1), (&[58, 0, 0, 0, 0, 0, 0, 9][..], 0)] {
+        let mut lone = Lone::quiet(|_| {});
+        // Destination options: a PadN of six bytes.
+        let next = if fragment.is_empty() { 58 } else { 44 };
+        let options = [next, 0, 1, 4, 0, 0, 0, 0];
+        let mut packet = [header, &options, fragment, payload].concat();
+        packet[6] = 60;
+        let len = packet.len() as u16 - 40;
+        packet[4..6].copy_from_slice(&len.to_be_bytes());
+        assert_eq!(lone.put(&framed(&packet)).len(), answers);
+    }
+}
+
+/// A person's mistake is not an address.
+#[test]
+fn an_address_that_no_host_can_have_is_not_taken() {
+    for cidr in ["224.0.0.5/24", "0.0.0.0/0", "127.0.0.1/8", "ff02::5/64", "10.0.0.255/24"] {
+        let mut lone = Lone::quiet(|_| {});
+        let (before, routes) = (lone.shard.addresses().count(), lone.shard.routes.len());
+        let Ok(cidr) = crate::config::parse_cidr(cidr) else { panic!("{cidr} is none") };
+        lone.shard.push_command(Command::AddAddress(cidr)).expect("room");
+        lone.settle();
+        assert_eq!((lone.shard.addresses().count(), lone.shard.routes.len()), (before, routes), "{cidr}");
+    }
+}
+
+/// The prefix of a lease is one route, with its MTU, and none if it is one address.
+#[test]
+fn the_prefix_of_a_lease_is_one_route() {
+    for (address, expected) in [("192.0.2.9/24", vec![Some(1400)]), ("192.0.2.9/32", vec![])] {
+        let mut lone = Lone::quiet(|_| {});
+        lone.shard.apply_lease(&super::observe::lease(address));
+        let leads_there = |route: &&crate::ip::route::Route| {
+            route.gateway.is_none() && route.prefix.contains_addr(&ip("192.0.2.9").into())
+        };
+        let mtus: Vec<_> = lone.shard.routes.iter().filter(leads_there).map(|route| route.mtu).collect();
+        assert_eq!(mtus, expected, "{address}");
+    }
+}
