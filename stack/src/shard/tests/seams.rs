@@ -187,3 +187,28 @@ fn the_prefix_of_a_lease_is_one_route() {
         assert_eq!(mtus, expected, "{address}");
     }
 }
+
+/// A source for which there is no room does not take the others with it, and a source can be blocked.
+#[test]
+fn a_change_of_a_group_that_fails_changes_nothing() {
+    let mut lone = Lone::quiet(|config| config.membership.sources_max = 1);
+    let (group, sources) = (ip("232.1.2.3"), [ip("10.0.0.2"), ip("10.0.0.3")]);
+    let socket = bound(&mut lone, "0.0.0.0:5000");
+    lone.shard.udp_join_source(socket, group, sources[0]).expect("room");
+    assert!(matches!(lone.shard.udp_join_source(socket, group, sources[1]), Err(GroupError::Join(_))));
+    let to_group = |payload: &[u8]| {
+        let frame = udp(("10.0.0.2", 9), ("232.1.2.3", 5000), payload);
+        ether(crate::igmp_mld::group_mac(group), PEER, 0x0800, &frame)
+    };
+    lone.put(&to_group(b"first"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), Some(b"first".to_vec()));
+    lone.shard.udp_leave(socket, group).expect("it is in it");
+    assert!(!lone.shard.membership.is_member(group));
+    lone.shard.udp_join(socket, group).expect("room");
+    lone.shard.udp_block_source(socket, group, sources[0]).expect("room");
+    lone.put(&to_group(b"second"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), None);
+    lone.shard.udp_unblock_source(socket, group, sources[0]).expect("it is blocked");
+    lone.put(&to_group(b"third"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), Some(b"third".to_vec()));
+}
