@@ -112,10 +112,7 @@ impl Shard {
             return Verdict::Dropped(DropReason::ArpMalformed);
         };
         let result = self.neighbors.handle_arp(self.now, link, message, &self.addresses);
-        // What came from another shard is known to all of them.
-        if result.is_ok() && !self.is_mailed {
-            self.mail_to_all_others(frame);
-        }
+        self.mail_if_of_use(frame, result);
         self.drain_neighbors();
         result.into()
     }
@@ -345,8 +342,8 @@ impl Shard {
         received: &Received<'_>,
         result: Result<(), DropReason>,
     ) -> Verdict {
-        if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail_to_all_others(received.frame);
+        if received.way == Way::Wire {
+            self.mail_if_of_use(received.frame, result);
         }
         result.into()
     }

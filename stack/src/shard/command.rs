@@ -62,8 +62,21 @@ impl Shard {
         self.mail.take()
     }
 
-    /// Tells all other shards what a frame has told this one. What finds no room is counted.
-    pub(crate) fn mail_to_all_others(&mut self, frame: &[u8]) {
+    /// Tells all other shards what a frame about the link has told this one, and what it has not: what is nothing
+    /// here may be the answer to a question of another shard, or about an address of all of them. What came from
+    /// another shard is known to all. What finds no room is counted.
+    pub(crate) fn mail_if_of_use(&mut self, frame: &[u8], result: Result<(), DropReason>) {
+        use DropReason as Reason;
+        let is_of_use = matches!(
+            result,
+            Ok(())
+                | Err(Reason::ArpUnsolicited | Reason::ArpConflict)
+                | Err(Reason::NdpUnsolicited | Reason::NdpConflict)
+                | Err(Reason::NeighborNoRoom | Reason::RouterAdvertisementNoRoom)
+        );
+        if !is_of_use || self.is_mailed {
+            return;
+        }
         for _ in 0..self.mail.send_to_others(frame) {
             self.count_drop(DropReason::MailboxFull);
         }

@@ -211,9 +211,7 @@ impl Shard {
             REDIRECT => self.handle_redirect_v6(received),
             _ => self.neighbors.handle_ndp(now, received.link, received.ip, message, &self.addresses),
         };
-        if result.is_ok() && received.way == Way::Wire && !self.is_mailed {
-            self.mail_to_all_others(received.frame);
-        }
+        self.mail_if_of_use(received.frame, result);
         self.drain_neighbors();
         result.into()
     }

@@ -16,6 +16,7 @@ use crate::ingress::input::{Destination, Received, UDP};
 use crate::ip::header;
 use crate::observe::{DropReason, Event};
 use crate::udp::header::{Checksum, Ends};
+use crate::udp::membership::Memberships;
 use crate::udp::{
     self, BindError, ConnectError, DatagramMeta, MembershipError, SendError, Socket, SocketError,
     SocketOptions,
@@ -333,9 +334,7 @@ impl Shard {
     /// # Errors
     /// It is no group, the socket is in it already, or there is no room.
     pub fn udp_join(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
-        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
-        socket.memberships_mut().join(group)?;
-        self.tell_groups(id, group)
+        self.change_groups(id, group, |memberships| memberships.join(group))
     }
 
     /// Leaves a group.
@@ -343,9 +342,7 @@ impl Shard {
     /// # Errors
     /// The socket is not in it.
     pub fn udp_leave(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
-        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
-        socket.memberships_mut().leave(group)?;
-        self.tell_groups(id, group)
+        self.change_groups(id, group, |memberships| memberships.leave(group))
     }
 
     /// Joins a group for datagrams of one source (RFC 4607), or adds a source.
@@ -353,9 +350,7 @@ impl Shard {
     /// # Errors
     /// As of [`udp_join`](Self::udp_join).
     pub fn udp_join_source(&mut self, id: SocketId, group: IpAddr, source: IpAddr) -> Result<(), GroupError> {
-        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
-        socket.memberships_mut().join_source(group, source)?;
-        self.tell_groups(id, group)
+        self.change_groups(id, group, |memberships| memberships.join_source(group, source))
     }
 
     /// Leaves a source of a group, and with the last one the group.
@@ -368,14 +363,46 @@ impl Shard {
         group: IpAddr,
         source: IpAddr,
     ) -> Result<(), GroupError> {
-        let socket = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?;
-        socket.memberships_mut().leave_source(group, source)?;
-        self.tell_groups(id, group)
+        self.change_groups(id, group, |memberships| memberships.leave_source(group, source))
     }
 
-    /// IGMP and MLD hear what a socket wants of a group now.
-    fn tell_groups(&mut self, id: SocketId, group: IpAddr) -> Result<(), GroupError> {
-        let wanted = self.sockets.udp(id).and_then(|socket| socket.memberships().get(group)).cloned();
+    /// Wants nothing any more of one source of a group that is joined as a whole.
+    ///
+    /// # Errors
+    /// The socket is not in it, or in it by source, or too many sources are blocked.
+    pub fn udp_block_source(
+        &mut self,
+        id: SocketId,
+        group: IpAddr,
+        source: IpAddr,
+    ) -> Result<(), GroupError> {
+        self.change_groups(id, group, |memberships| memberships.block(group, source))
+    }
+
+    /// Wants it again.
+    ///
+    /// # Errors
+    /// It was not blocked.
+    pub fn udp_unblock_source(
+        &mut self,
+        id: SocketId,
+        group: IpAddr,
+        source: IpAddr,
+    ) -> Result<(), GroupError> {
+        self.change_groups(id, group, |memberships| memberships.unblock(group, source))
+    }
+
+    /// Changes what a socket wants of a group, of which IGMP and MLD hear. If it fails, all is as it was.
+    fn change_groups(
+        &mut self,
+        id: SocketId,
+        group: IpAddr,
+        change: impl FnOnce(&mut Memberships) -> Result<(), MembershipError>,
+    ) -> Result<(), GroupError> {
+        let memberships = self.sockets.udp_mut(id).ok_or(GroupError::Closed)?.memberships_mut();
+        let before = memberships.get(group).cloned();
+        change(memberships)?;
+        let wanted = memberships.get(group).cloned();
         let (now, member) = (self.now, id.index());
         let Some(wanted) = wanted else {
             self.membership.leave(now, member, group);
@@ -390,9 +417,8 @@ impl Shard {
         told.map_err(|error| {
             // Otherwise the socket would wait for what never comes.
             if let Some(socket) = self.sockets.udp_mut(id) {
-                let _ = socket.memberships_mut().leave(group);
+                socket.memberships_mut().restore(group, before);
             }
-            self.membership.leave(now, member, group);
             GroupError::Join(error)
         })
     }

@@ -161,6 +161,12 @@ impl Memberships {
         self.0.iter()
     }
 
+    /// Undoes a change of one group.
+    pub(crate) fn restore(&mut self, group: IpAddr, before: Option<Membership>) {
+        self.0.retain(|membership| membership.group != group);
+        self.0.extend(before);
+    }
+
     fn get_mut(&mut self, group: IpAddr) -> Option<&mut Membership> {
         self.0.iter_mut().find(|membership| membership.group == group)
     }

@@ -1,6 +1,6 @@
 //! Where parts meet: who wakes whom, and whose word counts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Duration;
 
@@ -185,5 +185,80 @@ fn the_prefix_of_a_lease_is_one_route() {
         };
         let mtus: Vec<_> = lone.shard.routes.iter().filter(leads_there).map(|route| route.mtu).collect();
         assert_eq!(mtus, expected, "{address}");
+    }
+}
+
+/// A source for which there is no room does not take the others with it, and a source can be blocked.
+#[test]
+fn a_change_of_a_group_that_fails_changes_nothing() {
+    let mut lone = Lone::quiet(|config| config.membership.sources_max = 1);
+    let (group, sources) = (ip("232.1.2.3"), [ip("10.0.0.2"), ip("10.0.0.3")]);
+    let socket = bound(&mut lone, "0.0.0.0:5000");
+    lone.shard.udp_join_source(socket, group, sources[0]).expect("room");
+    assert!(matches!(lone.shard.udp_join_source(socket, group, sources[1]), Err(GroupError::Join(_))));
+    let to_group = |payload: &[u8]| {
+        let frame = udp(("10.0.0.2", 9), ("232.1.2.3", 5000), payload);
+        ether(crate::igmp_mld::group_mac(group), PEER, 0x0800, &frame)
+    };
+    lone.put(&to_group(b"first"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), Some(b"first".to_vec()));
+    lone.shard.udp_leave(socket, group).expect("it is in it");
+    assert!(!lone.shard.membership.is_member(group));
+    lone.shard.udp_join(socket, group).expect("room");
+    lone.shard.udp_block_source(socket, group, sources[0]).expect("room");
+    lone.put(&to_group(b"second"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), None);
+    lone.shard.udp_unblock_source(socket, group, sources[0]).expect("it is blocked");
+    lone.put(&to_group(b"third"));
+    assert_eq!(lone.shard.udp_recv_with(socket, |_, payload| payload.to_vec()), Some(b"third".to_vec()));
+}
+
+/// Who answers does not know which shard has asked: the answer is for all of them.
+#[test]
+fn an_answer_to_another_shard_is_mailed() {
+    let IpAddr::V6(target) = ip("fd00::60") else { panic!("IPv6") };
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &PEER.0, &[10, 0, 0, 60], &OURS.0, &[10, 0, 0, 1]].concat();
+    let reply = ether(OURS, PEER, 0x0806, &body);
+    let message = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], &target.octets(), &[2, 1], &PEER.0].concat();
+    let advertisement = framed(&icmp("fd00::60", "fd00::1", 255, &message));
+    for (frame, to, any) in [(reply, "10.0.0.60:9", "0.0.0.0:7"), (advertisement, "[fd00::60]:9", "[::]:7")] {
+        let steering = Steering { seed: 0, shards: 2 };
+        let mut hears = Lone::quiet(|config| config.steering = steering);
+        let mut asks = Lone::quiet(|config| (config.steering, config.shard) = (steering, 1));
+        let socket = bound(&mut asks, any);
+        asks.shard.udp_send_to(socket, b"x", at(to)).expect("it waits");
+        assert_eq!(asks.settle().len(), 1, "the question");
+        assert_eq!(hears.put(&frame), Vec::<Vec<u8>>::new());
+        let (number, mail) = hears.shard.next_mail().expect("mail");
+        assert_eq!(number, 1);
+        asks.shard.push_command(Command::Mail(mail)).expect("room");
+        assert_eq!(destinations(&asks.settle()), [(at(to).ip(), 17)], "what waited");
+        // What nobody can have asked for is not mailed.
+        let mut nonsense = frame.clone();
+        nonsense.truncate(30);
+        hears.put(&nonsense);
+        assert_eq!(hears.shard.next_mail(), None);
+    }
+}
+
+/// Each shard probes the addresses, and one of them hears that somebody else has them.
+#[test]
+fn a_conflict_is_one_of_all_shards() {
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &PEER.0, &[10, 0, 0, 1], &OURS.0, &[0; 4]].concat();
+    let reply = ether(OURS, PEER, 0x0806, &body);
+    let shard = |number| {
+        Lone::with(|config| {
+            config.steering = Steering { seed: 0, shards: 2 };
+            config.shard = number;
+            config.neighbor.probes = crate::neighbor::AddressProbes::Quick;
+        })
+    };
+    let (mut hears, mut other) = (shard(0), shard(1));
+    hears.put(&reply);
+    let mail = std::iter::from_fn(|| hears.shard.next_mail()).last().expect("mail").1;
+    other.shard.push_command(Command::Mail(mail)).expect("room");
+    for mut lone in [hears, other] {
+        lone.advance(Duration::from_secs(5));
+        assert!(!lone.shard.is_local(ip("10.0.0.1")), "shard {}", lone.shard.config.shard);
     }
 }
