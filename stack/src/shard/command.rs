@@ -10,6 +10,7 @@ use wirestack_nic::FrameMeta;
 use super::{Mail, Shard};
 use crate::config::check_host_address;
 use crate::ingress::input::Way;
+use crate::ip::route::{Route, RouteId};
 use crate::ip::{Address, Origin};
 use crate::observe::DropReason;
 
@@ -22,6 +23,10 @@ pub enum Command {
     AddAddress(IpCidr),
     /// Takes an address away.
     RemoveAddress(IpAddr),
+    /// Adds a route, in place of one with the same prefix, gateway and origin. One that cannot be is logged.
+    AddRoute(Route),
+    /// Takes a route away.
+    RemoveRoute(RouteId),
     /// A neighbour that is never asked for.
     AddNeighbor(IpAddr, EthernetAddress),
     /// The link came up (`true`) or went down: what is known of it is told or asked anew.
@@ -37,6 +42,8 @@ impl fmt::Debug for Command {
             Self::Mail(Mail::Control(_)) => "Mail(Control)",
             Self::AddAddress(_) => "AddAddress",
             Self::RemoveAddress(_) => "RemoveAddress",
+            Self::AddRoute(_) => "AddRoute",
+            Self::RemoveRoute(_) => "RemoveRoute",
             Self::AddNeighbor(..) => "AddNeighbor",
             Self::LinkChanged(_) => "LinkChanged",
             Self::Call(_) => "Call",
@@ -104,6 +111,10 @@ impl Shard {
                 Err(error) => log::warn!("{error}"),
             },
             Command::RemoveAddress(address) => self.remove_address(address),
+            Command::AddRoute(route) => self.insert_route(route),
+            Command::RemoveRoute(id) => {
+                self.routes.remove(&id);
+            }
             Command::AddNeighbor(address, mac) => {
                 if let Err(reason) = self.neighbors.insert_static(self.now, address, mac) {
                     self.count_drop(reason);

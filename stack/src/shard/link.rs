@@ -163,6 +163,7 @@ impl Shard {
         self.neighbors.flush();
         self.drain_neighbors();
         self.dead_gateways.clear();
+        self.link_mtu = None;
         if up {
             self.membership.link_up(now);
             if let Some(slaac) = &mut self.slaac {

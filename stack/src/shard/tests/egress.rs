@@ -281,3 +281,32 @@ fn a_command_that_waits_is_due() {
     lone.shard.push_command(Command::LinkChanged(true)).expect("room");
     assert_eq!(lone.shard.send(&mut nic), Some(lone.shard.now()));
 }
+
+/// Routes come and go while the shard runs.
+#[test]
+fn routes_come_and_go() {
+    let mut lone = Lone::quiet(|_| {});
+    let socket = bound(&mut lone, "0.0.0.0:7");
+    let to = at("192.0.2.1:9");
+    assert_eq!(lone.shard.udp_send_to(socket, b"x", to), Err(SendError::NoRoute));
+    let prefix = crate::config::parse_cidr("192.0.2.1/24").expect("a prefix");
+    let route = Route::new(prefix, Some(at("10.0.0.7:1").ip()), RouteOrigin::Static);
+    lone.shard.push_command(Command::AddRoute(route)).expect("room");
+    lone.settle();
+    assert_eq!(lone.shard.udp_send_to(socket, b"x", to), Ok(()));
+    lone.shard.push_command(Command::RemoveRoute(route.id())).expect("room");
+    lone.settle();
+    assert_eq!(lone.shard.udp_send_to(socket, b"x", to), Err(SendError::NoRoute));
+}
+
+/// What a router said of a link does not hold for another one.
+#[test]
+fn the_mtu_of_a_router_ends_with_its_link() {
+    let mut lone = Lone::quiet(|_| {});
+    lone.shard.link_mtu = Some(1_280);
+    let dst = at("[fd00::2]:9").ip();
+    assert_eq!(lone.shard.mtu_for(dst), 1_280);
+    lone.shard.push_command(Command::LinkChanged(false)).expect("room");
+    lone.settle();
+    assert_eq!(lone.shard.mtu_for(dst), 1_500);
+}
