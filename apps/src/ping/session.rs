@@ -33,6 +33,7 @@ pub(super) struct Session<'a> {
     outstanding: u64,
     next_send: Instant,
     last_sent: Instant,
+    /// When the first request was sent.
     begun: Instant,
     /// The reader of what is printed has gone.
     is_unread: Cell<bool>,
@@ -192,6 +193,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.statistics.transmitted += 1;
+        if number == 0 {
+            self.begun = now;
+        }
         self.last_sent = now;
         let wait = if self.is_flood() { FLOOD_INTERVAL } else { span(self.args.interval.unwrap_or(1.0)) };
         // The rhythm is that of the first request, unless we are late.
