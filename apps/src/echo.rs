@@ -44,7 +44,8 @@ impl Service for Echo {
             .udp_bind(UdpBind::new(local))
             .map_err(|error| AppError::flag("--port", self.port, error))?;
         let mut buffer = Vec::new();
-        Ok(Box::new(move |shard: &mut Shard| echo_datagrams(shard, socket, &mut buffer)))
+        let port = self.port;
+        Ok(Box::new(move |shard: &mut Shard| echo_datagrams(shard, socket, port, &mut buffer)))
     }
 
     fn port(&self) -> u16 {
@@ -74,7 +75,10 @@ pub fn tcp() -> impl FnMut(&mut Conn<'_, '_>) {
 
 /// Sends every datagram back to where it came from, several at once if they came so. What finds no room to
 /// be sent now is left where it is, and comes first in a later turn.
-fn echo_datagrams(shard: &mut Shard, socket: SocketId, buffer: &mut Vec<u8>) {
+///
+/// What comes from our own port is not answered: two echo services that one forged datagram has introduced to
+/// each other would never end.
+fn echo_datagrams(shard: &mut Shard, socket: SocketId, port: u16, buffer: &mut Vec<u8>) {
     while shard.has_room_for(DATAGRAM_ROOM_BYTES) {
         let received = shard.udp_recv_with(socket, |meta, payload| {
             buffer.clear();
@@ -82,6 +86,10 @@ fn echo_datagrams(shard: &mut Shard, socket: SocketId, buffer: &mut Vec<u8>) {
             (meta.src, meta.dst, meta.segment_bytes)
         });
         let Some((src, dst, segment_bytes)) = received else { return };
+        if src.port() == port {
+            log::debug!("{} bytes of {src} are not answered: it may be an echo service, too", buffer.len());
+            continue;
+        }
         // A group or broadcast address is none to answer from.
         let own = Some(dst.ip()).filter(|ip| shard.is_local(*ip) || ip.is_loopback());
         let options = SendOptions { to: Some(src), src: own, segment_bytes, ..SendOptions::default() };

@@ -144,6 +144,11 @@ pub(crate) fn check(args: &HostArgs, config: &HostConfig<'_>) -> Result<(), AppE
     if config.addresses.is_empty() {
         return Ok(());
     }
+    for (position, cidr) in config.addresses.iter().enumerate() {
+        if config.addresses[..position].iter().any(|other| other.address() == cidr.address()) {
+            return Err(AppError::flag("--address", cidr, "once is enough"));
+        }
+    }
     config.check().map_err(|error| config_error(args, error))
 }
 

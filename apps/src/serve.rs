@@ -183,7 +183,8 @@ fn release_lease<N: Nic>(host: &mut Host<'_, Over<'_, N>>) {
 fn tell_addresses(shard: &Shard) {
     let usable = shard.addresses().filter(|address| address.is_usable());
     let list: Vec<_> = usable.map(|address| address.cidr.to_string()).collect();
-    print_error(format_args!("wirestack: addresses are now {}", list.join(" ")));
+    let list = if list.is_empty() { "none".to_owned() } else { list.join(" ") };
+    print_error(format_args!("wirestack: addresses are now {list}"));
 }
 
 pub(crate) fn figures<N: Nic>(host: &mut Host<'_, Over<'_, N>>) -> Figures {

@@ -13,7 +13,7 @@
 //! | TCP, UDP to a shared address | if the destination port is claimed |
 //! | a later fragment to a shared address | if any port of its protocol is claimed there |
 //! | ICMP error to a shared address | if the packet it quotes came from a port that is claimed |
-//! | echo reply to a shared address | yes: the kernel stays silent on one, and so do we |
+//! | echo reply to a shared address, a later fragment of ICMP | yes: the kernel stays silent on one, and so do we |
 //! | anything else: other EtherTypes, other protocols, what cannot be parsed | no |
 //!
 //! A later fragment carries no ports, so it cannot be told whose it is. It goes to both: each side
@@ -193,6 +193,8 @@ impl ClaimSet {
         match Protocol::from_number(ip.protocol) {
             Some(protocol) if ip.later_fragment => self.claims_any(ip.dst, protocol),
             Some(protocol) => ip.dst_port().is_some_and(|port| self.claims(ip.dst, protocol, port)),
+            // Of an echo reply, perhaps.
+            None if ip.later_fragment => ip.is_icmp(),
             None => ip.icmp().is_some_and(|icmp| self.is_ours_icmp(icmp)),
         }
     }

@@ -37,9 +37,9 @@ pub struct PingArgs {
     /// request and takes it back with the answer
     #[arg(short = 'f', conflicts_with = "interval")]
     pub flood: bool,
-    /// As -M do
+    /// Print the time before each line, in seconds since 1970
     #[arg(short = 'D')]
-    pub dont_fragment: bool,
+    pub timestamps: bool,
     /// Whether a request that is too long for the path fails (do), or goes in fragments (want, dont)
     #[arg(short = 'M', value_name = "HOW", value_parser = ["do", "want", "dont"])]
     pub discovery: Option<String>,
@@ -75,7 +75,7 @@ pub struct PingArgs {
 impl PingArgs {
     /// Whether a request that is too long fails.
     pub(super) fn forbids_fragments(&self) -> bool {
-        self.dont_fragment || self.discovery.as_deref() == Some("do")
+        self.discovery.as_deref() == Some("do")
     }
 
     /// Requests to be sent, if that is bounded.

@@ -93,7 +93,11 @@ impl PingProgram<'_> {
             if session.is_over(now) {
                 break;
             }
-            driver.sleep([due, session.deadline()].into_iter().flatten().min())?;
+            if let Err(error) = driver.sleep([due, session.deadline()].into_iter().flatten().min()) {
+                // What was counted until then is worth as much.
+                self.report(&session, driver);
+                return Err(error);
+            }
         }
         self.report(&session, driver);
         match session.status() {
@@ -126,7 +130,7 @@ impl PingProgram<'_> {
     }
 
     fn report<N: Nic>(&self, session: &Session<'_>, driver: &mut Driver<N>) {
-        let (statistics, elapsed) = (&session.statistics, session.elapsed(wait::now()));
+        let (statistics, elapsed) = (&session.statistics, session.elapsed());
         if !self.args.host.json {
             print(format_args!("\n--- {} ping statistics ---", self.args.destination));
             print(statistics.line(elapsed));

@@ -1,9 +1,10 @@
 //! A run of requests: what is sent when, what came back, and when it is over. It prints as it goes.
 
-use std::io::Write as _;
+use std::cell::Cell;
+use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
-use std::time::Instant as Clock;
+use std::time::{Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use smoltcp::time::Instant;
 use wirestack::icmp::EchoMeta;
@@ -16,7 +17,7 @@ use super::args::PingArgs;
 use super::statistics::{Statistics, time_text};
 use super::words;
 use crate::error::AppError;
-use crate::serve::{print, print_error};
+use crate::serve::{print, print_error, print_if_read};
 
 /// A run of requests to one address.
 #[derive(Debug)]
@@ -32,7 +33,10 @@ pub(super) struct Session<'a> {
     outstanding: u64,
     next_send: Instant,
     last_sent: Instant,
+    /// When the first request was sent.
     begun: Instant,
+    /// The reader of what is printed has gone.
+    is_unread: Cell<bool>,
     pub(super) statistics: Statistics,
     /// What all data begins with.
     pattern: Vec<u8>,
@@ -73,6 +77,7 @@ impl<'a> Session<'a> {
             next_send: now,
             last_sent: now,
             begun: now,
+            is_unread: Cell::new(false),
             statistics: Statistics::new(),
             pattern: (0..=u16::MAX).map(|position| position as u8).collect(),
         })
@@ -106,6 +111,10 @@ impl<'a> Session<'a> {
     /// Whether there is nothing more to be done.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let statistics = &self.statistics;
+        // Nobody reads what is still to come (`| head`).
+        if self.is_unread.get() {
+            return true;
+        }
         if let Some(seconds) = self.args.deadline {
             let has_all = self.args.requests_max().is_some_and(|count| statistics.received >= count);
             return has_all || now >= self.begun + span(seconds);
@@ -121,9 +130,9 @@ impl<'a> Session<'a> {
         u8::from(received == 0 || is_short)
     }
 
-    /// Since the first request.
-    pub(super) fn elapsed(&self, now: Instant) -> Duration {
-        Duration::from_micros((now.max(self.begun) - self.begun).total_micros())
+    /// From the first request to the last one, as iputils counts it: the wait for answers is not in it.
+    pub(super) fn elapsed(&self) -> Duration {
+        Duration::from_micros((self.last_sent.max(self.begun) - self.begun).total_micros())
     }
 
     /// Who is pinged.
@@ -184,6 +193,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.statistics.transmitted += 1;
+        if number == 0 {
+            self.begun = now;
+        }
         self.last_sent = now;
         let wait = if self.is_flood() { FLOOD_INTERVAL } else { span(self.args.interval.unwrap_or(1.0)) };
         // The rhythm is that of the first request, unless we are late.
@@ -282,10 +294,20 @@ impl<'a> Session<'a> {
     /// Prints a line about one request.
     fn tell(&self, line: impl std::fmt::Display) {
         if !self.args.quiet && !self.args.host.json && !self.args.flood {
-            print(line);
+            let is_read = print_if_read(format_args!("{}{line}", self.timestamp()));
+            self.is_unread.set(!is_read);
         } else if self.args.flood {
             self.dot("E");
         }
+    }
+
+    /// What stands before a line about one request.
+    fn timestamp(&self) -> String {
+        if !self.args.timestamps {
+            return String::new();
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("[{}.{:06}] ", since.as_secs(), since.subsec_micros())
     }
 
     fn tell_error(&self, line: impl std::fmt::Display) {
@@ -297,7 +319,8 @@ impl<'a> Session<'a> {
     fn dot(&self, text: &str) {
         if self.args.flood && !self.args.quiet && !self.args.host.json {
             let mut stdout = std::io::stdout();
-            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            self.is_unread.set(written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
         }
     }
 }

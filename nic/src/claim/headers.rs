@@ -88,17 +88,17 @@ impl<'a> Headers<'a> {
         if self.later_fragment { None } else { u16_at(self.payload, 2) }
     }
 
+    /// Whether it carries ICMP of the packet's own family, or a part of it.
+    pub(super) fn is_icmp(&self) -> bool {
+        self.protocol == if self.dst.is_ipv6() { ICMPV6 } else { ICMP }
+    }
+
     /// The ICMP message of the packet's own family, if it carries one.
     pub(super) fn icmp(&self) -> Option<Icmp<'a>> {
-        let v6 = match (self.dst, self.protocol) {
-            (IpAddr::V4(_), ICMP) => false,
-            (IpAddr::V6(_), ICMPV6) => true,
-            _ => return None,
-        };
-        if self.later_fragment {
+        if !self.is_icmp() || self.later_fragment {
             return None;
         }
-        Some(Icmp { v6, kind: *self.payload.first()?, message: self.payload })
+        Some(Icmp { v6: self.dst.is_ipv6(), kind: *self.payload.first()?, message: self.payload })
     }
 }
 

@@ -183,6 +183,11 @@ fn control() {
     check("ping to a shared address", &to(SHARED_V4, 8, &[]), false);
     check("ping to our address", &to(WHOLE_V4, 8, &[]), true);
     check("echo reply", &to(SHARED_V4, 0, &[]), true);
+    for (offset, kind, ours) in [(0, 0, true), (0, 8, false), (185, 0, true), (185, 8, true)] {
+        let mut fragment = to(SHARED_V4, kind, &[]);
+        fragment.fragment_offset = Some(offset);
+        check("fragment of ICMP", &fragment, ours);
+    }
     check("ping to all", &to(IpAddr::V4(Ipv4Addr::BROADCAST), 8, &[]), false);
     let mdns = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251));
     check("ping to a group", &to(mdns, 8, &[]), false);
@@ -201,6 +206,9 @@ fn control() {
         true,
     );
     check("ping over IPv6", &to(128, &[]), false);
+    let mut fragment = to(128, &[]);
+    fragment.fragment_offset = Some(1);
+    check("later fragment of ICMPv6", &fragment, true);
     check("echo reply over IPv6", &to(129, &[]), true);
     for kind in 133..=137 {
         check("neighbor discovery", &to(kind, &[]), true);

@@ -124,7 +124,9 @@ fn write_transport(asm: &mut Assembler, network: Network, icmp: u32, later: Labe
     asm.goto(ends.drop);
 
     asm.place(later);
-    // Both sides need it, and only one of them knows; no claim has another protocol than these.
+    // Both sides need it, and only one of them knows. Of ICMP it may be an echo reply's.
+    asm.recall(PROTOCOL);
+    asm.if_equal(icmp, ends.pass);
     asm.set(UNKNOWN);
     asm.keep(PORT);
     asm.goto(rules);

@@ -271,6 +271,7 @@ impl Shard {
 
     fn address_conflict(&mut self, ip: IpAddr, mac: EthernetAddress) {
         let Some(address) = self.addresses.get_mut(ip) else { return };
+        let was_usable = address.is_usable();
         address.state = AddressState::Duplicate;
         let origin = address.origin;
         self.hook.tell(self.now, &Event::AddressConflict { address: ip, mac });
@@ -287,6 +288,8 @@ impl Shard {
                     slaac.address_duplicate(self.now, v6);
                 }
             }
+            // Whoever waits for the address is told by its state.
+            Origin::Static if !was_usable => log::debug!("{ip} is in use by {mac}: it does not become ours"),
             Origin::Static => log::warn!("{ip} is in use by {mac}: it is not ours any more"),
         }
     }

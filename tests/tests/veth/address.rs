@@ -156,6 +156,8 @@ fn taken(wire: &Wire) -> Outcome {
         let mac = wire.peer().mac();
         assert!(ended.stderr.contains(&format!("--address {cidr}: another host has it, {mac}")), "{ended}");
         assert_eq!(ended.stdout, "", "{ended}");
+        // That is the one line about it.
+        assert_eq!(ended.stderr.matches(&mac.to_string()).count(), 1, "{ended}");
     }
     let own = format!("{OURS_IPV4}/24");
     let mut program = command(wire, "echo", &["--address", &own, "--probe", "none"]);
@@ -170,6 +172,8 @@ fn bad_input(wire: &Wire) -> Outcome {
         |more: &[&str], words: &[&str]| assert_refused(wire, &mut command(wire, "echo", more), words);
     refused(&["--address", "auto"], &["--address", "auto", "dhcp or slaac"])?;
     refused(&["--address", "dhcp", "--address", "dhcp"], &["--address", "dhcp", "once is enough"])?;
+    let twice = ["--address", "10.77.0.2/24", "--address", "10.77.0.2/16"];
+    refused(&twice, &["--address", "10.77.0.2/16", "once is enough"])?;
     refused(&["--address", "dhcp", "--gateway", "10.77.0.1"], &["--gateway", "10.77.0.1", "leave it out"])?;
     refused(&["--address", "dhcp", "--address-timeout", "0"], &["--address-timeout", "0", "is accepted"])?;
     let nfqueue = ["echo", "--nic", "nfqueue:7", "--address", "dhcp"];

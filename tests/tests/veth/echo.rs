@@ -16,6 +16,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         veth_test("echo::small_messages_come_back_at_once", small_messages),
         veth_test("echo::a_slow_reader_loses_nothing", a_slow_reader),
         veth_test("echo::datagrams_come_back", datagrams_come_back),
+        veth_test("echo::no_datagram_goes_round_for_ever", no_loop),
         veth_test("echo::closed_ports_refuse", closed_ports_refuse),
     ]
 }
@@ -158,6 +159,28 @@ fn datagrams_come_back(wire: &Wire) -> Outcome {
         let mut back = vec![0; 65_535];
         let received = socket.recv(&mut back)?;
         assert_eq!(back[..received], noise(number + 1, 7000), "number {number}");
+    }
+    end(server)?;
+    Ok(())
+}
+
+/// What comes from the port of an echo service is not answered: it would be answered there, and so on.
+fn no_loop(wire: &Wire) -> Outcome {
+    let server = serve(wire, &["echo"])?;
+    for address in ADDRESSES {
+        let unspecified = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
+        let service = wire.at_peer(|| UdpSocket::bind(format!("{unspecified}:7")))?;
+        service.connect((address, 7))?;
+        service.send(b"who goes there")?;
+        let client = wire.at_peer(|| UdpSocket::bind(format!("{unspecified}:0")))?;
+        client.set_read_timeout(Some(LONG))?;
+        client.connect((address, 7))?;
+        client.send(b"a friend")?;
+        let mut back = [0; 100];
+        assert_eq!(client.recv(&mut back)?, 8, "{address}");
+        service.set_nonblocking(true)?;
+        let error = service.recv(&mut back).expect_err("an answer to an echo service");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{address}");
     }
     end(server)?;
     Ok(())

@@ -92,7 +92,7 @@ fn a_flood_is_answered(wire: &Wire) -> Outcome {
 }
 
 fn too_long(wire: &Wire) -> Outcome {
-    for (to, flag) in [(PEER_IPV4.to_string(), "-D"), (PEER_IPV6.to_string(), "-Mdo")] {
+    for (to, flag) in [(PEER_IPV4.to_string(), "-Mdo"), (PEER_IPV6.to_string(), "-Mdo")] {
         let ended = ping(wire, &[&to, flag, "-s", "1473", "-c", "1", "-W", "0.1"])?;
         assert_eq!(ended.status.code(), Some(1), "{ended}");
         assert!(ended.stderr.contains("ping: local error: message too long, mtu: 1500"), "{ended}");
@@ -111,6 +111,8 @@ fn nobody(wire: &Wire) -> Outcome {
     ] {
         let ended = ping(wire, &[to, "-c", "1"])?;
         assert_eq!(ended.status.code(), Some(1), "{ended}");
+        // From the first request to the last one: the wait is not in it.
+        assert!(ended.stdout.contains("100% packet loss, time 0ms"), "{ended}");
         assert!(ended.stdout.contains(words), "{ended}");
         assert!(ended.stdout.contains("1 packets transmitted, 0 received, +1 errors"), "{ended}");
     }
@@ -160,10 +162,24 @@ fn at_a_signal(wire: &Wire) -> Outcome {
     let ended = child.wait(LONG)?;
     assert_eq!(ended.status.code(), Some(0), "{ended}");
     assert!(ended.stdout.contains("--- 10.77.0.1 ping statistics ---"), "{ended}");
+    // So does the end of whoever reads, and no answer is waited for any longer.
+    let program = wirestack(host_args(wire, "ping", &[&PEER_IPV4.to_string(), "-i", "0.01", "-D"]));
+    let mut reader = wire.at_ours(|| Child::start(&mut piped(&program)))?;
+    reader.wait_for_line("PING ", LONG)?;
+    let ended = reader.wait(LONG)?;
+    let line = ended.stdout.lines().find(|line| line.contains("64 bytes from ")).unwrap_or_default();
+    assert!(ended.status.success() && line.starts_with('['), "{ended}");
     // A deadline ends it as well.
     let ended = ping(wire, &[&PEER_IPV4.to_string(), "-w", "0.3", "-i", "0.05", "-q"])?;
     assert!(ended.status.success() && ended.stdout.contains(" 0% packet loss"), "{ended}");
     Ok(())
+}
+
+/// A program whose reader goes after some lines.
+fn piped(program: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$@\" | head -n 3", "sh"]).arg(program.get_program()).args(program.get_args());
+    command
 }
 
 /// The kernel is silent on echo replies, and so both can ping from one address. Killed, nothing is left.
@@ -171,8 +187,10 @@ fn beside_the_kernel(wire: &Wire) -> Outcome {
     address_ours(wire)?;
     let before = rules(wire)?;
     for to in [PEER_IPV4.to_string(), PEER_IPV6.to_string()] {
-        let ended = ping(wire, &[&to, "-c", "2", "-i", "0.01"])?;
-        assert!(ended.status.success() && ended.stdout.contains("2 received, 0% packet loss"), "{ended}");
+        for size in ["56", "9000"] {
+            let ended = ping(wire, &[&to, "-c", "2", "-i", "0.01", "-s", size])?;
+            assert!(ended.status.success() && ended.stdout.contains("2 received, 0% packet loss"), "{ended}");
+        }
     }
     let mut command = wirestack(host_args(wire, "ping", &[&PEER_IPV4.to_string()]));
     let mut child = wire.at_ours(|| Child::start(&mut command))?;
