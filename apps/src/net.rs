@@ -65,7 +65,9 @@ impl<'a> Net<'a> {
             Link::Ethernet => args.probe.unwrap_or(AddressProbes::Quick),
             Link::Shared | Link::Ip | Link::Queue => AddressProbes::None,
         };
-        if link == Link::Shared {
+        // Two forged ARP messages would be enough to take an address from a server that gives way. A leased one is
+        // another matter: the server is told, and gives another one (RFC 2131 section 4.4.1).
+        if link == Link::Shared || !args.addresses.contains(&AddressArg::Dhcp) {
             shard.neighbor.defence = AddressDefence::Always;
         }
         if matches!(link, Link::Ip | Link::Queue) {

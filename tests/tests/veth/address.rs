@@ -7,7 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use wirestack_apps::testbed::{OURS_IPV4, PEER_IPV4, PEER_IPV6, Wire};
-use wirestack_tests::programs::{Child, Ended, wirestack};
+use wirestack_nic::steer::FrameSocket;
+use wirestack_tests::programs::{Child, Ended, output, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, veth_test};
 
 use crate::bad_input::assert_refused;
@@ -21,6 +22,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         dnsmasq(veth_test("address::names_are_resolved", names)),
         veth_test("address::no_server_is_waited_for_in_vain", no_server),
         veth_test("address::an_address_of_another_host_is_not_taken", taken),
+        veth_test("address::forged_claims_do_not_take_it_away", forged),
         require_program("nft", veth_test("address::bad_input", bad_input)),
     ]
 }
@@ -163,6 +165,27 @@ fn taken(wire: &Wire) -> Outcome {
     let mut program = command(wire, "echo", &["--address", &own, "--probe", "none"]);
     let mut child = wire.at_ours(|| Child::start(&mut program))?;
     child.wait_ready(LONG)?;
+    end(child)?;
+    Ok(())
+}
+
+/// Somebody claims our address again and again: the server keeps it, and says so by ARP.
+fn forged(wire: &Wire) -> Outcome {
+    let own = format!("{OURS_IPV4}/24");
+    let mut program = command(wire, "echo", &["--address", &own]);
+    let mut child = wire.at_ours(|| Child::start(&mut program))?;
+    child.wait_ready(LONG)?;
+    let stranger = [2, 0, 0, 0, 0, 0x99];
+    let ends = [&stranger[..], &OURS_IPV4.octets(), &[0; 6], &OURS_IPV4.octets()].concat();
+    let claim = [&[0xff; 6][..], &stranger, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &ends].concat();
+    let socket = wire.peer().namespace().run(|| FrameSocket::open(wire.peer().name(), None))?;
+    for _ in 0..20 {
+        socket.send(&claim)?;
+    }
+    let mut ping = Command::new("ping");
+    ping.args(["-c", "3", "-i", "0.2", "-w", "20", &OURS_IPV4.to_string()]);
+    let ended = wire.at_peer(|| output(&mut ping, LONG))?;
+    assert!(ended.stdout.contains("3 received"), "{ended}");
     end(child)?;
     Ok(())
 }
