@@ -10,7 +10,7 @@ use wirestack::shard::{SendOptions, SocketId, UdpBind};
 use wirestack::udp::SendError;
 use wirestack_apps::testbed::{OURS_IPV4, OURS_IPV6, PEER_IPV4, PEER_IPV6, Wire};
 use wirestack_nic::ethtool::Offload;
-use wirestack_tests::runner::{Case, Failed, Outcome, note, require_program, veth_test};
+use wirestack_tests::runner::{Case, Failed, Outcome, note, require_program, stay_on_one_core, veth_test};
 
 use crate::shard_end::End;
 use crate::support::{ADDRESSES, LONG, noise};
@@ -342,6 +342,7 @@ fn many_sockets(wire: &Wire) -> Outcome {
 
 /// Nobody reads: what finds no room is counted, and nothing else suffers.
 fn full_queue(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     let end = End::start(wire)?;
     end.echo(7)?;
     let mut bind = UdpBind::new(SocketAddr::new(OURS_IPV4.into(), 5000));
