@@ -200,6 +200,10 @@ impl Shard {
                     self.queue_ndp(dst_mac, src, dst, &message);
                 }
                 Output::Arp { .. } | Output::Ndp { .. } => {}
+                // Its source may have gone while it waited.
+                Output::Release { frame, .. } if !self.is_from_us(&frame) => {
+                    self.count_drop(DropReason::NoSource)
+                }
                 Output::Release { frame, meta, .. } => {
                     self.counters.neighbor_released += 1;
                     self.queue_frame(&frame, &meta);
@@ -215,6 +219,12 @@ impl Shard {
                 Output::Dropped(reason) => self.count_drop(reason),
             }
         }
+    }
+
+    /// Whether the source of an IP packet in a frame is an address of ours, or none.
+    fn is_from_us(&self, frame: &[u8]) -> bool {
+        let Some(chain) = frame.get(LINK_HEADER_LEN..).and_then(icmp::chain::read) else { return false };
+        chain.src.is_unspecified() || self.config.shares_addresses || self.is_local(chain.src)
     }
 
     fn queue_ndp(&mut self, mac: EthernetAddress, src: IpAddr, dst: IpAddr, message: &[u8]) {

@@ -594,6 +594,13 @@ fn drain(shard: &mut Shard) {
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let request = [1, 0, 9, 0, 0, 0, 0, 0];
     vec![
+        // A datagram waits for its neighbour, and its source goes meanwhile.
+        [
+            &[0x2a, 0x19, 0xd8, 0xbf, 0xff, 0x6a, 0, 0, 0x6a, 0, 0, 0x2c, 0x55, 0, 0, 0, 0x20, 0][..],
+            &[0x37; 8],
+            &[0x21, 0, 0, 0, 0x37, 0x37, 0x2c, 0x55],
+        ]
+        .concat(),
         // ARP, a socket, a datagram to it and back.
         [&[0][..], &request, &[9, 0, 3, 8, 4, 5, 2, 104, 105, 7, 0, 0, 0, 0, 10, 0, 8, 6, 0, 50]].concat(),
         // Fragments of both versions, and time.
