@@ -202,7 +202,7 @@ impl Shard {
                 Output::Arp { .. } | Output::Ndp { .. } => {}
                 // Its source may have gone while it waited.
                 Output::Release { frame, .. } if !self.is_from_us(&frame) => {
-                    self.count_drop(DropReason::NoSource)
+                    self.count_drop(DropReason::NoSource);
                 }
                 Output::Release { frame, meta, .. } => {
                     self.counters.neighbor_released += 1;
