@@ -1,6 +1,6 @@
 //! From a packet to a frame: route, source address, neighbour, fragments.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use smoltcp::phy::Medium;
@@ -11,6 +11,7 @@ use wirestack_nic::offload::checksum;
 
 use super::{Outgoing, PacketSpec};
 use crate::icmp::{self, chain};
+use crate::igmp_mld::group_mac;
 use crate::ingress::input::TCP;
 use crate::ip::fragment::Fragments;
 use crate::ip::route::Route;
@@ -171,6 +172,9 @@ impl Shard {
         if spec.hop_limit == Some(0) && path.hop != Hop::Looped {
             return Err(DropReason::NoRoute);
         }
+        if path.src.is_ipv4() != spec.dst.is_ipv4() {
+            return Err(DropReason::NoSource);
+        }
         let header_len = header::header_len(spec);
         let len = header_len + transport.len;
         if len > usize::from(u16::MAX) && !spec.dst.is_ipv6() || transport.len > usize::from(u16::MAX) {
@@ -190,9 +194,6 @@ impl Shard {
         let dont_fragment = wants_df && !self.path_mtu.may_fragment(path.dst);
         let spec = &PacketSpec { dont_fragment, ..*spec };
         let (src, hop_limit, id) = (path.src, self.hop_limit, self.identification(path, spec));
-        if src.is_ipv4() != spec.dst.is_ipv4() {
-            return Err(DropReason::NoSource);
-        }
         self.queue(path, len, &meta, |room| {
             let (ip, rest) = room.split_at_mut(header_len);
             // Families and lengths are right: nothing is left that could fail.
@@ -224,7 +225,8 @@ impl Shard {
         packet.clear();
         packet.resize(header_len + transport.len, 0);
         let (ip, rest) = packet.split_at_mut(header_len);
-        header::write(spec, path.src, self.hop_limit, transport.len, id as u16, ip)?;
+        // As in `emit`, nothing is left that could fail.
+        let _ = header::write(spec, path.src, self.hop_limit, transport.len, id as u16, ip);
         write(rest);
         if let Some(offset) = transport.checksum_at {
             let (start, offset) = (header_len as u16, offset);
@@ -456,20 +458,6 @@ pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAdd
 
 fn ethertype(dst: IpAddr) -> u16 {
     if dst.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
-}
-
-/// The hardware address of a group (RFC 1112 section 6.4, RFC 2464 section 7).
-pub(crate) fn group_mac(group: IpAddr) -> EthernetAddress {
-    match group {
-        IpAddr::V4(v4) => {
-            let [_, b, c, d] = Ipv4Addr::octets(&v4);
-            EthernetAddress([0x01, 0x00, 0x5e, b & 0x7f, c, d])
-        }
-        IpAddr::V6(v6) => {
-            let [.., a, b, c, d] = Ipv6Addr::octets(&v6);
-            EthernetAddress([0x33, 0x33, a, b, c, d])
-        }
-    }
 }
 
 /// What the device is told of a packet; offsets are from the IP header.

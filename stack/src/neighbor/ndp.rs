@@ -8,6 +8,7 @@ use smoltcp::wire::{EthernetAddress, Icmpv6Packet};
 use super::entry::State;
 use super::outbox::{Kind, NDP_MESSAGE_LEN, Output};
 use super::table::{Table, is_station, is_unicast};
+use crate::igmp_mld::group_mac;
 use crate::ingress::{IpPacket, Link};
 use crate::ip::address::{Addresses, solicited_node};
 use crate::observe::DropReason;
@@ -52,7 +53,7 @@ impl Table {
     pub(super) fn send_solicitation(&mut self, to: Option<EthernetAddress>, src: Ipv6Addr, target: Ipv6Addr) {
         let (dst, dst_mac) = match to {
             Some(mac) => (target, mac),
-            None => (solicited_node(target), group_mac(solicited_node(target))),
+            None => (solicited_node(target), group_mac(solicited_node(target).into())),
         };
         let option = option(SOURCE_LINK_LAYER, self.mac.0);
         let message = build(SOLICITATION, 0, src, dst, target, option);
@@ -69,7 +70,8 @@ impl Table {
         //# multicast address of the target address.
         let src = Ipv6Addr::UNSPECIFIED;
         let message = build(SOLICITATION, 0, src, dst, target, option(NONCE, nonce));
-        let output = Output::Ndp { dst_mac: group_mac(dst), src: src.into(), dst: dst.into(), message };
+        let output =
+            Output::Ndp { dst_mac: group_mac(dst.into()), src: src.into(), dst: dst.into(), message };
         self.outbox.push(Kind::Request, output);
     }
 
@@ -247,7 +249,7 @@ impl Table {
         //# advertisement to the all-nodes address.  Otherwise, the node MUST
         //# set the Solicited flag to one and unicast the advertisement to the
         //# Source Address of the solicitation.
-        let (dst, dst_mac) = to.unwrap_or((ALL_NODES, group_mac(ALL_NODES)));
+        let (dst, dst_mac) = to.unwrap_or((ALL_NODES, group_mac(ALL_NODES.into())));
         let flags = if to.is_some() { SOLICITED | OVERRIDE } else { OVERRIDE };
         let option = option(TARGET_LINK_LAYER, self.mac.0);
         let message = build(ADVERTISEMENT, flags, target, dst, target, option);
@@ -347,12 +349,6 @@ fn build(
 fn option(kind: u8, value: [u8; 6]) -> [u8; 8] {
     let [a, b, c, d, e, f] = value;
     [kind, 1, a, b, c, d, e, f]
-}
-
-/// The hardware address of a group (RFC 2464 section 7).
-fn group_mac(group: Ipv6Addr) -> EthernetAddress {
-    let [.., a, b, c, d] = group.octets();
-    EthernetAddress([0x33, 0x33, a, b, c, d])
 }
 
 fn is_solicited_node(ip: Ipv6Addr) -> bool {

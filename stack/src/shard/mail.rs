@@ -10,7 +10,7 @@ use crate::observe::DropReason;
 pub enum Mail {
     /// A whole IP packet of a flow of that shard, put together from fragments here.
     Packet(Vec<u8>),
-    /// A frame about the link (ARP, NDP), from which every shard learns and which one has answered.
+    /// A frame about the link (ARP, NDP, IGMP, MLD), from which every shard learns and which one has answered.
     Control(Vec<u8>),
 }
 

@@ -297,18 +297,9 @@ impl Shard {
     }
 
     /// Serves TCP beside this engine: segments for addresses of ours wait in a queue of so many bytes from now
-    /// on, instead of being dropped. [`next_tcp`](Self::next_tcp) lends them.
+    /// on, instead of being dropped. [`swap_tcp`](Self::swap_tcp) hands them over.
     pub fn take_tcp(&mut self, bytes_max: usize) {
         self.tcp_queue = Some(Outbox::new(bytes_max, TCP_PACKETS_MAX));
-    }
-
-    /// Lends the next IP packet with a segment, and throws it away afterwards.
-    pub fn next_tcp<R>(&mut self, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
-        let queue = self.tcp_queue.as_mut()?;
-        let (packet, meta) = queue.front()?;
-        let result = f(packet, meta);
-        queue.pop();
-        Some(result)
     }
 
     /// Takes a frame from the device. If it has a segment for us, nothing is done with that, and it is told
@@ -325,11 +316,6 @@ impl Shard {
         if let Some(queue) = &mut self.tcp_queue {
             std::mem::swap(queue, empty);
         }
-    }
-
-    /// Whether a segment waits for whoever serves TCP.
-    pub fn has_tcp(&self) -> bool {
-        self.tcp_queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// Whether nothing waits for the device or for a neighbour.

@@ -191,6 +191,7 @@ impl Shard {
             let src = self.addresses.iter().find(|address| {
                 address.is_usable() && matches!(address.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
             });
+            // Without a source nobody could answer; the client asks again by itself.
             let Some(src) = src.map(Address::ip) else { continue };
             let dst: Ipv6Addr = transmit.dst;
             self.send_service((src, v6::CLIENT_PORT), (IpAddr::V6(dst), v6::SERVER_PORT), &transmit.payload);

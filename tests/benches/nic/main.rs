@@ -17,10 +17,7 @@ mod tx;
 
 use std::process::ExitCode;
 
-use wirestack_apps::testbed::enter_user_namespace;
-
-/// A group of measurements with a heading.
-type Group = (&'static str, fn() -> Result<(), Box<dyn std::error::Error>>);
+use table::Group;
 
 const GROUPS: [Group; 5] = [
     ("tx-60: frames of 60 bytes sent, one core", tx::small),
@@ -31,22 +28,5 @@ const GROUPS: [Group; 5] = [
 ];
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`.
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    if let Err(error) = enter_user_namespace() {
-        eprintln!("the benchmark needs network namespaces: {error}");
-        return ExitCode::FAILURE;
-    }
-    table::machine();
-    for (title, run) in GROUPS {
-        if !words.is_empty() && !words.iter().any(|word| title.contains(word.as_str())) {
-            continue;
-        }
-        println!("\n{title}");
-        if let Err(error) = run() {
-            eprintln!("{title}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    table::run(&GROUPS, &table::words())
 }

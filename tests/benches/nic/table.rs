@@ -1,11 +1,13 @@
 //! Lines of figures, with the ratio to the first line of a group.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+use wirestack_apps::testbed::enter_user_namespace;
 
 /// Figures of one kind, each against the first.
 #[derive(Debug, Default)]
@@ -27,13 +29,44 @@ impl Table {
 }
 
 /// Prints what the figures depend on.
-pub(crate) fn machine() {
+fn machine() {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let model = read("/proc/cpuinfo");
     let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let kernel = read("/proc/sys/kernel/osrelease");
     println!("kernel {}, {cores} cores of {}", kernel.trim(), model.map_or("unknown", |(_, name)| name));
+}
+
+/// What a group may fail with.
+pub(crate) type Outcome = Result<(), Box<dyn std::error::Error>>;
+/// A group of measurements: its heading, and what it does.
+pub(crate) type Group = (&'static str, fn() -> Outcome);
+
+/// Runs the groups that have one of the words in their heading, or all if there are no words.
+pub(crate) fn run(groups: &[Group], words: &[String]) -> ExitCode {
+    if let Err(error) = enter_user_namespace() {
+        eprintln!("the benchmark needs network namespaces: {error}");
+        return ExitCode::FAILURE;
+    }
+    machine();
+    for (title, run) in groups {
+        if !words.is_empty() && !words.iter().any(|word| title.contains(word.as_str())) {
+            continue;
+        }
+        println!("\n{title}");
+        if let Err(error) = run() {
+            eprintln!("{title}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What was asked for on the command line.
+pub(crate) fn words() -> Vec<String> {
+    // `cargo bench` adds `--bench`.
+    std::env::args().skip(1).filter(|word| word != "--bench").collect()
 }
 
 /// Keeps the calling thread on one core.

@@ -25,13 +25,7 @@ mod wire;
 
 use std::process::ExitCode;
 
-use wirestack_apps::testbed::enter_user_namespace;
-
-/// What a group may fail with.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Its name and what it does.
-type Group = (&'static str, fn() -> Outcome);
+use table::{Group, Outcome};
 
 const GROUPS: [Group; 5] = [
     ("lookup: a frame classified and its socket found", lookup::all),
@@ -42,27 +36,11 @@ const GROUPS: [Group; 5] = [
 ];
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`.
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    if let [count::FLAG, kind] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return count::run_counted(kind);
+    let words = table::words();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [count::FLAG, kind] => count::run_counted(kind),
+        _ => table::run(&GROUPS, &words),
     }
-    if let Err(error) = enter_user_namespace() {
-        eprintln!("the benchmark needs network namespaces: {error}");
-        return ExitCode::FAILURE;
-    }
-    table::machine();
-    for (title, run) in GROUPS {
-        if !words.is_empty() && !words.iter().any(|word| title.contains(word.as_str())) {
-            continue;
-        }
-        println!("\n{title}");
-        if let Err(error) = run() {
-            eprintln!("{title}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
 }
 
 /// The middle one.

@@ -1,6 +1,7 @@
 //! What comes in: what must not be believed, answered or sent on.
 
 use smoltcp::time::Duration;
+use wirestack_nic::meta::{ChecksumState, Gso, GsoKind};
 
 use super::super::*;
 use super::lone::*;
@@ -215,4 +216,40 @@ fn a_shard_with_nothing_to_do_sleeps() {
     lone.put(&framed(&udp(("10.0.0.2", 9), ("10.0.0.1", 7), b"x")));
     let frames = lone.advance(Duration::from_secs(300));
     assert_eq!(frames, Vec::<Vec<u8>>::new());
+}
+
+/// Datagrams that came merged are lent as one run, or one by one.
+#[test]
+fn a_merged_run_is_lent_whole_or_in_pieces() {
+    let size = std::num::NonZeroU16::new(4).expect("not 0");
+    let gso = Gso { kind: GsoKind::Udp, size, ecn: false };
+    let meta = FrameMeta { gso: Some(gso), checksum: ChecksumState::Verified, ..FrameMeta::default() };
+    let mut lone = Lone::quiet(|_| {});
+    let socket = lone.shard.udp_bind(UdpBind::new("0.0.0.0:7".parse().expect("an address"))).expect("port 7");
+    let frame = framed(&udp(("10.0.0.2", 9), ("10.0.0.1", 7), b"aaaabbbbcc"));
+    for _ in 0..2 {
+        lone.shard.handle_frame(&frame, &meta);
+    }
+    let run = lone.shard.udp_recv_batch_with(socket, |meta, run| (meta.segment_bytes, run.to_vec()));
+    assert_eq!(run, Some((Some(size), b"aaaabbbbcc".to_vec())));
+    let pieces: Vec<_> =
+        std::iter::from_fn(|| lone.shard.udp_recv_with(socket, |_, piece| piece.to_vec())).collect();
+    assert_eq!(pieces, [&b"aaaa"[..], b"bbbb", b"cc"]);
+}
+
+/// Whoever sends packets of a protocol that nobody there speaks is told, if the socket is connected.
+#[test]
+fn a_raw_socket_hears_of_errors() {
+    let mut lone = Lone::quiet(|_| {});
+    let socket = lone.shard.raw_open(RawBind::new(crate::raw::Version::V4, 99)).expect("a socket");
+    assert_eq!(lone.shard.sockets_len(), 1);
+    lone.shard.raw_socket(socket).expect("it is there").set_remote(Some(ip("10.0.0.2")));
+    let quoted = packet("10.0.0.1", "10.0.0.2", 99, 64, b"whatever");
+    let message = [&[3, 2, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+    lone.put(&framed(&icmp("10.0.0.2", "10.0.0.1", 64, &message)));
+    let error = lone.shard.raw_take_error(socket).expect("an error");
+    assert_eq!((error.kind, error.from), (crate::icmp::ErrorKind::ProtocolUnreachable, ip("10.0.0.2")));
+    assert!(lone.shard.raw_take_error(socket).is_none());
+    lone.shard.close(socket);
+    assert_eq!(lone.shard.sockets_len(), 0);
 }

@@ -86,3 +86,20 @@ fn an_error_about_another_server_does_not_stop_a_query() {
     lone.put(&error("10.0.0.2"));
     assert!(lone.shard.next_answer().is_some_and(|answer| answer.result.is_err()));
 }
+
+/// Nobody hears of a query that was taken back, and its port is free again.
+#[test]
+fn a_query_that_is_taken_back_ends_in_silence() {
+    let mut lone = Lone::quiet(|config| {
+        config.dns.ports = 20_000..=20_000;
+        config.dns.servers = vec!["10.0.0.2:53".parse().expect("an address")];
+    });
+    let id = lone.shard.resolve("example.org.", Kind::A).expect("a name");
+    lone.settle();
+    let bind = UdpBind::new("0.0.0.0:20000".parse().expect("an address"));
+    assert!(lone.shard.udp_bind(bind).is_err(), "the query has it");
+    lone.shard.cancel_query(id);
+    lone.shard.udp_bind(bind).expect("it is free");
+    lone.advance(Duration::from_secs(60));
+    assert_eq!(lone.shard.next_answer(), None);
+}
