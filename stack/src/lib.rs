@@ -20,6 +20,7 @@
 //! | [`neighbor`] | ARP and NDP: who is behind an address of the link; whether an address is ours alone |
 //! | [`ip`] | addresses, routes, reassembly, fragments, path MTU, SLAAC |
 //! | [`icmp`], [`igmp_mld`] | errors and echo, ping sockets; membership in groups |
+//! | [`tcp`] | connections: buffers, recovery, congestion control |
 //! | [`udp`], [`raw`] | sockets for datagrams, and for packets of any protocol |
 //! | [`dhcp`], [`dns`] | addresses and names from servers |
 //! | [`timer`] | the wheel of deadlines |
@@ -52,6 +53,7 @@ pub mod observe;
 pub mod random;
 pub mod raw;
 pub mod shard;
+pub mod tcp;
 pub mod timer;
 pub mod udp;
 

@@ -18,6 +18,7 @@ use crate::ip::route::RoutesConfig;
 use crate::ip::slaac::SlaacConfig;
 use crate::ip::stable_address::InterfaceIdentifier;
 use crate::neighbor::{AddressProbes, NeighborConfig};
+use crate::tcp::TcpConfig;
 
 /// Everything that a [`Shard`](super::Shard) is told at its start.
 #[derive(Debug, Clone)]
@@ -80,6 +81,8 @@ pub struct ShardConfig {
     pub path_mtu: PathMtuConfig,
     /// Source ports that are chosen for sockets.
     pub source_ports: PortsConfig,
+    /// TCP.
+    pub tcp: TcpConfig,
     /// What is done in a turn at most.
     pub budgets: Budgets,
 }
@@ -147,6 +150,7 @@ impl ShardConfig {
             routes: RoutesConfig::default(),
             path_mtu: PathMtuConfig::default(),
             source_ports: PortsConfig::default(),
+            tcp: TcpConfig::default(),
             budgets: Budgets::default(),
         }
     }

@@ -34,6 +34,7 @@ mod run;
 mod services;
 mod snapshot;
 mod sockets;
+pub(crate) mod tcp;
 mod timers;
 mod turn;
 mod udp;
@@ -74,6 +75,7 @@ pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
 pub use sockets::{SocketEvent, SocketId};
+pub use tcp::{Readiness, TcpConnect, TcpListen};
 pub use udp::{GroupError, SendOptions, UdpBind};
 
 use mail::Mailbox;

@@ -1,0 +1,5 @@
+//! helper congestion
+
+/// helper congestion
+#[derive(Debug, Clone)]
+pub struct Reno {}

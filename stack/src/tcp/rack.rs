@@ -1,0 +1,1 @@
+//! helper sender: RACK and TLP.

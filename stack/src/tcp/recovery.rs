@@ -1,0 +1,1 @@
+//! helper sender: recovery with PRR; undo.

@@ -1,0 +1,1 @@
+//! helper sender: the scoreboard.
