@@ -8,6 +8,7 @@ use super::config::{TcpConfig, TcpOptions};
 use super::handshake::Negotiated;
 use super::isn::Isn;
 use super::segment::{Header, Segment};
+use super::seq::Seq;
 use crate::demux::FlowKey;
 use crate::observe::DropReason;
 use crate::random::Random;
@@ -69,6 +70,8 @@ pub struct Offer<'a> {
     pub is_full: bool,
     /// Its own bound of half-open connections is reached.
     pub is_half_open_full: bool,
+    /// Our ISS is to be beyond this: the flow was in TIME-WAIT until now.
+    pub iss_min: Option<Seq>,
 }
 
 /// All half-open connections of a shard.
