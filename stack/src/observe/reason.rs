@@ -129,6 +129,23 @@ reasons! {
     TcpQueueFull = "tcp_queue_full",
     /// A segment while nobody serves TCP here.
     TcpNoSocket = "tcp_no_socket",
+    /// A segment with control bits that do not go together.
+    TcpBadFlags = "tcp_bad_flags",
+    /// A SYN for a listener whose accept queue is full.
+    TcpListenOverflow = "tcp_listen_overflow",
+    /// A SYN while as many connections have begun as may, and no cookies are baked.
+    TcpSynQueueFull = "tcp_syn_queue_full",
+    /// A segment outside the window.
+    TcpOutOfWindow = "tcp_out_of_window",
+    /// A segment without an acknowledgment where there has to be one.
+    TcpNoAck = "tcp_no_ack",
+    /// A segment without timestamps, though they were agreed on (RFC 7323 section 3.2).
+    TcpNoTimestamp = "tcp_no_timestamp",
+    /// A segment for a connection that is over, with nothing that is to be answered; a reset among others
+    /// (RFC 1337).
+    TcpTimeWait = "tcp_time_wait",
+    /// An answer that was due and not sent, for there had been one lately.
+    TcpThrottled = "tcp_throttled",
     /// A packet for a raw or ICMP socket whose queue is full.
     RawQueueFull = "raw_queue_full",
     /// A DHCP message that cannot be, or not for us.
