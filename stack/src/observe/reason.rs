@@ -147,6 +147,15 @@ reasons! {
     TcpUnexpected = "tcp_unexpected",
     /// A segment while nobody serves TCP here.
     TcpNoSocket = "tcp_no_socket",
+    /// A segment with control bits that do not go together.
+    TcpBadFlags = "tcp_bad_flags",
+    /// A segment without an acknowledgment where there has to be one.
+    TcpNoAck = "tcp_no_ack",
+    /// A segment for a connection that is over, with nothing that is to be answered; a reset among others
+    /// (RFC 1337).
+    TcpTimeWait = "tcp_time_wait",
+    /// An answer that was due and not sent, for there had been one lately.
+    TcpThrottled = "tcp_throttled",
     /// A packet for a raw or ICMP socket whose queue is full.
     RawQueueFull = "raw_queue_full",
     /// A DHCP message that cannot be, or not for us.

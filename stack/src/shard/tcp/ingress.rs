@@ -220,12 +220,16 @@ impl Shard {
             local_mss,
             is_full: listening.listener.is_full(),
             is_half_open_full: listening.listener.is_half_open_full(),
-            iss_min,
         };
         if offer.is_full {
             self.tcp.counters.listen_overflows += 1;
         }
-        match self.tcp.half_opens.on_syn(now, flow, &offer, &self.tcp.isn, segment) {
+        let (half_opens, isn) = (&mut self.tcp.half_opens, &self.tcp.isn);
+        let verdict = match iss_min {
+            Some(iss_min) => half_opens.on_reopening_syn(now, flow, &offer, isn, segment, iss_min),
+            None => half_opens.on_syn(now, flow, &offer, isn, segment),
+        };
+        match verdict {
             SynVerdict::Recorded { index, reply, resend_at } => {
                 let target = Flow::new(Target::HalfOpen(index));
                 if self.tcp.flows.insert(*flow, target).is_err() {
@@ -262,7 +266,6 @@ impl Shard {
             local_mss,
             is_full,
             is_half_open_full: listening.listener.is_half_open_full(),
-            iss_min: None,
         };
         let agreed = self.tcp.half_opens.on_cookie(now, flow, &offer, &self.tcp.isn, segment);
         let Some(agreed) = agreed else {
