@@ -13,6 +13,8 @@ pub mod validation;
 mod window;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use smoltcp::time::{Duration, Instant};

@@ -69,3 +69,37 @@ fn a_quantum_is_a_millisecond_of_the_rate_in_whole_segments() {
         assert_eq!(Pacer::quantum(rate, mss, min_rtt), quantum, "{rate} {mss} {min_rtt:?}");
     }
 }
+
+mod closed_loop {
+    use super::super::sim::{Path, Sim};
+    use super::*;
+
+    fn report(name: &str, sim: &mut Sim, seconds: u64) {
+        for _ in 0..seconds {
+            let rates = sim.run(Duration::from_secs(1));
+            let flow = &sim.flows[0];
+            eprintln!(
+                "{name} {:5.1} s {:?} MB/s cwnd {} ssthresh {:?} episodes {} timeouts {} lost {} rtt {} us queue {}",
+                sim.now as f64 / 1e9,
+                rates.iter().map(|rate| (rate / 1e5).round() / 10.0).collect::<Vec<_>>(),
+                flow.congestion.cwnd(),
+                flow.congestion.ssthresh(),
+                flow.episodes,
+                flow.timeouts,
+                flow.lost,
+                flow.rtt_mean() / 1_000,
+                sim.queue_max_seen,
+            );
+            sim.reset_statistics();
+        }
+    }
+
+    #[test]
+    fn look() {
+        for pacing in [true, false] {
+            eprintln!("pacing {pacing}");
+            let mut sim = Sim::one(Path { pacing, ..Path::default() }, Algorithm::Cubic);
+            report("cubic", &mut sim, 20);
+        }
+    }
+}

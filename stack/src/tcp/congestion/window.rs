@@ -100,12 +100,13 @@ impl Window {
     }
 
     /// FlightSize as a base of a reduction: what limited transmit has sent beyond the window is not counted
-    /// (RFC 5681 section 3.2 point 2).
+    /// (RFC 5681 section 3.2 point 2). In fast recovery the window is smaller than what was sent before it.
     pub(super) fn flight_size(&self, event: &CongestionEvent) -> u32 {
-        event.in_flight.min(self.cwnd)
+        if self.episode == Episode::Recovery { event.in_flight } else { event.in_flight.min(self.cwnd) }
     }
 
-    /// The threshold of RFC 5681 and its kin: `fraction` of what was in flight, and two segments at least.
+    /// The window becomes smaller: the threshold is `ssthresh`, a part of what was in flight, or two segments if
+    /// that is more.
     pub(super) fn reduce(&mut self, event: &CongestionEvent, ssthresh: u32) {
         self.prior_cwnd = self.cwnd;
         self.prior_ssthresh = self.ssthresh;
@@ -125,11 +126,7 @@ impl Window {
             Signal::Timeout => {
                 // In fast recovery the threshold has paid for this flight already.
                 let was_reduced = self.episode == Episode::Recovery;
-                self.ssthresh = if was_reduced {
-                    self.ssthresh.min(ssthresh_of_flight(event, self.mss))
-                } else {
-                    ssthresh
-                };
+                self.ssthresh = if was_reduced { self.ssthresh.min(ssthresh) } else { ssthresh };
                 self.set_cwnd(self.mss);
                 self.episode = Episode::Timeout;
             }
@@ -171,9 +168,4 @@ impl Window {
     pub(super) fn set_cwnd(&mut self, cwnd: u32) {
         self.cwnd = cwnd.clamp(self.mss, CWND_MAX.max(self.mss));
     }
-}
-
-/// Half of what is outstanding.
-fn ssthresh_of_flight(event: &CongestionEvent, mss: u32) -> u32 {
-    (event.in_flight / 2).max(2 * mss)
 }
