@@ -72,13 +72,22 @@ impl Tcb {
             return opening.is_due.then(|| self.plan_syn(opening, limits));
         }
         if self.state == State::Closed {
-            return self.ack.is_due.then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
+            return self
+                .ack
+                .is_due
+                .then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
         }
         if let Some((seq, len)) = self.sender.next_lost() {
             let is_paced = self.sender.next_send_at(limits.now).is_some();
             let allowance = self.sender.allowance();
             if allowance > 0 && !is_paced {
-                return Some(self.plan_again(seq, len.min(allowance.max(self.mss())), Kind::Again, limits, pool));
+                return Some(self.plan_again(
+                    seq,
+                    len.min(allowance.max(self.mss())),
+                    Kind::Again,
+                    limits,
+                    pool,
+                ));
             }
         }
         if let Some(probe) = self.probe {
@@ -121,7 +130,9 @@ impl Tcb {
         };
         let options = Options {
             mss: Some(self.local_mss(limits.link_mtu)),
-            window_scale: self.offered_scale().filter(|_| both(true, |offered| offered.window_scale.is_some())),
+            window_scale: self
+                .offered_scale()
+                .filter(|_| both(true, |offered| offered.window_scale.is_some())),
             sack_permitted: both(self.options.sack, |offered| offered.sack),
             timestamps: self
                 .ts_val(limits.now)
@@ -191,11 +202,13 @@ impl Tcb {
         let data = data.min(self.frame_payload_max(room, limits));
         let end = seq + data;
         let is_end = end == data_end;
-        let has_fin = is_end && (self.fin_sent == Some(end) || self.owes_fin()) && (len > data || self.owes_fin());
+        let has_fin =
+            is_end && (self.fin_sent == Some(end) || self.owes_fin()) && (len > data || self.owes_fin());
         plan.offset = seq.since(self.sender.snd_una()) as usize;
         plan.len = data as usize;
         plan.segment_bytes = (data > room).then(|| NonZeroU16::new(room as u16)).flatten();
-        plan.header.flags = plan.header.flags.with_if(Flags::PSH, is_end && data > 0).with_if(Flags::FIN, has_fin);
+        plan.header.flags =
+            plan.header.flags.with_if(Flags::PSH, is_end && data > 0).with_if(Flags::FIN, has_fin);
         // RFC 3168 section 6.1.5: what is repeated is not marked as capable.
         plan.is_ect = self.has_ecn && kind == Kind::New && data > 0;
         plan
@@ -210,7 +223,8 @@ impl Tcb {
     /// Bytes of payload of one frame: whole segments, as many as the device splits and pacing wants.
     fn frame_payload_max(&self, room: u32, limits: &Limits) -> u32 {
         let headers = self.ip_header_len() as u32 + super::segment::HEADER_LEN_MAX as u32;
-        let max = limits.gso_bytes_max.min(u16::MAX.into()).saturating_sub(headers).min(self.sender.quantum());
+        let max =
+            limits.gso_bytes_max.min(u16::MAX.into()).saturating_sub(headers).min(self.sender.quantum());
         (max / room * room).max(room)
     }
 
@@ -260,6 +274,9 @@ impl Tcb {
         if len == 0 || self.sender.next_send_at(limits.now).is_some() {
             return None;
         }
+        if let Some(plan) = self.plan_mtu_probe(len, limits, pool) {
+            return Some(plan);
+        }
         let mss = self.mss();
         let len = match len {
             // Everything that there is: the last, smaller segment goes as well if it may.
@@ -269,6 +286,29 @@ impl Tcb {
             _ => return None,
         };
         Some(self.plan_data(Kind::New, nxt, len, limits, pool))
+    }
+
+    /// A segment that is longer than what is known to get through (RFC 4821 section 7.2): while there is enough data
+    /// behind it that its loss is found out at once.
+    fn plan_mtu_probe(&self, len: u32, limits: &Limits, pool: &Pool) -> Option<Plan> {
+        if !self.options.mtu_probing || self.sender.next_lost().is_some() {
+            return None;
+        }
+        let size = self.plpmtud.probe(limits.now)?;
+        let payload = self.segment_room_of(size).saturating_sub(self.fixed_options_len());
+        let mss = self.mss();
+        if payload <= mss
+            || len < payload + PROBE_COMPANY * mss
+            || self.recv.early() > 0
+            || self.dsack.is_some()
+        {
+            return None;
+        }
+        let mut plan = self.plan_data(Kind::MtuProbe, self.sender.snd_nxt(), mss, limits, pool);
+        plan.len = payload as usize;
+        plan.segment_bytes = None;
+        plan.header.flags = plan.header.flags.without(Flags::PSH | Flags::FIN);
+        Some(plan)
     }
 
     /// Whether a segment that is less than full, and the last of what there is, may go now.
@@ -325,6 +365,9 @@ impl Tcb {
                     self.progress_at = now;
                 }
                 self.sender.on_sent(now, &sent);
+                if plan.kind == Kind::MtuProbe {
+                    self.plpmtud.on_probe_sent(now, plan.header.seq, end);
+                }
                 if has_fin {
                     self.fin_sent = Some(end);
                 }
@@ -376,3 +419,6 @@ impl Tcb {
         self.update_persist(now);
     }
 }
+
+/// Full segments that follow a probe of the path MTU at once.
+const PROBE_COMPANY: u32 = 4;

@@ -471,7 +471,8 @@ impl Tcb {
         let edge = self.window(pool).0;
         let offered = if self.rcv_adv.is_after(self.rcv_nxt) { self.rcv_adv.since(self.rcv_nxt) } else { 0 };
         let gain = edge.since(self.rcv_adv);
-        edge.is_after(self.rcv_adv) && (gain >= self.recv_limit / 2 || gain >= 2 * self.ack.rcv_mss() && offered < gain)
+        edge.is_after(self.rcv_adv)
+            && (gain >= self.recv_limit / 2 || gain >= 2 * self.ack.rcv_mss() && offered < gain)
     }
 
     /// The application has read `len` bytes.

@@ -109,7 +109,8 @@ impl Tcb {
 
     fn on_sender_timeout(&mut self, cx: &mut Cx<'_>) -> Option<Failure> {
         match self.sender.on_timeout(cx.now) {
-            Timeout::Nothing | Timeout::Lost => {}
+            Timeout::Nothing => {}
+            Timeout::Lost => self.note_lost_probe(cx),
             Timeout::Probe(seq, len) => {
                 cx.counters.loss_probes += 1;
                 self.probe = Some(Probe::Tail(seq, len));
@@ -120,6 +121,7 @@ impl Tcb {
                 if self.has_waited_enough(cx, backoffs) {
                     return Some(self.soft_error.unwrap_or(Failure::TimedOut));
                 }
+                self.note_lost_probe(cx);
                 self.look_for_black_hole(cx, backoffs);
             }
         }
@@ -192,7 +194,8 @@ impl Tcb {
     fn on_keepalive(&mut self, cx: &mut Cx<'_>) -> Option<Failure> {
         let keepalive = self.options.keepalive?;
         let (now, silent_from) = (cx.now, self.heard_at + keepalive.idle);
-        let is_outstanding = self.sender.snd_una() != self.sender.snd_nxt() || self.timers.is_set(Timer::Persist);
+        let is_outstanding =
+            self.sender.snd_una() != self.sender.snd_nxt() || self.timers.is_set(Timer::Persist);
         if is_outstanding || now < silent_from {
             // What is outstanding asks the peer already.
             self.timers.set(Timer::Keepalive, silent_from.max(now + keepalive.interval));

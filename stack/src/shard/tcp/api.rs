@@ -181,7 +181,8 @@ impl Shard {
     /// What can be done with a socket.
     pub fn tcp_readiness(&self, id: SocketId) -> Readiness {
         if let Some(AnySocket::TcpListener(number)) = self.sockets.get(id) {
-            let waits = self.tcp.listeners.get(number).is_some_and(|listening| listening.listener.waiting() > 0);
+            let waits =
+                self.tcp.listeners.get(number).is_some_and(|listening| listening.listener.waiting() > 0);
             return Readiness { readable: waits, ..Readiness::default() };
         }
         let Some(tcb) = self.tcb_of(id) else { return Readiness { closed: true, ..Readiness::default() } };

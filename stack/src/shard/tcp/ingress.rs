@@ -183,7 +183,12 @@ impl Shard {
     }
 
     /// LISTEN (RFC 9293 section 3.10.7.2), or CLOSED (3.10.7.1).
-    fn segment_for_listener(&mut self, flow: &FlowKey, segment: &Segment<'_>, iss_min: Option<Seq>) -> Verdict {
+    fn segment_for_listener(
+        &mut self,
+        flow: &FlowKey,
+        segment: &Segment<'_>,
+        iss_min: Option<Seq>,
+    ) -> Verdict {
         let flags = segment.flags;
         let Some(listener) = self.listener_for(flow) else {
             return self.refuse_segment(flow, segment);

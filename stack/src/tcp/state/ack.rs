@@ -40,10 +40,22 @@ impl Tcb {
             ece: self.has_ecn && segment.flags.has(Flags::ECE),
         };
         let outcome = self.sender.on_ack(cx.now, &ack);
+        if outcome.lost > 0 {
+            self.note_lost_probe(cx);
+        }
         if outcome.acked > 0 {
             self.on_acked(cx, outcome.acked, segment);
         }
         None
+    }
+
+    /// A probe of the path MTU that is lost says that the path takes less.
+    /// The sender has taken it for congestion already, which RFC 4821 section 7.6.2 would not: a search makes a
+    /// few probes in ten minutes.
+    pub(crate) fn note_lost_probe(&mut self, cx: &Cx<'_>) {
+        if let Some((start, _)) = self.sender.next_lost() {
+            self.plpmtud.on_lost(cx.now, start);
+        }
     }
 
     fn on_acked(&mut self, cx: &mut Cx<'_>, acked: u32, segment: &Segment<'_>) {

@@ -8,7 +8,11 @@ use crate::tcp::tcb::{Cx, Tcb};
 impl Tcb {
     /// The fifth step, for the state before the connection is synchronized. The steps before are those of other
     /// states.
-    pub(super) fn on_ack_syn_received(&mut self, cx: &mut Cx<'_>, segment: &Segment<'_>) -> Option<Disposition> {
+    pub(super) fn on_ack_syn_received(
+        &mut self,
+        cx: &mut Cx<'_>,
+        segment: &Segment<'_>,
+    ) -> Option<Disposition> {
         //= rfc9293#3.10.7.4
         //# If the segment acknowledgment is not acceptable, form a reset segment
         if segment.ack != self.iss + 1 {

@@ -75,7 +75,9 @@ impl Tcb {
         }
         self.update_persist(cx.now);
         match self.state {
-            State::Closing | State::FinWait1 | State::FinWait2 if self.is_fin_acked() && self.has_peer_finished() => {
+            State::Closing | State::FinWait1 | State::FinWait2
+                if self.is_fin_acked() && self.has_peer_finished() =>
+            {
                 Disposition::Ended(Ending::TimeWait)
             }
             State::LastAck if self.is_fin_acked() => Disposition::Ended(Ending::Closed),
@@ -89,7 +91,8 @@ impl Tcb {
     /// right edge (the ACK of a peer that has filled our window while something before is missing), and one that is
     /// older than RCV.NXT but not than what we have acknowledged (it was overtaken).
     fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
-        segment.seq.is_at_most(self.rcv_adv) && segment.end().is_at_least(self.last_ack_sent.min(self.rcv_nxt))
+        segment.seq.is_at_most(self.rcv_adv)
+            && segment.end().is_at_least(self.last_ack_sent.min(self.rcv_nxt))
     }
 
     //= rfc9293#3.10.7.4
