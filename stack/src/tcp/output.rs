@@ -72,10 +72,7 @@ impl Tcb {
             return opening.is_due.then(|| self.plan_syn(opening, limits));
         }
         if self.state == State::Closed {
-            return self
-                .ack
-                .is_due
-                .then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
+            return None;
         }
         if let Some((seq, len)) = self.sender.next_lost() {
             let is_paced = self.sender.next_send_at(limits.now).is_some();
@@ -103,9 +100,10 @@ impl Tcb {
     pub(crate) fn may_send(&self) -> bool {
         match &self.opening {
             Some(opening) => opening.is_due,
+            None if self.state == State::Closed => false,
             None => {
                 let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.next_lost().is_some();
-                self.ack.is_due || self.probe.is_some() || (has_data && self.state != State::Closed)
+                self.ack.is_due || self.probe.is_some() || has_data
             }
         }
     }
@@ -211,6 +209,7 @@ impl Tcb {
             plan.header.flags.with_if(Flags::PSH, is_end && data > 0).with_if(Flags::FIN, has_fin);
         // RFC 3168 section 6.1.5: what is repeated is not marked as capable.
         plan.is_ect = self.has_ecn && kind == Kind::New && data > 0;
+        plan.header.flags = plan.header.flags.with_if(Flags::CWR, self.owes_cwr && plan.is_ect);
         plan
     }
 
@@ -365,6 +364,9 @@ impl Tcb {
                     self.progress_at = now;
                 }
                 self.sender.on_sent(now, &sent);
+                if plan.header.flags.has(Flags::CWR) {
+                    self.owes_cwr = false;
+                }
                 if plan.kind == Kind::MtuProbe {
                     self.plpmtud.on_probe_sent(now, plan.header.seq, end);
                 }

@@ -131,6 +131,8 @@ pub(crate) struct Tcb {
     pub(crate) has_ecn: bool,
     /// Congestion was marked, and the peer has not said that it knows.
     pub(crate) echoes_ce: bool,
+    /// The next new data says that we know (CWR).
+    pub(crate) owes_cwr: bool,
 
     // The path.
     pub(crate) peer_mss: u16,
@@ -243,6 +245,7 @@ impl Tcb {
             has_window_scale: agreed.window_scale.is_some(),
             has_ecn: agreed.ecn,
             echoes_ce: false,
+            owes_cwr: false,
             peer_mss: agreed.peer_mss.max(PEER_MSS_MIN),
             path_mtu,
             plpmtud: Plpmtud::new(path_mtu, path_mtu, is_v4),
@@ -533,17 +536,18 @@ impl Tcb {
         self.opening = None;
         self.probe = None;
         self.timers.clear_all();
+        self.ack = AckPolicy::new();
         self.news.changed = true;
     }
 
     /// The application finishes sending.
     pub(crate) fn finish(&mut self) {
         self.state = match self.state {
-            State::Established | State::SynReceived => State::FinWait1,
+            State::Established => State::FinWait1,
             State::CloseWait => State::LastAck,
             other => other,
         };
-        self.wants_finish = self.state == State::SynSent;
+        self.wants_finish = self.opening.is_some();
     }
 }
 

@@ -74,8 +74,15 @@ impl Tcb {
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let sender = self.state.is_synchronized().then(|| self.sender.deadline()).flatten();
-        let parts = [sender, self.ack.deadline(), self.timers.first()];
+        let parts = [sender, self.ack.deadline(), self.timers.first(), self.user_deadline()];
         parts.into_iter().flatten().min()
+    }
+
+    /// When the user gives up what is not acknowledged (RFC 5482).
+    fn user_deadline(&self) -> Option<Instant> {
+        let timeout = self.options.user_timeout?;
+        let is_outstanding = self.state.is_synchronized() && self.sender.snd_una() != self.sender.snd_nxt();
+        is_outstanding.then_some(self.progress_at + timeout)
     }
 
     /// Does what is due. `Some`: the connection is over.
@@ -86,6 +93,9 @@ impl Tcb {
         self.timers.take(Timer::Pace, now);
         if self.timers.take(Timer::Orphan, now) {
             return Some(Ending::Failed(Failure::Aborted));
+        }
+        if self.user_deadline().is_some_and(|at| at <= now) {
+            return Some(Ending::Failed(self.soft_error.unwrap_or(Failure::TimedOut)));
         }
         if self.timers.take(Timer::Handshake, now)
             && let Some(failure) = self.on_handshake_timeout(cx)
@@ -251,7 +261,9 @@ impl Tcb {
             Some(timeout) => self.probes_unanswered > 0 && silent_for >= timeout,
             None => u32::from(self.probes_unanswered) > cx.config.data_retries,
         };
-        if is_over {
+        // Nobody here waits for an orphan's data: a peer that only answers probes is not to keep it for ever.
+        let is_abandoned = self.is_orphan && self.persist_backoff >= ORPHAN_PROBES_MAX;
+        if is_over || is_abandoned {
             return Some(self.soft_error.unwrap_or(Failure::TimedOut));
         }
         cx.counters.window_probes += 1;
@@ -277,3 +289,6 @@ impl Tcb {
         }
     }
 }
+
+/// Probes of a shut window for an application that has closed (as tcp_orphan_retries of Linux).
+const ORPHAN_PROBES_MAX: u8 = 8;

@@ -47,10 +47,10 @@ impl Shard {
         };
         let una = connection.tcb.sender.snd_una();
         let disposition = connection.tcb.on_segment(&mut cx, segment);
-        let has_progress = connection.tcb.sender.snd_una() != una;
-        let remote = connection.tcb.remote().ip();
-        if has_progress {
+        if connection.tcb.sender.snd_una() != una && cx.now >= connection.confirmed_at + CONFIRM_INTERVAL {
             // RFC 4861 section 7.3.1: the peer has got what we sent, so our next hop is there.
+            connection.confirmed_at = cx.now;
+            let remote = connection.tcb.remote().ip();
             self.confirm_neighbor(remote);
         }
         let verdict = match disposition {
@@ -320,3 +320,6 @@ impl Shard {
         self.send_header(flow, header);
     }
 }
+
+/// A neighbour that was confirmed is believed for much longer.
+const CONFIRM_INTERVAL: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);

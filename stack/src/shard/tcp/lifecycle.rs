@@ -42,7 +42,8 @@ impl Tcp {
     pub(super) fn add(&mut self, tcb: Tcb, socket: Option<SocketId>, listener: Option<u32>) -> Option<u32> {
         let index = self.connections.vacant_key() as u32;
         self.flows.insert(tcb.flow, Flow::new(Target::Connection(index))).ok()?;
-        let connection = Connection { tcb, socket, listener, timer: None, is_queued: false };
+        let connection =
+            Connection { tcb, socket, listener, timer: None, is_queued: false, confirmed_at: Instant::ZERO };
         self.connections.insert(Box::new(connection));
         Some(index)
     }

@@ -93,6 +93,8 @@ pub(crate) struct Connection {
     timer: Option<(TimerId, Instant)>,
     /// It is in `ready`.
     is_queued: bool,
+    /// When its next hop was last confirmed by an acknowledgment.
+    confirmed_at: Instant,
 }
 
 /// A listener, and whose it is.

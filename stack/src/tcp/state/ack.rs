@@ -40,6 +40,9 @@ impl Tcb {
             ece: self.has_ecn && segment.flags.has(Flags::ECE),
         };
         let outcome = self.sender.on_ack(cx.now, &ack);
+        if self.has_ecn && self.sender.take_cwr() {
+            self.owes_cwr = true;
+        }
         if outcome.lost > 0 {
             self.note_lost_probe(cx);
         }
