@@ -53,6 +53,7 @@ use crate::dhcp;
 use crate::dns::Resolver;
 use crate::egress::Outbox;
 use crate::egress::output::LINK_HEADER_LEN;
+use crate::egress::paths::Paths;
 use crate::error::ConfigError;
 use crate::icmp::Limiter;
 use crate::igmp_mld::Membership;
@@ -107,6 +108,7 @@ pub struct Shard {
     /// Gateways that did not answer when they were asked last.
     pub(crate) dead_gateways: Vec<IpAddr>,
     pub(crate) path_mtu: PathMtu,
+    pub(crate) paths: Paths,
     pub(crate) ids: IdGenerator,
     pub(crate) reassembly: Reassembly,
     pub(crate) limiter: Limiter,
@@ -187,6 +189,7 @@ impl Shard {
             routes: Routes::new(config.routes),
             dead_gateways: Vec::new(),
             path_mtu: PathMtu::new(config.path_mtu, &mut random),
+            paths: Paths::new(),
             ids: IdGenerator::new(&mut random),
             reassembly: Reassembly::new(now, config.reassembly, &mut random),
             limiter: Limiter::new(config.icmp, random.fork()),

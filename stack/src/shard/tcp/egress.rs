@@ -147,14 +147,11 @@ impl Shard {
             discovers_path_mtu: true,
             ..PacketSpec::new(remote, TCP)
         };
-        if local != remote && !local.is_loopback() && !self.addresses.is_local(local) {
-            return Sent::Lost(DropReason::NoSource);
-        }
-        let path = match self.path(&spec) {
-            Ok(path) => path,
+        let (path, may_fragment) = match self.path_of_flow(local, remote) {
+            Ok(found) => found,
             Err(reason) => return Sent::Lost(reason),
         };
-        let spec = PacketSpec { dont_fragment: !self.path_mtu.may_fragment(path.dst), ..spec };
+        let spec = PacketSpec { dont_fragment: !may_fragment, ..spec };
         let mac = match path.hop {
             Hop::Link(mac) => mac,
             Hop::Bare => EthernetAddress([0; 6]),

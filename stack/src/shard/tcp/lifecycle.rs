@@ -68,8 +68,8 @@ impl Shard {
 
     /// MTU of the path of a flow, as routes and routers tell.
     pub(super) fn mtu_of_flow(&mut self, flow: &FlowKey) -> u16 {
-        let spec = PacketSpec { src: Some(flow.local().ip()), ..PacketSpec::new(flow.remote().ip(), TCP) };
-        let mtu = self.path(&spec).map_or(self.mtu, |path| path.mtu);
+        let path = self.path_of_flow(flow.local().ip(), flow.remote().ip());
+        let mtu = path.map_or(self.mtu, |(path, _)| path.mtu);
         mtu.min(u16::MAX.into()) as u16
     }
 
