@@ -261,9 +261,9 @@ impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.0;
         match rate {
-            ..10_000 => write!(f, "{rate}B/s"),
-            ..10_000_000 => write!(f, "{}kB/s", rate / 1000),
-            ..10_000_000_000 => write!(f, "{}MB/s", rate / 1_000_000),
+            0..10_000 => write!(f, "{rate}B/s"),
+            10_000..10_000_000 => write!(f, "{}kB/s", rate / 1000),
+            10_000_000..10_000_000_000 => write!(f, "{}MB/s", rate / 1_000_000),
             _ => write!(f, "{}GB/s", rate / 1_000_000_000),
         }
     }
