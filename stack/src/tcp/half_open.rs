@@ -2,15 +2,16 @@
 //!
 //! A record, not a connection: at most 128 bytes. What comes for it is a [`Segment`]; what is to be done is a value.
 
+mod terms;
+
 use smoltcp::time::{Duration, Instant};
 
+use self::terms::{Terms, is_ecn_setup};
 use super::config::{Cookies, TcpConfig, TcpOptions};
-use super::handshake::{
-    Clock, Negotiated, is_acceptable, is_older, later, milliseconds, peer_mss, window_scale_for,
-};
+use super::handshake::{Clock, Negotiated, is_acceptable, is_older, later, milliseconds, window_scale_for};
 use super::isn::Isn;
-use super::options::{Options, Timestamps};
-use super::segment::{Ecn, Flags, Header, Segment};
+use super::options::Options;
+use super::segment::{Flags, Header, Segment};
 use super::seq::Seq;
 use super::syn_cookie::{Kept, SynCookies};
 use crate::demux::FlowKey;
@@ -134,19 +135,6 @@ struct HalfOpen {
     resends: u8,
     /// Whether the SYN came again.
     is_repeated: bool,
-}
-
-/// What a SYN asks for and a listener grants.
-#[derive(Debug, Clone, Copy)]
-struct Terms {
-    peer_mss: u16,
-    local_mss: u16,
-    rcv_wnd: u16,
-    /// The peer's and ours.
-    window_scale: Option<(u8, u8)>,
-    sack: bool,
-    ecn: bool,
-    clock: Option<Clock>,
 }
 
 impl HalfOpens {
@@ -528,109 +516,6 @@ impl HalfOpen {
         let micros = u64::from(self.rto_initial) << self.resends.min(31);
         Duration::from_micros(micros.min(self.rto_max.max(self.rto_initial).into()))
     }
-}
-
-impl Terms {
-    /// What is granted to whoever asks for nothing.
-    fn least(flow: &FlowKey, offer: &Offer<'_>) -> Self {
-        let options = offer.options;
-        Self {
-            peer_mss: peer_mss(None, is_v4(flow)),
-            local_mss: offer.local_mss.min(options.mss_max.unwrap_or(u16::MAX)),
-            //= rfc7323#2.2
-            //# The window field in a segment where the SYN bit is set (i.e., a <SYN> or <SYN,ACK>) MUST
-            //# NOT be scaled.
-            rcv_wnd: u16::try_from(options.recv_buffer).unwrap_or(u16::MAX),
-            window_scale: None,
-            sack: false,
-            ecn: false,
-            clock: None,
-        }
-    }
-
-    fn of(flow: &FlowKey, offer: &Offer<'_>, isn: &Isn, segment: &Segment<'_>) -> Self {
-        let (options, asked) = (offer.options, &segment.options);
-        let ours = window_scale_for(options.recv_buffer_max);
-        let scale = asked.window_scale.filter(|_| options.window_scaling);
-        let timestamps = asked.timestamps.filter(|_| options.timestamps);
-        Self {
-            peer_mss: peer_mss(asked.mss, is_v4(flow)),
-            window_scale: scale.map(|peers| (peers.min(14), ours)),
-            sack: asked.sack_permitted && options.sack,
-            //= rfc3168#6.1.1
-            //# If a host has received an ECN-setup SYN packet, then it MAY send an ECN-setup SYN-ACK
-            //# packet.  Otherwise, it MUST NOT send an ECN-setup SYN-ACK packet.
-            ecn: options.ecn && is_ecn_setup(segment),
-            clock: timestamps.map(|asked| Clock { offset: isn.timestamp_offset(flow), recent: asked.val }),
-            ..Self::least(flow, offer)
-        }
-    }
-
-    /// `milliseconds`: of our clock, without its offset.
-    fn syn_ack(&self, flow: &FlowKey, iss: Seq, irs: Seq, milliseconds: u32) -> Header {
-        Header {
-            src_port: flow.local().port(),
-            dst_port: flow.remote().port(),
-            seq: iss,
-            ack: irs + 1,
-            flags: (Flags::SYN | Flags::ACK).with_if(Flags::ECE, self.ecn),
-            window: self.rcv_wnd,
-            options: Options {
-                mss: Some(self.local_mss),
-                window_scale: self.window_scale.map(|(_, ours)| ours),
-                sack_permitted: self.sack,
-                timestamps: self.timestamps(milliseconds),
-                ..Options::default()
-            },
-        }
-    }
-
-    /// `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>`.
-    fn ack(&self, flow: &FlowKey, iss: Seq, irs: Seq, milliseconds: u32) -> Header {
-        let scale = self.window_scale.map_or(0, |(_, ours)| ours);
-        Header {
-            src_port: flow.local().port(),
-            dst_port: flow.remote().port(),
-            seq: iss + 1,
-            ack: irs + 1,
-            flags: Flags::ACK,
-            // Rounded up: what the SYN-ACK has offered is not taken back.
-            window: u32::from(self.rcv_wnd).div_ceil(1 << scale) as u16,
-            options: Options { timestamps: self.timestamps(milliseconds), ..Options::default() },
-        }
-    }
-
-    fn timestamps(&self, milliseconds: u32) -> Option<Timestamps> {
-        self.clock.map(|clock| Timestamps { val: milliseconds.wrapping_add(clock.offset), ecr: clock.recent })
-    }
-
-    /// What `segment` has settled, which acknowledges our SYN.
-    fn negotiated(&self, iss: Seq, irs: Seq, segment: &Segment<'_>) -> Negotiated {
-        let scale = self.window_scale.map_or(0, |(peers, _)| peers);
-        Negotiated {
-            iss,
-            irs,
-            peer_mss: self.peer_mss,
-            window_scale: self.window_scale,
-            sack: self.sack,
-            timestamps: self.clock,
-            ecn: self.ecn,
-            snd_wnd: u32::from(segment.window) << scale,
-            snd_wl: (segment.seq, segment.ack),
-            rcv_wnd: self.rcv_wnd.into(),
-            rtt: None,
-            is_lossy: false,
-        }
-    }
-}
-
-/// A SYN that asks for ECN (RFC 3168 section 6.1.1), and that says nothing of it to routers, as it must not.
-fn is_ecn_setup(segment: &Segment<'_>) -> bool {
-    segment.flags.has(Flags::ECE | Flags::CWR) && segment.ecn == Ecn::NotCapable
-}
-
-fn is_v4(flow: &FlowKey) -> bool {
-    matches!(flow, FlowKey::V4(_))
 }
 
 /// Microseconds, up to 71 minutes, at least one.
