@@ -159,3 +159,10 @@ fn an_idle_connection_is_small() {
     assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
     let _ = TcpOptions::default();
 }
+
+#[test]
+fn sizes() {
+    use crate::tcp::*;
+    macro_rules! show { ($($t:ty),*) => { $(println!("{:5} {}", size_of::<$t>(), stringify!($t));)* } }
+    show!(tcb::Tcb, sender::Sender, congestion::Congestion, congestion::Cubic, congestion::Reno, buffer::SendBuffer, buffer::RecvBuffer, buffer::ReceiveTuning, plpmtud::Plpmtud, timers::Timers, info::InfoCounters, ack_policy::AckPolicy, rtt::Rtt, crate::demux::FlowKey);
+}
