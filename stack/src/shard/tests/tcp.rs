@@ -1,7 +1,7 @@
 //! Connections between two shards.
 
 use super::*;
-use crate::tcp::{Failure, RecvError, SendError, TcpOptions};
+use crate::tcp::{Failure, RecvError, SendError};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|byte| (byte % 251) as u8 ^ (byte / 251 % 256) as u8).collect()
@@ -156,13 +156,5 @@ fn to_ourselves() {
 #[test]
 fn an_idle_connection_is_small() {
     use crate::shard::tcp::Connection;
-    assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
-    let _ = TcpOptions::default();
-}
-
-#[test]
-fn sizes() {
-    use crate::tcp::*;
-    macro_rules! show { ($($t:ty),*) => { $(println!("{:5} {}", size_of::<$t>(), stringify!($t));)* } }
-    show!(tcb::Tcb, sender::Sender, congestion::Congestion, congestion::Cubic, congestion::Reno, buffer::SendBuffer, buffer::RecvBuffer, buffer::ReceiveTuning, plpmtud::Plpmtud, timers::Timers, info::InfoCounters, ack_policy::AckPolicy, rtt::Rtt, crate::demux::FlowKey);
+    assert!(size_of::<Connection>() <= 1_024, "{}", size_of::<Connection>());
 }

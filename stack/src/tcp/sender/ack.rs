@@ -54,7 +54,8 @@ impl Sender {
     /// An ACK has come.
     pub fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) -> AckOutcome {
         let una = self.board.una();
-        let before = Before { in_flight: self.in_flight(), pipe: self.board.outstanding() - self.board.sacked(), una };
+        let before =
+            Before { in_flight: self.in_flight(), pipe: self.board.outstanding() - self.board.sacked(), una };
         // The connection sees to it that it is acceptable; what is not moves nothing.
         let position = self.board.position(ack.ack);
         let position = if position > self.board.nxt() { una } else { position.max(una) };
@@ -415,7 +416,10 @@ impl Arrivals<'_> {
         let (end, record) = (delivered.end, &delivered.record);
         self.delivered += record.len;
         self.rack.detect_reordering(end, record.is_resent);
-        if self.newest.is_none_or(|(other_end, other)| sent_after(record.sent_at, end, other.sent_at, other_end)) {
+        if self
+            .newest
+            .is_none_or(|(other_end, other)| sent_after(record.sent_at, end, other.sent_at, other_end))
+        {
             self.newest = Some((end, *record));
         }
         let rtt = self.now - record.sent_at;
