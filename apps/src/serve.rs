@@ -266,7 +266,8 @@ fn report(figures: &Figures, json: bool) {
 impl Figures {
     /// All figures by name; those of TCP as `tcp_...`.
     pub fn to_json(&self) -> serde_json::Value {
-        let named = self.program.iter().copied().chain(self.counters.named());
+        let connections = [("connections", self.connections as u64)];
+        let named = self.program.iter().copied().chain(connections).chain(self.counters.named());
         let named = named.map(|(name, value)| (name.to_owned(), value.into()));
         let tcp = self.tcp_named().into_iter().map(|(name, value)| (name, value.into()));
         serde_json::Value::Object(named.chain(tcp).chain(stack_figures(self.shard, &self.drops)).collect())
