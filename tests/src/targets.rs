@@ -35,6 +35,7 @@ use wirestack::nic::steer::ebpf::Extended;
 use wirestack::nic::steer::{flow_hash, flow_program};
 use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
+use wirestack_apps::stream::OnSmoltcp;
 use wirestack_apps::{echo, http};
 
 pub use advertisement::advertisement;
@@ -257,7 +258,7 @@ pub fn host(bytes: &[u8]) {
     config.recv_buffer_bytes = 4096;
     config.send_buffer_bytes = 4096;
     let Ok(mut host) = Host::new(ours, config) else { return };
-    let listened = host.listen(7, |_: SocketAddr| echo::tcp());
+    let listened = host.listen(7, |_: SocketAddr| OnSmoltcp(echo::EchoConnection::default()));
     let bound = host.bind_udp(7, echo::udp());
     assert!(listened.is_ok() && bound.is_ok());
 
