@@ -55,6 +55,8 @@ pub struct LinkSpec {
     pub mark_above: Option<Duration>,
     /// Which frames are lost.
     pub loss: Loss,
+    /// Only frames that are longer than this many bytes are lost by chance: 200 is data, and no ACK.
+    pub loss_above: usize,
     /// Probability of a second copy.
     pub duplicate: f64,
     /// Probability of being overtaken.
@@ -80,6 +82,7 @@ impl Default for LinkSpec {
             queue_time_max: None,
             mark_above: None,
             loss: Loss::None,
+            loss_above: 0,
             duplicate: 0.0,
             reorder: 0.0,
             reorder_delay: Duration::from_millis(2),
@@ -164,7 +167,7 @@ impl Direction {
             self.counters.queue_full += 1;
             return;
         };
-        if self.is_lost() {
+        if frame.bytes.len() > self.spec.loss_above && self.is_lost() {
             self.counters.lost += 1;
             return;
         }

@@ -80,18 +80,29 @@ pub struct NicConfig {
     pub tx_frames_max: usize,
 }
 
+impl NicConfig {
+    /// An MTU of 1500, no offloads, queues of 4096 frames.
+    pub const DEFAULT: Self = Self {
+        mtu: 1500,
+        offloads: OffloadCapabilities {
+            checksum_tx: false,
+            checksum_rx: false,
+            gso_tcpv4: None,
+            gso_tcpv6: None,
+            gso_udp: None,
+        },
+        takes_unfinished: false,
+        splits: false,
+        gro: false,
+        coalescing: Duration::ZERO,
+        rx_frames_max: 4096,
+        tx_frames_max: 4096,
+    };
+}
+
 impl Default for NicConfig {
     fn default() -> Self {
-        Self {
-            mtu: 1500,
-            offloads: OffloadCapabilities::default(),
-            takes_unfinished: false,
-            splits: false,
-            gro: false,
-            coalescing: Duration::ZERO,
-            rx_frames_max: 4096,
-            tx_frames_max: 4096,
-        }
+        Self::DEFAULT
     }
 }
 
