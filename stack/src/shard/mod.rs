@@ -132,6 +132,8 @@ pub struct Shard {
     pub(crate) has_news: bool,
     /// What others than the configuration have said of name servers.
     pub(crate) dns_told: services::DnsTold,
+    /// Connections.
+    pub(crate) tcp: tcp::Tcp,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
     /// A segment of the frame at hand is lent to them where it lies, instead.
@@ -202,6 +204,7 @@ impl Shard {
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
             has_news: false,
             dns_told: Default::default(),
+            tcp: tcp::Tcp::new(config.tcp.clone(), &mut random, now),
             tcp_queue: None,
             lends_tcp: false,
             lent_tcp: None,
