@@ -3,45 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-<<<<<<< HEAD
-use super::super::{Shard, SocketId};
-use crate::tcp::{
-    ConnectError, Failure, ListenError, RecvError, SendError, TcpCounters, TcpInfo, TcpOptions,
-};
-
-/// Where to listen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TcpListen {
-    /// Address and port. An unspecified address is all of the family, and `[::]` those of IPv4 too unless `v6_only`;
-    /// port 0 is one that is chosen.
-    pub local: SocketAddr,
-    /// `[::]` means IPv6 only.
-    pub v6_only: bool,
-    /// How many connections may wait to be accepted; one more than this, as on Linux.
-    pub backlog: usize,
-    /// What finds no room is reset, not left to be tried again.
-    pub resets_on_overflow: bool,
-    /// Manners of what is accepted.
-    pub options: TcpOptions,
-}
-
-/// Where to connect to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TcpConnect {
-    /// The peer.
-    pub remote: SocketAddr,
-    /// From where: an unspecified address or port 0 are chosen. `None`: both are.
-    pub local: Option<SocketAddr>,
-    /// Manners.
-    pub options: TcpOptions,
-}
-=======
 use crate::shard::sockets::AnySocket;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::state::State;
 use crate::tcp::tcb::{Cx, Tcb};
 use crate::tcp::{Failure, RecvError, SendError, TcpCounters, TcpInfo, TcpOptions};
->>>>>>> main
 
 /// What can be done with a socket now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
