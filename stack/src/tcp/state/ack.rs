@@ -103,7 +103,8 @@ impl Tcb {
     fn ts_rtt(&self, cx: &Cx<'_>, segment: &Segment<'_>) -> Option<Duration> {
         let (clock, theirs) = self.clock.zip(segment.options.timestamps)?;
         let age = milliseconds(cx.now).wrapping_add(clock.offset).wrapping_sub(theirs.ecr);
-        (age < RTT_MAX_MILLIS).then(|| Duration::from_millis(age.into()))
+        // The clock counts milliseconds: less than one is not measured, and would be taken for the least that there is.
+        (age < RTT_MAX_MILLIS).then(|| Duration::from_millis(age.max(1).into()))
     }
 }
 
