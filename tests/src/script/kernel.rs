@@ -38,7 +38,7 @@ const PROGRAM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Of TCP: nothing is remembered of former scripts, SYNs are sent again at the times of RFC 6298 (and not four times a
 /// second apart), duplicate ACKs are not held back for a millisecond, and small writes not because of the device.
 const SETTINGS: [(&str, &str); 15] = [
-    ("net.ipv4.tcp_congestion_control", "cubic"),
+    ("net.ipv4.tcp_congestion_control", "reno"),
     ("net.ipv4.tcp_no_metrics_save", "1"),
     ("net.ipv4.tcp_syn_linear_timeouts", "0"),
     ("net.ipv4.tcp_comp_sack_nr", "0"),

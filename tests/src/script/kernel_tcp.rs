@@ -145,7 +145,8 @@ impl KernelStreams {
             }
             TcpCall::Info(name, field) => {
                 let local = self.get(name)?.socket.local_addr().map_err(|error| error.to_string())?;
-                let remote = self.get(name)?.socket.peer_addr().map_err(|error| error.to_string())?;
+                // There is none before the connection is.
+                let remote = self.get(name)?.socket.peer_addr().ok();
                 info(namespace, local, remote, *field).map(Ok)
             }
         }
@@ -236,21 +237,14 @@ fn again<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> i
 fn info(
     namespace: &Namespace,
     local: SocketAddr,
-    remote: SocketAddr,
+    remote: Option<SocketAddr>,
     field: InfoField,
 ) -> Result<CallResult, String> {
     let mut command = Command::new("ss");
-    let filter = [
-        "-tinaOH",
-        "sport",
-        "=",
-        &format!(":{}", local.port()),
-        "and",
-        "dport",
-        "=",
-        &format!(":{}", remote.port()),
-    ];
-    command.args(filter);
+    command.args(["-tinaOH", "sport", "=", &format!(":{}", local.port())]);
+    if let Some(remote) = remote {
+        command.args(["and", "dport", "=", &format!(":{}", remote.port())]);
+    }
     let told = namespace.run(|| output(&mut command, PROGRAM_TIMEOUT)).map_err(|error| error.to_string())?;
     info_of(&told.stdout, field).ok_or_else(|| format!("ss tells nothing of it: {}", told.stdout))
 }

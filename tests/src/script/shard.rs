@@ -10,7 +10,7 @@ use smoltcp::wire::IpCidr;
 use wirestack::icmp::{ErrorKind, LimiterConfig};
 use wirestack::raw::Version;
 use wirestack::shard::{PingBind, PingOptions, RawBind, Shard, ShardConfig, SocketId, UdpBind};
-use wirestack::tcp::TcpOptions;
+use wirestack::tcp::{Algorithm, TcpOptions};
 use wirestack::udp::{Fragmenting, SendError, SocketOptions};
 use wirestack_nic::loopback::{Loopback, LoopbackConfig};
 
@@ -74,6 +74,8 @@ impl ShardSubject {
         config.neighbor.dup_addr_detect_transmits = 0;
         config.icmp =
             LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
+        // The plainest one, which a kernel lets everybody use.
+        config.tcp.options.congestion = Algorithm::Reno;
         let mut streams = ShardStreams::default();
         for (name, value) in &setup.sysctls {
             shard_tcp::configure(&mut config, name, value);

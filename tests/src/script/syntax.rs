@@ -370,8 +370,7 @@ fn tcp_option_text(cursor: &mut Cursor<'_>) -> Result<String, String> {
         }
     }
     tcp_options(&plain(&text))?;
-    let options = text.split(',').filter(|option| !matches!(*option, "nop" | "eol"));
-    Ok(options.collect::<Vec<_>>().join(","))
+    Ok(text)
 }
 
 /// An address with a prefix length.
