@@ -76,7 +76,7 @@ fn what_is_malformed_or_unknown_is_passed_over() {
         (&[&[1, 1, 1], &[2, 4, 5, 180]], mss),
         // A length that leads nowhere ends it; what was read before stays.
         (&[&[2, 4, 5, 180], &[3, 0, 7], &[4, 2]], mss),
-        (&[&[2, 4, 5, 180], &[3, 1, 7], &[4, 2]], mss),
+        (&[&[2, 4, 5, 180], &[253, 1, 3, 3, 7]], mss),
         (&[&[2, 4, 5, 180], &[3, 4, 7]], mss),
         (&[&[2, 4, 5, 180], &[3]], mss),
         (&[&[253, 0], &[2, 4, 5, 180]], none),
