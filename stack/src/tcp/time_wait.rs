@@ -3,8 +3,8 @@
 use smoltcp::time::Instant;
 
 use super::config::TcpConfig;
-use super::segment::{Header, Segment};
 use super::seq::Seq;
+use super::segment::{Header, Segment};
 use crate::demux::FlowKey;
 use crate::observe::DropReason;
 

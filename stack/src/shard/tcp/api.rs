@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use super::super::{Shard, SocketId};
-use crate::tcp::{
-    ConnectError, Failure, ListenError, RecvError, SendError, TcpCounters, TcpInfo, TcpOptions,
-};
+use crate::tcp::{ConnectError, Failure, ListenError, RecvError, SendError, TcpCounters, TcpInfo, TcpOptions};
 
 /// Where to listen.
 #[derive(Debug, Clone, Copy, PartialEq)]
