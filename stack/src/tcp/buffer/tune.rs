@@ -56,8 +56,10 @@ impl ReceiveTuning {
     pub fn on_received(&mut self, now: Instant, rcv_nxt: Seq, window: u32, rtt: Option<Duration>) {
         if self.window_since == NEVER {
             (self.window_end, self.window_since) = (rcv_nxt + window, now);
-        } else if rcv_nxt.is_at_least(self.window_end) {
-            // A window takes a round trip, or longer if the sender has nothing: only less than before tells something.
+        } else if rcv_nxt.is_after(self.window_end) {
+            // What lies behind a window was allowed after the window was told, so it comes a round trip later, or more
+            // if the sender has nothing or the window is shut: only less than before tells something. (Its last byte
+            // may come sooner: the window can have been told long ago.)
             let sample = now - self.window_since;
             if self.rtt_us_x8 == 0 || Self::scaled(sample) < self.rtt_us_x8 {
                 self.rtt_us_x8 = Self::scaled(sample);

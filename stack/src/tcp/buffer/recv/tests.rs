@@ -258,3 +258,108 @@ proptest! {
         prop_assert_eq!(case.pool.in_use_bytes(), 0);
     }
 }
+
+/// Inserts bytes `offset..offset + len` of the stream that begins at `rcv_nxt`.
+fn insert(buffer: &mut RecvBuffer, pool: &mut Pool, rcv_nxt: u32, seq: u32, len: usize) -> Inserted {
+    buffer.insert(pool, Seq(rcv_nxt), Seq(seq), &vec![1; len])
+}
+
+fn blocks(buffer: &RecvBuffer) -> Vec<(u32, u32)> {
+    buffer.sack_blocks().as_slice().iter().map(|&(start, end)| (start.0, end.0)).collect()
+}
+
+#[test]
+fn an_idle_buffer_is_two_words() {
+    assert!(size_of::<RecvBuffer>() <= 2 * size_of::<usize>());
+}
+
+#[test]
+fn the_examples_of_rfc_2883_are_told_as_they_are_there() {
+    let (mut buffer, mut pool) = (RecvBuffer::default(), Pool::new(1 << 20));
+    // Section 4.1.1: a segment that was acknowledged comes again.
+    insert(&mut buffer, &mut pool, 3_000, 3_000, 1_000);
+    let again = insert(&mut buffer, &mut pool, 4_000, 3_000, 500);
+    assert_eq!((again.duplicate, again.is_early), (Some((Seq(3_000), Seq(3_500))), false));
+    assert_eq!(blocks(&buffer), []);
+    // Section 4.1.3: one of several that wait behind a hole.
+    for seq in [4_500, 5_000] {
+        let early = insert(&mut buffer, &mut pool, 4_000, seq, 500);
+        assert_eq!(early, Inserted { is_early: true, ..Inserted::default() });
+    }
+    let again = insert(&mut buffer, &mut pool, 4_000, 5_000, 500);
+    assert_eq!((again.duplicate, again.is_early), (Some((Seq(5_000), Seq(5_500))), true));
+    assert_eq!(blocks(&buffer), [(4_500, 5_500)]);
+    // Section 4.2: two parts of one segment have come; the first one is told.
+    buffer.clear(&mut pool);
+    insert(&mut buffer, &mut pool, 1_000, 1_500, 500);
+    insert(&mut buffer, &mut pool, 1_000, 2_500, 500);
+    let over = insert(&mut buffer, &mut pool, 1_000, 1_000, 2_500);
+    let expected = Inserted {
+        advanced: 2_500,
+        fills_hole: true,
+        duplicate: Some((Seq(1_500), Seq(2_000))),
+        ..Inserted::default()
+    };
+    assert_eq!(over, expected);
+}
+
+#[test]
+fn segments_of_one_byte_are_packed() {
+    let (mut buffer, mut pool) = (RecvBuffer::default(), Pool::new(1 << 20));
+    for seq in 0..CHUNK_BYTES as u32 {
+        assert_eq!(insert(&mut buffer, &mut pool, seq, seq, 1).advanced, 1);
+    }
+    assert_eq!(pool.in_use_bytes(), CHUNK_BYTES);
+}
+
+#[test]
+fn segments_of_one_byte_far_apart_hold_a_chunk_for_each_range_and_no_more() {
+    let (mut buffer, mut pool) = (RecvBuffer::default(), Pool::new(1 << 30));
+    let ranges_max = usize::from(RANGES_MAX);
+    for at in 1..10_000 {
+        let inserted = insert(&mut buffer, &mut pool, 7, 7 + at * 5_000, 1);
+        assert_eq!(inserted.refused, u32::from(at as usize > ranges_max));
+    }
+    assert_eq!((buffer.early(), pool.in_use_bytes()), (ranges_max, ranges_max * CHUNK_BYTES));
+    // One that is nearer takes the place of the farthest one, and its chunk goes back.
+    let nearer = insert(&mut buffer, &mut pool, 7, 10, 1);
+    assert_eq!((nearer.is_early, nearer.refused), (true, 1));
+    assert_eq!((buffer.early(), pool.in_use_bytes()), (ranges_max, ranges_max * CHUNK_BYTES));
+    // What makes a range longer, or fills a hole, needs no new one.
+    assert_eq!(insert(&mut buffer, &mut pool, 7, 11, 1).refused, 0);
+    assert_eq!(insert(&mut buffer, &mut pool, 7, 7, 3).advanced, 5);
+    buffer.clear(&mut pool);
+    assert_eq!(pool.in_use_bytes(), 0);
+}
+
+#[test]
+fn under_severe_pressure_early_data_gets_no_new_chunk_and_data_in_order_does() {
+    let mut pool = Pool::new(16 * CHUNK_BYTES);
+    let (mut buffer, mut other) = (RecvBuffer::default(), RecvBuffer::default());
+    insert(&mut other, &mut pool, 0, 0, 15 * CHUNK_BYTES);
+    assert_eq!(pool.pressure(), Pressure::Severe);
+    let early = insert(&mut buffer, &mut pool, 0, 100, 100);
+    assert_eq!(early, Inserted { refused: 100, ..Inserted::default() });
+    assert_eq!(insert(&mut buffer, &mut pool, 0, 0, 100).advanced, 100);
+    // It has a chunk now, in which early data is welcome.
+    let early = insert(&mut buffer, &mut pool, 100, 4_000, 200);
+    assert_eq!(early, Inserted { is_early: true, refused: 104, ..Inserted::default() });
+    assert_eq!((buffer.readable(), buffer.early(), pool.in_use_bytes()), (100, 96, 16 * CHUNK_BYTES));
+}
+
+#[test]
+fn data_in_order_takes_the_room_of_what_came_early() {
+    let mut pool = Pool::new(16 * CHUNK_BYTES);
+    let mut buffer = RecvBuffer::default();
+    for at in 1..15 {
+        insert(&mut buffer, &mut pool, 0, at * 2 * CHUNK_BYTES as u32, 10);
+    }
+    insert(&mut buffer, &mut pool, 0, 0, 2 * CHUNK_BYTES - 1);
+    assert_eq!((buffer.early(), pool.in_use_bytes()), (140, 16 * CHUNK_BYTES));
+    let rcv_nxt = 2 * CHUNK_BYTES as u32 - 1;
+    let inserted = insert(&mut buffer, &mut pool, rcv_nxt, rcv_nxt, 3 * CHUNK_BYTES);
+    assert_eq!((inserted.advanced as usize, inserted.refused), (3 * CHUNK_BYTES, 10));
+    assert_eq!((buffer.early(), pool.in_use_bytes()), (110, 16 * CHUNK_BYTES));
+    assert_eq!(buffer.drop_early(&mut pool), 110);
+    assert_eq!((buffer.readable(), pool.in_use_bytes()), (5 * CHUNK_BYTES - 1, 5 * CHUNK_BYTES));
+}
