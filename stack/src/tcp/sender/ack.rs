@@ -245,7 +245,7 @@ impl Sender {
         if una < recovery.high {
             return;
         }
-        if recovery.phase == Phase::Open || una == nxt && recovery.phase == Phase::Open {
+        if recovery.phase == Phase::Open {
             self.recovery = None;
             return;
         }
