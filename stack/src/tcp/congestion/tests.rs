@@ -96,10 +96,10 @@ mod closed_loop {
 
     #[test]
     fn look() {
-        for pacing in [true, false] {
-            eprintln!("pacing {pacing}");
-            let mut sim = Sim::one(Path { pacing, ..Path::default() }, Algorithm::Cubic);
-            report("cubic", &mut sim, 20);
+        for lost_per_million in [0, 10_000, 20_000] {
+            eprintln!("loss {lost_per_million}");
+            let mut sim = Sim::one(Path { lost_per_million, ..Path::default() }, Algorithm::Bbr);
+            report("bbr", &mut sim, 22);
         }
     }
 }
