@@ -10,12 +10,12 @@
 //! |---|---|
 //! | has received an ACK, in recovery too | [`on_ack`](Validation::on_ack) |
 //! | is about to send new data | [`on_sent`](Validation::on_sent) |
-//! | has found a loss or was told of one by ECN, before the controller hears of it | [`on_congestion`](Validation::on_congestion) |
-//! | has repaired it, after the controller has heard of it | [`on_recovery_end`](Validation::on_recovery_end) |
-//! | took the loss back | [`on_undo`](Validation::on_undo) |
+//! | has found a loss, before the controller hears of it | [`on_congestion`](Validation::on_congestion) |
+//! | has repaired it, after the controller knows | [`on_recovery_end`](Validation::on_recovery_end) |
+//! | takes the loss back | [`on_undo`](Validation::on_undo) |
 //!
-//! Each of them may return a window and a threshold for [`reduce_to`](super::Controller::reduce_to), in bytes; a
-//! threshold of `u32::MAX` is none.
+//! What they return, if anything, is a window and a threshold for
+//! [`reduce_to`](super::Controller::reduce_to), in bytes; a threshold of `u32::MAX` is none.
 
 use smoltcp::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ const UNDEFINED: u32 = u32::MAX;
 
 /// Follows how much of the window is used.
 ///
-/// Times are kept in 32 bits, and wrap: microseconds within a measurement (a silence of 71 minutes is one of none, which
-/// makes one sample too large or too small), milliseconds else.
+/// Times are kept in 32 bits, and wrap: microseconds within a measurement (after a silence of 71 minutes one sample
+/// is too large), milliseconds else.
 #[derive(Debug, Clone, Copy)]
 pub struct Validation {
     /// Since when bytes are counted for a sample, in microseconds.
@@ -41,8 +41,7 @@ pub struct Validation {
     measured: u32,
     /// Since when this half of the sampling period lasts, in milliseconds.
     period_since: u32,
-    /// The largest sample of the half before this one, and of this one: together they have lasted as long as the sampling
-    /// period, up to half as long again.
+    /// The largest sample of the half of the sampling period before this one, and of this one.
     samples: [u32; 2],
     /// When the window was used last, in milliseconds.
     validated_at: u32,
@@ -94,7 +93,7 @@ impl Validation {
     /// An ACK has told of so many bytes for the first time.
     pub fn on_ack(&mut self, now: Instant, delivered: u32, window: &Used) -> Option<(u32, u32)> {
         self.measured = self.measured.saturating_add(delivered);
-        let rtt = window.srtt.map_or(0, |srtt| u32::try_from(srtt.total_micros()).unwrap_or(u32::MAX));
+        let rtt = window.srtt.map_or(0, rtt_micros);
         let elapsed = micros(now).wrapping_sub(self.measured_since);
         if elapsed >= rtt.max(MEASUREMENT_MIN) {
             self.take_sample(now, rtt, elapsed);
@@ -126,7 +125,7 @@ impl Validation {
         // Section 4.4.1: cwnd = (Max(pipeACK, LossFlightSize) - R) / 2.
         let used = pipe_ack.unwrap_or(0).max(flight_size);
         let cwnd = used.saturating_sub(retransmitted) / 2;
-        Some((cwnd.max(window.initial_window.min(window.cwnd)), window.ssthresh.unwrap_or(u32::MAX)))
+        Some((cwnd, window.ssthresh.unwrap_or(u32::MAX)))
     }
 
     /// The loss was none.
@@ -140,7 +139,7 @@ impl Validation {
         let sample = (share as u32).min(UNDEFINED - 1);
         self.measured_since = micros(now);
         self.measured = 0;
-        let half_period = (rtt / 1_000).saturating_mul(3).max(SAMPLING_PERIOD_MIN) / 2;
+        let half_period = sampling_period(rtt) / 2;
         let elapsed = millis(now).wrapping_sub(self.period_since);
         if elapsed >= half_period {
             // What is older than the period goes; after a silence, both halves are.
@@ -155,8 +154,7 @@ impl Validation {
     fn check(&mut self, now: Instant, window: &Used) -> Option<(u32, u32)> {
         // A silence is as little use as a trickle: what `pipeACK` says then is of before it.
         let since = millis(now).wrapping_sub(self.period_since);
-        let is_silent =
-            since >= SAMPLING_PERIOD_MIN.max(window.srtt.map_or(0, |srtt| srtt.total_millis() as u32 * 3));
+        let is_silent = since >= sampling_period(window.srtt.map_or(0, rtt_micros));
         if self.is_validated(window) && !is_silent {
             self.validated_at = millis(now);
             return None;
@@ -168,14 +166,20 @@ impl Validation {
         if window.cwnd <= window.initial_window {
             return None;
         }
-        //= rfc7661#4.4.3
-        //# cwnd = max(1/2*cwnd, IW).
+        // Section 4.4.3: cwnd = max(cwnd / 2, IW), ssthresh = max(ssthresh, 3 * cwnd / 4).
         let cwnd = (window.cwnd / 2).max(window.initial_window);
-        //= rfc7661#4.4.3
-        //# ssthresh = max(ssthresh, 3*cwnd/4).
         let three_quarters = (u64::from(window.cwnd) * 3 / 4) as u32;
         Some((cwnd, window.ssthresh.map_or(u32::MAX, |ssthresh| ssthresh.max(three_quarters))))
     }
+}
+
+/// pipeACK Sampling Period, in milliseconds: max(3 * RTT, 1 s) (section 4.2).
+fn sampling_period(rtt_micros: u32) -> u32 {
+    (rtt_micros / 1_000).saturating_mul(3).max(SAMPLING_PERIOD_MIN)
+}
+
+fn rtt_micros(rtt: Duration) -> u32 {
+    u32::try_from(rtt.total_micros()).unwrap_or(u32::MAX)
 }
 
 /// Wraps after 71 minutes.

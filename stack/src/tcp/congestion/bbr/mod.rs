@@ -1,8 +1,8 @@
 //! BBR, version 3 (draft-ietf-ccwg-bbr): a model of the path instead of a reaction to each loss.
 //!
-//! The model is a rate (the highest that was delivered in the last two cycles of probing) and a round-trip time (the least
-//! of ten seconds). Their product is what fits into the path without a queue (BDP). So much is sent, at that rate;
-//! from time to time more, to see whether there is more to be had, and less, to let queues go.
+//! The model is a rate (the highest that was delivered in the last two cycles of probing) and a round-trip time (the
+//! least of ten seconds). Their product is what fits into the path without a queue (BDP). So much is sent, at that
+//! rate; from time to time more, to see whether there is more to be had, and less, to let queues go.
 //!
 //! ```text
 //!   Startup ─▶ Drain ─▶ Down ─▶ Cruise ─▶ Refill ─▶ Up       any of them, after 10 s
