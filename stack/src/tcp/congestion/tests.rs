@@ -69,3 +69,54 @@ fn a_quantum_is_a_millisecond_of_the_rate_in_whole_segments() {
         assert_eq!(Pacer::quantum(rate, mss, min_rtt), quantum, "{rate} {mss} {min_rtt:?}");
     }
 }
+
+mod closed_loop {
+    use super::super::sim::{Path, Sim};
+    use super::*;
+
+    fn report(name: &str, sim: &mut Sim, seconds: u64) {
+        for _ in 0..seconds {
+            let rates = sim.run(Duration::from_secs(1));
+            let flow = &sim.flows[0];
+            eprintln!(
+                "{name} {:5.1} s {:?} MB/s cwnd {} ssthresh {:?} episodes {} timeouts {} lost {} rtt {} us queue {}",
+                sim.now as f64 / 1e9,
+                rates.iter().map(|rate| (rate / 1e5).round() / 10.0).collect::<Vec<_>>(),
+                flow.congestion.cwnd(),
+                flow.congestion.ssthresh(),
+                flow.episodes,
+                flow.timeouts,
+                flow.lost,
+                flow.rtt_mean() / 1_000,
+                sim.queue_max_seen,
+            );
+            sim.reset_statistics();
+        }
+    }
+
+    fn jain(rates: &[f64]) -> f64 {
+        let sum: f64 = rates.iter().sum();
+        sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
+    }
+
+    #[test]
+    fn look() {
+        for lost_per_million in [1_000, 10_000, 30_000, 50_000] {
+            for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
+                let mut sum = 0.0;
+                for seed in 0..20 {
+                    let path = Path {
+                        seed,
+                        rate: 1_250_000_000,
+                        queue: 12_500_000,
+                        lost_per_million,
+                        ..Path::default()
+                    };
+                    let mut sim = Sim::one(path, algorithm);
+                    sum += sim.run(Duration::from_secs(30))[0] / 20.0;
+                }
+                eprintln!("1 % {lost_per_million} {algorithm:?} {:.2} MB/s", sum / 1e6);
+            }
+        }
+    }
+}

@@ -48,6 +48,12 @@ impl Window {
         }
     }
 
+    /// The window, rounded up to whole segments: a segment goes if there is room for a part of it. A sender that waits
+    /// for room for all of it has half a segment less in flight on average, a tenth of the window at 5 % loss.
+    pub(super) fn whole_segments(&self) -> u32 {
+        self.cwnd.div_ceil(self.mss).saturating_mul(self.mss)
+    }
+
     pub(super) fn ssthresh(&self) -> Option<u32> {
         (self.ssthresh != SSTHRESH_UNKNOWN).then_some(self.ssthresh)
     }
@@ -100,12 +106,13 @@ impl Window {
     }
 
     /// FlightSize as a base of a reduction: what limited transmit has sent beyond the window is not counted
-    /// (RFC 5681 section 3.2 point 2).
+    /// (RFC 5681 section 3.2 point 2). In fast recovery the window is smaller than what was sent before it.
     pub(super) fn flight_size(&self, event: &CongestionEvent) -> u32 {
-        event.in_flight.min(self.cwnd)
+        if self.episode == Episode::Recovery { event.in_flight } else { event.in_flight.min(self.cwnd) }
     }
 
-    /// The threshold of RFC 5681 and its kin: `fraction` of what was in flight, and two segments at least.
+    /// The window becomes smaller: the threshold is `ssthresh`, a part of what was in flight, or two segments if
+    /// that is more.
     pub(super) fn reduce(&mut self, event: &CongestionEvent, ssthresh: u32) {
         self.prior_cwnd = self.cwnd;
         self.prior_ssthresh = self.ssthresh;
@@ -125,11 +132,7 @@ impl Window {
             Signal::Timeout => {
                 // In fast recovery the threshold has paid for this flight already.
                 let was_reduced = self.episode == Episode::Recovery;
-                self.ssthresh = if was_reduced {
-                    self.ssthresh.min(ssthresh_of_flight(event, self.mss))
-                } else {
-                    ssthresh
-                };
+                self.ssthresh = if was_reduced { self.ssthresh.min(ssthresh) } else { ssthresh };
                 self.set_cwnd(self.mss);
                 self.episode = Episode::Timeout;
             }
@@ -171,9 +174,4 @@ impl Window {
     pub(super) fn set_cwnd(&mut self, cwnd: u32) {
         self.cwnd = cwnd.clamp(self.mss, CWND_MAX.max(self.mss));
     }
-}
-
-/// Half of what is outstanding.
-fn ssthresh_of_flight(event: &CongestionEvent, mss: u32) -> u32 {
-    (event.in_flight / 2).max(2 * mss)
 }
