@@ -476,6 +476,28 @@ impl Scoreboard {
         self.repair.get_or_insert_default().log.push_back(repetition);
     }
 
+    /// Counts everything anew.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let (mut at, mut sums, mut lost) = (self.una, [0, 0, 0], BTreeSet::new());
+        for (&key, record) in &self.records {
+            assert_eq!(key, at, "records lie side by side");
+            assert!(record.len > 0 && !(record.is_sacked && record.is_lost));
+            at = key + u64::from(record.len);
+            let index = if record.is_sacked { 0 } else if record.is_lost { 1 } else { 2 };
+            if record.is_lost {
+                lost.insert(key);
+            }
+            sums[index] += if index < 2 || record.is_resent { record.len } else { 0 };
+        }
+        assert_eq!(at, self.nxt);
+        assert_eq!(sums, [self.sacked, self.lost, self.resent], "sacked, lost, resent");
+        let listed = self.repair.as_ref().map(|repair| repair.lost.clone()).unwrap_or_default();
+        assert_eq!(listed, lost);
+        let log = self.repair.as_ref().map_or(0, |repair| repair.log.len());
+        assert!(log <= RECORDS_FREE + 2 * self.records.len() + 1, "{log} repetitions");
+    }
+
     fn replace(&mut self, key: Position, old: &Record, new: Record) {
         self.uncount(key, old);
         self.count(key, &new);

@@ -310,7 +310,11 @@ impl Sender {
     pub fn allowance(&self) -> u32 {
         let in_flight = self.in_flight();
         let room = self.window().saturating_sub(in_flight);
-        if in_flight == 0 { room.max(self.mss) } else { room }
+        // After a timeout the window is one segment, and what is too young to be lost may fill it: the oldest one is
+        // repeated all the same (RFC 6298 section 5, rule 5.4).
+        let is_head_due = self.phase() == Phase::Timeout
+            && self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
+        if in_flight == 0 || is_head_due { room.max(self.mss) } else { room }
     }
 
     /// When pacing lets the next piece go. `None`: now.

@@ -40,6 +40,8 @@ pub struct Cubic {
     cwnd_prior: u32,
     /// Part of a byte that the window has grown by, and that it cannot show.
     fraction: f32,
+    /// As the last ACK told.
+    was_cwnd_limited: bool,
 }
 
 /// A stage of congestion avoidance: the curve, and where we are on it.
@@ -67,6 +69,7 @@ impl Cubic {
             last_ack: Instant::ZERO,
             cwnd_prior: 0,
             fraction: 0.0,
+            was_cwnd_limited: false,
         }
     }
 
@@ -152,7 +155,7 @@ impl Controller for Cubic {
 
     #[inline]
     fn cwnd(&self) -> u32 {
-        self.window.cwnd
+        self.window.whole_segments()
     }
 
     fn ssthresh(&self) -> Option<u32> {
@@ -160,6 +163,7 @@ impl Controller for Cubic {
     }
 
     fn on_ack(&mut self, sample: &AckSample) {
+        self.was_cwnd_limited = sample.is_cwnd_limited;
         let may_grow = self.window.may_grow(sample);
         self.count_time(sample, may_grow);
         if !may_grow {
@@ -182,7 +186,10 @@ impl Controller for Cubic {
         let w_max = if event.signal == Signal::Timeout { 0 } else { (f64::from(cwnd) * share) as u32 };
         self.epoch = Epoch { w_max, ..Epoch::default() };
         self.cwnd_prior = cwnd;
-        let ssthresh = (f64::from(self.window.flight_size(event)) * BETA) as u32;
+        // Of what was in flight (section 4.6). If the window was what limited that, of the window: what is missing in
+        // flight is a part of a segment, or what this ACK has just taken, and a share of it would be lost each time.
+        let flight_size = if self.was_cwnd_limited { cwnd } else { self.window.flight_size(event) };
+        let ssthresh = (f64::from(flight_size) * BETA) as u32;
         self.window.reduce(event, ssthresh);
     }
 

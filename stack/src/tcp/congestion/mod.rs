@@ -25,7 +25,7 @@ pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use pacing::Pacer;
 pub use reno::Reno;
-pub use validation::Validation;
+pub use validation::{Used, Validation};
 
 /// Which controller a connection has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

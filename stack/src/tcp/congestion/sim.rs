@@ -1,7 +1,7 @@
 //! A toy network for the tests of controllers: flows with a lot of data, one bottleneck, packets, virtual time.
 //!
-//! The sender is perfect: packets keep their order, so it knows at once which of them were lost, and what it sends again
-//! is a packet like any other. What is left is the controller.
+//! The sender is perfect: packets keep their order, so it knows at once which of them were lost, and what it sends
+//! again is a packet like any other. What is left is the controller.
 
 use std::collections::VecDeque;
 
@@ -28,6 +28,8 @@ pub(super) struct Path {
     pub merged: u32,
     /// Bytes in flight are no more than this: the send buffer.
     pub buffer: u32,
+    /// Of what is random.
+    pub seed: u64,
 }
 
 impl Default for Path {
@@ -41,6 +43,7 @@ impl Default for Path {
             pacing: true,
             merged: 1,
             buffer: 4 << 20,
+            seed: 1,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Sim {
             flows: flows.collect(),
             now: 0,
             busy_until: 0,
-            random: 0x9e37_79b9_7f4a_7c15,
+            random: 0x9e37_79b9_7f4a_7c15 ^ path.seed << 1,
             queue_max_seen: 0,
         }
     }

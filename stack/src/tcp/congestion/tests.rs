@@ -94,12 +94,29 @@ mod closed_loop {
         }
     }
 
+    fn jain(rates: &[f64]) -> f64 {
+        let sum: f64 = rates.iter().sum();
+        sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
+    }
+
     #[test]
     fn look() {
-        for pacing in [true, false] {
-            eprintln!("pacing {pacing}");
-            let mut sim = Sim::one(Path { pacing, ..Path::default() }, Algorithm::Cubic);
-            report("cubic", &mut sim, 20);
+        for lost_per_million in [1_000, 10_000, 30_000, 50_000] {
+            for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
+                let mut sum = 0.0;
+                for seed in 0..20 {
+                    let path = Path {
+                        seed,
+                        rate: 1_250_000_000,
+                        queue: 12_500_000,
+                        lost_per_million,
+                        ..Path::default()
+                    };
+                    let mut sim = Sim::one(path, algorithm);
+                    sum += sim.run(Duration::from_secs(30))[0] / 20.0;
+                }
+                eprintln!("1 % {lost_per_million} {algorithm:?} {:.2} MB/s", sum / 1e6);
+            }
         }
     }
 }

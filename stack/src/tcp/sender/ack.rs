@@ -47,6 +47,8 @@ struct Arrivals<'a> {
     /// Round-trip times of what was sent once: of the oldest that was acknowledged by number, and of the newest.
     oldest_rtt: Option<Duration>,
     newest_rtt: Option<Duration>,
+    /// Something that was sent again was acknowledged by number.
+    has_closed_gap: bool,
     has_original: bool,
 }
 
@@ -131,10 +133,15 @@ impl Sender {
             newest_certain: None,
             oldest_rtt: None,
             newest_rtt: None,
+            has_closed_gap: false,
             has_original: false,
         };
         if position > self.board.una() {
             self.board.acknowledge(position, self.mss, |delivered| arrivals.note(delivered, true));
+        }
+        if arrivals.has_closed_gap {
+            // What lay behind the gap may have arrived long ago, if no SACK has told of it.
+            (arrivals.oldest_rtt, arrivals.newest_rtt) = (None, None);
         }
         for &(start, end) in &blocks.blocks[..blocks.len] {
             self.board.sack(start, end, self.mss, |delivered| arrivals.note(delivered, false));
@@ -246,7 +253,7 @@ impl Sender {
         if una < recovery.high {
             return;
         }
-        if recovery.phase == Phase::Open || una == nxt && recovery.phase == Phase::Open {
+        if recovery.phase == Phase::Open {
             self.recovery = None;
             return;
         }
@@ -423,6 +430,7 @@ impl Arrivals<'_> {
             self.newest = Some((end, *record));
         }
         let rtt = self.now - record.sent_at;
+        self.has_closed_gap |= record.is_resent && is_by_number;
         if !record.is_resent {
             self.newest_rtt = Some(rtt);
             self.has_original |= end <= self.before;
