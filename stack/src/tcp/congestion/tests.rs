@@ -2,6 +2,104 @@ use smoltcp::time::{Duration, Instant};
 
 use super::*;
 
+mod closed_loop;
+mod cubic;
+mod hystart;
+mod reno;
+mod validation;
+
+const MSS: u32 = 1_000;
+
+fn millis(millis: i64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+/// An ACK of a sender that uses its window, at a time, for so many bytes, after a round trip of 100 ms.
+fn ack(now: Instant, delivered: u32) -> AckSample {
+    let rtt = Some(Duration::from_millis(100));
+    AckSample {
+        now,
+        delivered,
+        acked: delivered,
+        lost: 0,
+        delivered_total: 1 << 40,
+        lost_total: 0,
+        prior_in_flight: delivered,
+        in_flight: 0,
+        snd_una: Seq(0),
+        snd_nxt: Seq(0),
+        rtt,
+        srtt: rtt,
+        min_rtt: rtt,
+        rate: None,
+        is_in_recovery: false,
+        is_cwnd_limited: true,
+    }
+}
+
+fn event(signal: Signal, in_flight: u32) -> CongestionEvent {
+    CongestionEvent { now: Instant::ZERO, signal, in_flight, snd_nxt: Seq(0) }
+}
+
+/// What a controller is told in a test.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// So many segments were delivered.
+    Ack(u32),
+    /// In recovery.
+    AckInRecovery(u32),
+    /// The window was not used.
+    AckUnused(u32),
+    /// With so many segments in flight.
+    Event(Signal, u32),
+    End,
+    Undo,
+    /// Segments.
+    ReduceTo(u32, u32),
+    /// Bytes.
+    Mss(u32),
+}
+
+/// Tells it.
+fn take<C: Controller>(controller: &mut C, step: Step) {
+    let now = Instant::ZERO;
+    match step {
+        Step::Ack(segments) => controller.on_ack(&ack(now, segments * MSS)),
+        Step::AckInRecovery(segments) => {
+            controller.on_ack(&AckSample { is_in_recovery: true, ..ack(now, segments * MSS) });
+        }
+        Step::AckUnused(segments) => {
+            controller.on_ack(&AckSample { is_cwnd_limited: false, ..ack(now, segments * MSS) });
+        }
+        Step::Event(signal, segments) => controller.on_congestion(&event(signal, segments * MSS)),
+        Step::End => controller.on_recovery_end(now, 0),
+        Step::Undo => controller.on_undo(now),
+        Step::ReduceTo(cwnd, ssthresh) => controller.reduce_to(cwnd * MSS, ssthresh * MSS),
+        Step::Mss(mss) => controller.set_mss(mss),
+    }
+}
+
+#[test]
+fn each_algorithm_has_its_controller() {
+    for (algorithm, name) in [(Algorithm::Reno, "reno"), (Algorithm::Cubic, "cubic"), (Algorithm::Bbr, "bbr")]
+    {
+        let congestion = Congestion::new(algorithm, MSS, 10 * MSS, Instant::ZERO);
+        assert_eq!((congestion.algorithm(), congestion.name()), (algorithm, name));
+        assert_eq!((congestion.cwnd(), congestion.ssthresh()), (10 * MSS, None));
+        assert_eq!(congestion.uses_prr(), algorithm != Algorithm::Bbr);
+        assert_eq!(congestion.pacing_rate().is_some(), algorithm == Algorithm::Bbr);
+        assert_eq!(congestion.send_quantum().is_some(), algorithm == Algorithm::Bbr);
+    }
+    // A window is a segment at least, and nothing divides by a segment of no bytes.
+    for algorithm in [Algorithm::Reno, Algorithm::Cubic, Algorithm::Bbr] {
+        let mut congestion = Congestion::new(algorithm, 0, 0, Instant::ZERO);
+        for step in [Step::Ack(1), Step::Event(Signal::Timeout, 0), Step::Mss(0), Step::Ack(u32::MAX / MSS)] {
+            take(&mut congestion, step);
+            assert!((1..=1 << 30).contains(&congestion.cwnd()), "{algorithm:?} {step:?}");
+        }
+    }
+}
+
 #[test]
 fn a_controller_is_small() {
     assert!(size_of::<Congestion>() <= 128, "{}", size_of::<Congestion>());
@@ -67,56 +165,5 @@ fn a_quantum_is_a_millisecond_of_the_rate_in_whole_segments() {
     ] {
         let min_rtt = min_rtt_micros.map(Duration::from_micros);
         assert_eq!(Pacer::quantum(rate, mss, min_rtt), quantum, "{rate} {mss} {min_rtt:?}");
-    }
-}
-
-mod closed_loop {
-    use super::super::sim::{Path, Sim};
-    use super::*;
-
-    fn report(name: &str, sim: &mut Sim, seconds: u64) {
-        for _ in 0..seconds {
-            let rates = sim.run(Duration::from_secs(1));
-            let flow = &sim.flows[0];
-            eprintln!(
-                "{name} {:5.1} s {:?} MB/s cwnd {} ssthresh {:?} episodes {} timeouts {} lost {} rtt {} us queue {}",
-                sim.now as f64 / 1e9,
-                rates.iter().map(|rate| (rate / 1e5).round() / 10.0).collect::<Vec<_>>(),
-                flow.congestion.cwnd(),
-                flow.congestion.ssthresh(),
-                flow.episodes,
-                flow.timeouts,
-                flow.lost,
-                flow.rtt_mean() / 1_000,
-                sim.queue_max_seen,
-            );
-            sim.reset_statistics();
-        }
-    }
-
-    fn jain(rates: &[f64]) -> f64 {
-        let sum: f64 = rates.iter().sum();
-        sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
-    }
-
-    #[test]
-    fn look() {
-        for lost_per_million in [1_000, 10_000, 30_000, 50_000] {
-            for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
-                let mut sum = 0.0;
-                for seed in 0..20 {
-                    let path = Path {
-                        seed,
-                        rate: 1_250_000_000,
-                        queue: 12_500_000,
-                        lost_per_million,
-                        ..Path::default()
-                    };
-                    let mut sim = Sim::one(path, algorithm);
-                    sum += sim.run(Duration::from_secs(30))[0] / 20.0;
-                }
-                eprintln!("1 % {lost_per_million} {algorithm:?} {:.2} MB/s", sum / 1e6);
-            }
-        }
     }
 }

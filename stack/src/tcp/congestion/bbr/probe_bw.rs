@@ -29,7 +29,7 @@ pub(super) struct Probing {
     ack_phase: AckPhase,
     /// When this cycle began, and how long it may take until the next probe.
     cycle_stamp: Instant,
-    wait: Duration,
+    pub(super) wait: Duration,
     pub(super) rounds_since_up: u32,
     /// Samples are of what a probe has sent, and no loss of it was answered yet.
     pub(super) is_sample: bool,
@@ -67,7 +67,7 @@ impl Probing {
     }
 
     /// PickProbeWait: two to three seconds, and none or one of the rounds has passed already.
-    fn pick_wait(&mut self) {
+    pub(super) fn pick_wait(&mut self) {
         // SplitMix64: any seed will do, and a seed gives one sequence.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;
