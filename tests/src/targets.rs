@@ -9,6 +9,7 @@ mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
+mod tcp_passive;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
+pub use tcp_passive::tcp_passive;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -68,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     ("shard", shard),
     ("spec", spec),
     ("steer", steer),
+    ("tcp_passive", tcp_passive),
     ("virtio", virtio),
 ];
 
@@ -315,6 +318,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
+        "tcp_passive" => tcp_passive::seeds(),
         _ => seeds_of_frames_and_text(target),
     }
 }
