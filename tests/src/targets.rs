@@ -10,6 +10,7 @@ mod neighbor;
 mod reassembly;
 mod shard;
 mod tcp_segment;
+mod tcp_passive;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
 pub use tcp_segment::tcp_segment;
+pub use tcp_passive::tcp_passive;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -72,6 +74,7 @@ pub const TARGETS: &[Target] = &[
     ("spec", spec),
     ("steer", steer),
     ("tcp_segment", tcp_segment),
+    ("tcp_passive", tcp_passive),
     ("virtio", virtio),
 ];
 
@@ -320,6 +323,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
         "tcp_segment" => tcp_segment::seeds(),
+        "tcp_passive" => tcp_passive::seeds(),
         _ => seeds_of_frames_and_text(target),
     }
 }

@@ -94,7 +94,7 @@ mod tests {
                 total += count;
             }
         }
-        let mean = total as f64 / (2 * seconds) as f64;
+        let mean = total as f64 / f64::from(2 * seconds);
         assert!((90.0..110.0).contains(&mean), "{mean} in a second");
         assert!(counts.len() > 50, "{counts:?}");
     }

@@ -282,10 +282,8 @@ fn a_syn_ack_is_sent_again_after_1_2_4_8_and_16_seconds() {
     while let HalfOpenTimeout::Resend(again, next) = table.half_opens.on_timeout(at, index) {
         seconds.push((at - NOW).secs());
         let val = again.options.timestamps.expect("timestamps").val;
-        assert_eq!(
-            val.wrapping_sub(first.options.timestamps.expect("timestamps").val) as u64,
-            (at - NOW).total_millis()
-        );
+        let age = val.wrapping_sub(first.options.timestamps.expect("timestamps").val);
+        assert_eq!(u64::from(age), (at - NOW).total_millis());
         let timestamps = first.options.timestamps;
         assert_eq!(Header { options: Options { timestamps, ..again.options }, ..again }, first);
         at = next;
