@@ -140,7 +140,7 @@ impl Script {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
         let script =
             Self { name: name.to_owned(), setup: Setup::default(), skips: Vec::new(), events: Vec::new() };
-        let mut parser = Parser { script, group: None, reason: None, ports: None, is_v6: false, count: 1 };
+        let mut parser = Parser { script, group: None, reason: None, ports: None, window: u16::MAX, is_v6: false, count: 1 };
         let mut last = (0, "");
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             parser.line(number, line).map_err(|message| ScriptError {
@@ -176,6 +176,8 @@ struct Parser {
     reason: Option<String>,
     /// Of the host and of the peer, where a segment has none.
     ports: Option<(u16, u16)>,
+    /// Of the peer, where a segment does not say it.
+    window: u16,
     /// TCP without an IP header is over IPv6.
     is_v6: bool,
     /// Of the last expectation: how often it is to come, each time further on in the stream.
@@ -246,6 +248,7 @@ impl Parser {
         }
         self.ports = Some((prelude.host_port, prelude.peer_port));
         self.is_v6 = prelude.is_v6;
+        self.window = prelude.window;
         for line in prelude.lines() {
             let tokens = tokens(&line)?;
             self.event(number, &format!("{text}: {line}"), None, &mut Cursor::new(&tokens))?;
@@ -423,6 +426,11 @@ impl Parser {
                 && first.fields.is_empty()
             {
                 first.kind = Kind::Ipv6;
+            }
+            for segment in layers.iter_mut().filter(|layer| layer.kind == Kind::Tcp && is_injected) {
+                if segment.get("win").is_none() {
+                    segment.fields.push(("win", Value::Number(self.window.into())));
+                }
             }
             if let Some((host, peer)) = self.ports {
                 complete(layers, if is_injected { (peer, host) } else { (host, peer) });

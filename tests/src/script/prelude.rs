@@ -15,7 +15,7 @@ pub(super) struct Prelude {
     timestamps: bool,
     window_scale: Option<u8>,
     ecn: bool,
-    window: u16,
+    pub(super) window: u16,
     round_trip: String,
     backlog: u32,
     /// Options of the socket, with their values.
@@ -114,9 +114,9 @@ impl Prelude {
             PreludeKind::Established => {
                 let mut lines = self.listening();
                 let (flags, answer) = if self.ecn { ("SEW", "SAE") } else { ("S", "SA") };
-                lines.push(format!("< tcp {flags} seq=0 win={} <{}>", self.window, self.peer_options()));
+                lines.push(format!("< tcp {flags} seq=0 <{}>", self.peer_options()));
                 lines.push(format!("> tcp {answer} seq=0 ack=1"));
-                lines.push(format!("+{} < tcp A seq=1 ack=1 win={}", self.round_trip, self.window));
+                lines.push(format!("+{} < tcp A seq=1 ack=1", self.round_trip));
                 lines.push("c = accept(l)".to_owned());
                 lines
             }
@@ -128,12 +128,8 @@ impl Prelude {
                 lines.push(format!("connect(c, {peer})"));
                 let (flags, answer) = if self.ecn { ("SEW", "SAE") } else { ("S", "SA") };
                 lines.push(format!("> tcp {flags} seq=0"));
-                lines.push(format!(
-                    "+{} < tcp {answer} seq=0 ack=1 win={} <{}>",
-                    self.round_trip,
-                    self.window,
-                    self.peer_options()
-                ));
+                let options = self.peer_options();
+                lines.push(format!("+{} < tcp {answer} seq=0 ack=1 <{options}>", self.round_trip));
                 lines.push("> tcp A seq=1 ack=1".to_owned());
                 lines
             }

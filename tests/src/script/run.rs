@@ -27,6 +27,7 @@ pub fn run(script: &Script, subject: &mut dyn Subject) -> Result<(), String> {
         script,
         subject,
         queue: VecDeque::new(),
+        frames: 0,
         trace: Trace::default(),
         sequences: Sequences::default(),
         last: Instant::ZERO,
@@ -97,6 +98,8 @@ struct Run<'a> {
     script: &'a Script,
     subject: &'a mut dyn Subject,
     queue: VecDeque<Came>,
+    /// How many frames have come.
+    frames: usize,
     trace: Trace,
     sequences: Sequences,
     /// The time of the event before.
@@ -312,6 +315,10 @@ impl Run<'_> {
 
     /// A frame came: for the script, or noise.
     fn take(&mut self, at: Instant, frame: &[u8]) -> Result<(), String> {
+        self.frames += 1;
+        if self.frames > FRAMES_MAX {
+            return Err(format!("more than {FRAMES_MAX} frames came: it does not stop"));
+        }
         let mut layers = decode::frame(frame);
         self.sequences.relate_host(&mut layers);
         let noise = noise(&layers);
@@ -372,6 +379,9 @@ fn differ(wanted: &Wanted, came: &[Layer]) -> Vec<String> {
     };
     wanted.packets.iter().map(one).min_by_key(Vec::len).unwrap_or_default()
 }
+
+/// Frames after which a subject is taken to be sending without end.
+const FRAMES_MAX: usize = 20_000;
 
 const ETHERNET_HEADER_LEN: usize = 14;
 /// A busy machine makes things late, not early: a frame may be too early by this share of the tolerance.

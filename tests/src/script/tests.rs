@@ -357,8 +357,8 @@ fn runs_succeed_and_fail_as_they_ought() {
         ("use ports\n> ? tcp R\n> tcp F", &[(0, "tcp 80 > 40000 R"), (0, "tcp 80 > 40000 F")], None),
         ("use ports\n> until tcp F", &[(0, "tcp 80 > 40000 R"), (0, "tcp 80 > 40000 F")], None),
         ("use ports\n> until tcp F", &[(0, "tcp 80 > 40000 R")], Some("this did not come")),
-        ("> any for 1s\n> udp", &[(0, pong), (1000, pong), (1000, "udp 7 > 9")], Some("udp: expected, icmp came")),
-        ("> any for 1s\n> udp", &[(0, pong), (999, pong), (1000, "udp 7 > 9")], None),
+        ("> any for 1s\n+1ms > udp", &[(0, pong), (1001, pong)], Some("udp: expected, icmp came")),
+        ("> any for 1s\n+1ms > udp", &[(0, pong), (1000, pong), (1001, "udp 7 > 9")], None),
         (
             "use ports\n> 2 x tcp A seq=1 data=5",
             &[(0, "tcp 80 > 40000 A seq=1 data=5"), (0, "tcp 80 > 40000 A seq=6 data=5")],
