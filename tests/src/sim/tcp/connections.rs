@@ -94,13 +94,14 @@ fn check_numbers(info: &TcpInfo) -> Result<(), String> {
     if info.rcv_wnd > info.recv_buffer_max.saturating_add(FRAME_MAX) {
         return Err("the window is larger than the buffer may be".to_owned());
     }
+    // A FIN that is sent again counts as a byte of what is repeated, and not of what is sent.
     let counters = &info.counters;
-    if counters.bytes_retransmitted > counters.bytes_sent {
+    let sent = counters.bytes_sent + u64::from(counters.retransmits);
+    if counters.bytes_retransmitted > sent {
         return Err("more was sent again than was sent".to_owned());
     }
-    let once = counters.bytes_sent - counters.bytes_retransmitted;
-    // A FIN that is sent again counts as a byte.
-    if counters.bytes_acked > once + u64::from(counters.retransmits) {
+    let once = sent - counters.bytes_retransmitted;
+    if counters.bytes_acked > once {
         return Err(format!("{} were acknowledged, {once} were sent", counters.bytes_acked));
     }
     Ok(())
