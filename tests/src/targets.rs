@@ -9,6 +9,7 @@ mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
+mod tcp_segment;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
+pub use tcp_segment::tcp_segment;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -69,6 +71,7 @@ pub const TARGETS: &[Target] = &[
     ("shard", shard),
     ("spec", spec),
     ("steer", steer),
+    ("tcp_segment", tcp_segment),
     ("virtio", virtio),
 ];
 
@@ -316,6 +319,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
+        "tcp_segment" => tcp_segment::seeds(),
         _ => seeds_of_frames_and_text(target),
     }
 }

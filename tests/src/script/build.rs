@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::EthernetAddress;
 
-use super::names::tcp_options;
+use super::names::tcp_options as tcp_option_bytes;
 use super::packet::{Kind, Layer, Mutation, Packet, Value};
+use super::tcp_options;
 
 /// One end of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,7 +323,7 @@ fn transport(
 }
 
 fn tcp(layer: &Layer, bytes: &mut Vec<u8>) -> Result<(), String> {
-    let options = tcp_options(layer.text("options"))?;
+    let options = tcp_option_bytes(&tcp_options::plain(layer.text("options")))?;
     let flags = layer.text("flags").chars().filter_map(|letter| "FSRPAUEW".find(letter));
     let flags = flags.fold(0u16, |sum, bit| sum | 1 << bit);
     let ports = [layer.number_or_usual("from"), layer.number_or_usual("to")];

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::call_tcp::{self, TcpCall};
 use super::print;
 use super::syntax;
-use super::token::Cursor;
+use super::token::{Cursor, number, range};
 
 /// Which socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketKind {
     /// A datagram socket of UDP.
     Udp,
+    /// A connection of TCP, or a listener.
+    Tcp,
     /// A socket for ICMP echoes (a "ping socket").
     Icmp,
     /// A raw socket for a protocol number.
@@ -41,6 +44,8 @@ pub enum Call {
     Join(String, IpAddr),
     /// `leave(NAME, GROUP)`.
     Leave(String, IpAddr),
+    /// What only TCP knows.
+    Tcp(TcpCall),
 }
 
 /// Which IP version a socket speaks.
@@ -68,15 +73,71 @@ pub enum SocketOption {
     /// As IP_MTU_DISCOVER of ip(7): 0 fragments and leaves DF off, 2 sets DF and refuses what is too long,
     /// 3 sets DF and believes no ICMP message. 1, which Linux starts with, is for the kernel only.
     PathMtu,
+    /// TCP: small segments do not wait.
+    NoDelay,
+    /// TCP: nothing but full segments is sent.
+    Cork,
+    /// TCP: a silent peer is asked whether it is there.
+    Keepalive,
+    /// TCP: seconds of silence before that.
+    KeepaliveIdle,
+    /// TCP: seconds between the questions.
+    KeepaliveInterval,
+    /// TCP: questions without an answer before the connection is given up.
+    KeepaliveProbes,
+    /// TCP: milliseconds that data may go unacknowledged.
+    UserTimeout,
+    /// TCP: seconds that closing waits; 0 resets.
+    Linger,
+    /// TCP: every segment is acknowledged at once.
+    QuickAck,
+    /// TCP: 0 is `reno`, 1 `cubic`, 2 `bbr`.
+    Congestion,
+    /// TCP: bytes of the receive buffer.
+    RecvBuffer,
+    /// TCP: bytes of the send buffer.
+    SendBuffer,
+    /// TCP: bytes of the longest segment.
+    Mss,
 }
+
+/// Options by their words.
+const OPTIONS: [(&str, SocketOption); 19] = [
+    ("ttl", SocketOption::Ttl),
+    ("broadcast", SocketOption::Broadcast),
+    ("multicast-ttl", SocketOption::MulticastTtl),
+    ("multicast-loop", SocketOption::MulticastLoop),
+    ("errors", SocketOption::Errors),
+    ("path-mtu", SocketOption::PathMtu),
+    ("nodelay", SocketOption::NoDelay),
+    ("cork", SocketOption::Cork),
+    ("keepalive", SocketOption::Keepalive),
+    ("keepalive-idle", SocketOption::KeepaliveIdle),
+    ("keepalive-interval", SocketOption::KeepaliveInterval),
+    ("keepalive-probes", SocketOption::KeepaliveProbes),
+    ("user-timeout", SocketOption::UserTimeout),
+    ("linger", SocketOption::Linger),
+    ("quickack", SocketOption::QuickAck),
+    ("congestion", SocketOption::Congestion),
+    ("rcvbuf", SocketOption::RecvBuffer),
+    ("sndbuf", SocketOption::SendBuffer),
+    ("max-segment", SocketOption::Mss),
+];
+
+/// Congestion controls, in the order of their numbers.
+pub(super) const CONGESTION: [&str; 3] = ["reno", "cubic", "bbr"];
 
 /// What a call gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallResult {
     /// It was done.
     Ok,
-    /// That many bytes were taken.
+    /// That many bytes were taken, or read, or whatever was asked for.
     Number(u64),
+    /// Only wanted: a number from the first to the second.
+    Range(u64, u64),
+    /// A state, or a name.
+    Word(String),
     /// A datagram.
     Received(Vec<u8>, Option<SocketAddr>),
     /// One of [`ERRORS`].
@@ -84,10 +145,14 @@ pub enum CallResult {
 }
 
 /// Names of errors: those of `std::io::ErrorKind` that mean something here, and one that has no kind.
-pub const ERRORS: [&str; 11] = [
+pub const ERRORS: [&str; 16] = [
     "AddrInUse",
     "AddrNotAvailable",
+    "AlreadyConnected",
+    "BrokenPipe",
+    "ConnectionAborted",
     "ConnectionRefused",
+    "ConnectionReset",
     "HostUnreachable",
     "InvalidInput",
     "MessageTooLong",
@@ -95,11 +160,9 @@ pub const ERRORS: [&str; 11] = [
     "NotConnected",
     "PermissionDenied",
     "ProtocolUnavailable",
+    "TimedOut",
     "WouldBlock",
 ];
-
-/// Calls of TCP, whose names are kept for them.
-const RESERVED: [&str; 5] = ["listen", "accept", "read", "write", "shutdown"];
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +181,7 @@ impl fmt::Display for Call {
             Self::Set(name, option, value) => write!(f, "set({name}, {option}, {value})"),
             Self::Join(name, group) => write!(f, "join({name}, {group})"),
             Self::Leave(name, group) => write!(f, "leave({name}, {group})"),
+            Self::Tcp(call) => call.fmt(f),
         }
     }
 }
@@ -131,6 +195,7 @@ impl fmt::Display for SocketKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp => f.write_str("udp"),
+            Self::Tcp => f.write_str("tcp"),
             Self::Icmp => f.write_str("icmp"),
             Self::Raw(number) => write!(f, "raw {number}"),
         }
@@ -139,14 +204,7 @@ impl fmt::Display for SocketKind {
 
 impl fmt::Display for SocketOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ttl => "ttl",
-            Self::Broadcast => "broadcast",
-            Self::MulticastTtl => "multicast-ttl",
-            Self::MulticastLoop => "multicast-loop",
-            Self::Errors => "errors",
-            Self::PathMtu => "path-mtu",
-        })
+        f.write_str(OPTIONS.iter().find(|(_, option)| option == self).map_or("", |(word, _)| word))
     }
 }
 
@@ -155,6 +213,7 @@ impl CallResult {
     pub(super) fn is(&self, wanted: &Self) -> bool {
         match (self, wanted) {
             (Self::Received(came, _), Self::Received(wanted, None)) => came == wanted,
+            (Self::Number(came), Self::Range(first, last)) => (*first..=*last).contains(came),
             _ => self == wanted,
         }
     }
@@ -165,6 +224,8 @@ impl fmt::Display for CallResult {
         match self {
             Self::Ok => f.write_str("ok"),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Range(first, last) => write!(f, "{first}..{last}"),
+            Self::Word(word) => f.write_str(word),
             Self::Received(bytes, from) => {
                 f.write_str(&shown(bytes))?;
                 from.map_or(Ok(()), |from| write!(f, " from {from}"))
@@ -183,12 +244,21 @@ pub(super) fn is_call(cursor: &Cursor<'_>) -> bool {
 pub(super) fn call(cursor: &mut Cursor<'_>) -> Result<(Call, CallResult), String> {
     let name = cursor.word("a call")?;
     if cursor.eat('=') {
+        if cursor.eat_word("accept") {
+            let call = call_tcp::accept(name, cursor)?;
+            return Ok((Call::Tcp(call), CallResult::Ok));
+        }
         cursor.expect_word("socket")?;
         let (kind, version) = socket(cursor)?;
         return Ok((Call::Socket(name.to_owned(), kind, version), CallResult::Ok));
     }
     cursor.expect('(')?;
     let socket = cursor.word("the name of a socket")?.to_owned();
+    if let Some(call) = call_tcp::call(name, &socket, cursor)? {
+        cursor.expect(')')?;
+        let result = if cursor.eat('=') { result(cursor)? } else { call.usual_result() };
+        return Ok((Call::Tcp(call), result));
+    }
     let call = match name {
         "bind" => Call::Bind(socket, comma_address(cursor)?),
         "connect" => Call::Connect(socket, comma_address(cursor)?),
@@ -203,18 +273,15 @@ pub(super) fn call(cursor: &mut Cursor<'_>) -> Result<(Call, CallResult), String
             cursor.expect(',')?;
             let option = option(cursor.word("an option")?)?;
             cursor.expect(',')?;
-            Call::Set(socket, option, cursor.parsed("a number")?)
+            Call::Set(socket, option, option_value(option, cursor.word("a value")?)?)
         }
         "join" | "leave" => {
             cursor.expect(',')?;
             let group = cursor.parsed("a group")?;
             if name == "join" { Call::Join(socket, group) } else { Call::Leave(socket, group) }
         }
-        _ if RESERVED.contains(&name) => {
-            return Err(format!("`{name}` is kept for TCP, which has no sockets here"));
-        }
         _ => {
-            let known = "bind, connect, sendto, send, recv, close, set, join or leave";
+            let known = "bind, connect, sendto, send, recv, close, set, join, leave, listen, accept, write, read, shutdown, abort, error or info";
             return Err(format!("`{name}` is no call: {known} is accepted"));
         }
     };
@@ -224,7 +291,7 @@ pub(super) fn call(cursor: &mut Cursor<'_>) -> Result<(Call, CallResult), String
 }
 
 fn socket(cursor: &mut Cursor<'_>) -> Result<(SocketKind, IpVersion), String> {
-    let word = cursor.word("udp, udp6, icmp, icmp6, raw or raw6")?;
+    let word = cursor.word("tcp, tcp6, udp, udp6, icmp, icmp6, raw or raw6")?;
     let (kind, version) = match word.strip_suffix('6') {
         Some(kind) => (kind, IpVersion::V6),
         None => (word, IpVersion::V4),
@@ -233,29 +300,29 @@ fn socket(cursor: &mut Cursor<'_>) -> Result<(SocketKind, IpVersion), String> {
         "udp" => SocketKind::Udp,
         "icmp" => SocketKind::Icmp,
         "raw" => SocketKind::Raw(cursor.parsed("a protocol number")?),
-        "tcp" => return Err("`tcp` has no sockets here yet: its name is kept".to_owned()),
+        "tcp" => SocketKind::Tcp,
         _ => {
             return Err(format!(
-                "`{word}` is no socket: udp, udp6, icmp, icmp6, raw N or raw6 N is accepted"
+                "`{word}` is no socket: tcp, tcp6, udp, udp6, icmp, icmp6, raw N or raw6 N is accepted"
             ));
         }
     };
     Ok((kind, version))
 }
 
-fn option(word: &str) -> Result<SocketOption, String> {
-    match word {
-        "ttl" => Ok(SocketOption::Ttl),
-        "broadcast" => Ok(SocketOption::Broadcast),
-        "multicast-ttl" => Ok(SocketOption::MulticastTtl),
-        "multicast-loop" => Ok(SocketOption::MulticastLoop),
-        "errors" => Ok(SocketOption::Errors),
-        "path-mtu" => Ok(SocketOption::PathMtu),
-        _ => {
-            let known = "ttl, broadcast, multicast-ttl, multicast-loop, errors or path-mtu";
-            Err(format!("`{word}` is no option: {known} is accepted"))
-        }
-    }
+pub(super) fn option(word: &str) -> Result<SocketOption, String> {
+    let known = OPTIONS.iter().find(|(known, _)| *known == word);
+    known.map(|(_, option)| *option).ok_or_else(|| {
+        let known: Vec<&str> = OPTIONS.iter().map(|(word, _)| *word).collect();
+        format!("`{word}` is no option: {} is accepted", known.join(", "))
+    })
+}
+
+/// A number, or the name of a congestion control.
+fn option_value(option: SocketOption, word: &str) -> Result<u32, String> {
+    let named = CONGESTION.iter().position(|known| *known == word && option == SocketOption::Congestion);
+    let number = named.map(|at| at as u32).or_else(|| word.parse().ok());
+    number.ok_or_else(|| format!("`{word}`: a number is accepted here"))
 }
 
 fn comma_address(cursor: &mut Cursor<'_>) -> Result<SocketAddr, String> {
@@ -298,5 +365,12 @@ fn result(cursor: &mut Cursor<'_>) -> Result<CallResult, String> {
         let wrong = || format!("`{name}` is no error: one of {} is accepted", ERRORS.join(", "));
         return is_known.then(|| CallResult::Error(name.to_owned())).ok_or_else(wrong);
     }
-    cursor.number().map(CallResult::Number)
+    let word = cursor.word("a number, a range of two or a state")?;
+    if let Some(number) = number(word) {
+        return Ok(CallResult::Number(number));
+    }
+    if let Some((first, last)) = range(word) {
+        return Ok(CallResult::Range(first, last));
+    }
+    Ok(CallResult::Word(word.to_owned()))
 }

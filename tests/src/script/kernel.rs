@@ -19,6 +19,7 @@ use wirestack_nic::tap::TapKind;
 use wirestack_nic::{Nic as _, Tap, TapConfig, wait};
 
 use super::build::End;
+use super::kernel_tcp::KernelStreams;
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
 use super::packet::Value;
 use super::parse::Setup;
@@ -34,7 +35,16 @@ const PROGRAM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Settings without which scripts would have to wait, or meet limits that no script is about: duplicate
 /// addresses are not looked for, errors are not rationed.
-const SETTINGS: [(&str, &str); 8] = [
+/// Of TCP: nothing is remembered of former scripts, SYNs are sent again at the times of RFC 6298 (and not four times a
+/// second apart), duplicate ACKs are not held back for a millisecond, and small writes not because of the device.
+const SETTINGS: [(&str, &str); 15] = [
+    ("net.ipv4.tcp_congestion_control", "reno"),
+    ("net.ipv4.tcp_no_metrics_save", "1"),
+    ("net.ipv4.tcp_syn_linear_timeouts", "0"),
+    ("net.ipv4.tcp_comp_sack_nr", "0"),
+    ("net.ipv4.tcp_autocorking", "0"),
+    ("net.ipv4.tcp_rmem", "4096 131072 6291456"),
+    ("net.ipv4.tcp_wmem", "4096 65536 4194304"),
     ("net.ipv6.conf.all.accept_dad", "0"),
     ("net.ipv6.conf.default.accept_dad", "0"),
     ("net.ipv6.conf.default.dad_transmits", "0"),
@@ -51,6 +61,7 @@ pub struct KernelSubject {
     namespace: Namespace,
     tap: Tap<'static>,
     sockets: BTreeMap<String, UdpSocket>,
+    streams: KernelStreams,
     begin: Instant,
     interface_index: u32,
 }
@@ -81,7 +92,7 @@ impl KernelSubject {
         // Last: some are of the interface.
         namespace.run(|| setup.sysctls.iter().try_for_each(|(name, value)| set(name, value)))?;
         let interface_index = u32::try_from(tap.interface().index).unwrap_or(0);
-        Ok(Self { namespace, tap, sockets: BTreeMap::new(), begin: wait::now(), interface_index })
+        Ok(Self { namespace, tap, sockets: BTreeMap::new(), streams: KernelStreams::default(), begin: wait::now(), interface_index })
     }
 
     fn socket(&self, name: &str) -> Result<&UdpSocket, String> {
@@ -102,6 +113,23 @@ impl KernelSubject {
         let done = |result: io::Result<()>| result.map(|()| CallResult::Ok);
         let taken = |result: io::Result<usize>| result.map(|len| CallResult::Number(len as u64));
         Ok(match call {
+            Call::Socket(name, SocketKind::Tcp, version) => {
+                done(self.namespace.run(|| self.streams.open(name, *version)))
+            }
+            Call::Bind(name, address) if self.streams.has(name) => {
+                done(self.streams.bind(name, &self.scoped(*address))?)
+            }
+            Call::Connect(name, address) if self.streams.has(name) => {
+                done(self.streams.connect(name, &self.scoped(*address))?)
+            }
+            Call::Set(name, option, value) if self.streams.has(name) => {
+                done(self.streams.set(name, *option, *value)?)
+            }
+            Call::Close(name) if self.streams.has(name) => {
+                self.streams.close(name);
+                Ok(CallResult::Ok)
+            }
+            Call::Tcp(_) => Ok(CallResult::Ok),
             Call::Socket(name, kind, version) => {
                 let opened = self.namespace.run(|| open(*kind, *version));
                 done(opened.map(|socket| {
@@ -183,7 +211,11 @@ impl Subject for KernelSubject {
     fn call(&mut self, call: &Call, wanted: &CallResult) -> Result<CallResult, String> {
         let waits = !matches!(wanted, CallResult::Error(name) if name == "WouldBlock");
         let patience = if waits { self.patience() } else { self.quiet() };
-        Ok(match self.try_call(call, patience)? {
+        let called = match call {
+            Call::Tcp(call) => self.streams.call(call, wanted, patience, &self.namespace)?,
+            call => self.try_call(call, patience)?,
+        };
+        Ok(match called {
             Ok(result) => result,
             Err(error) => CallResult::Error(error_name(&error)),
         })
@@ -242,6 +274,7 @@ fn open(kind: SocketKind, version: IpVersion) -> io::Result<UdpSocket> {
         (SocketKind::Raw(number), _) => {
             (SocketType::RAW, NonZeroU32::new(number.into()).map(Protocol::from_raw))
         }
+        (SocketKind::Tcp, _) => (SocketType::STREAM, Some(ipproto::TCP)),
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = socket_with(family, socket_type, flags, protocol)?;
@@ -301,6 +334,7 @@ fn set_option(socket: &UdpSocket, option: SocketOption, value: u32) -> io::Resul
             };
             Ok(sockopt::set_ipv6_mtu_discover(socket, mode)?)
         }
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

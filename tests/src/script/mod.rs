@@ -61,18 +61,23 @@
 
 mod build;
 mod call;
+mod call_tcp;
 mod compare;
 mod decode;
 mod kernel;
+mod kernel_tcp;
 mod names;
 mod packet;
 mod parse;
+mod prelude;
 mod print;
 mod run;
 mod sequence;
 mod shard;
+mod shard_tcp;
 mod subject;
 mod syntax;
+mod tcp_options;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -80,6 +85,7 @@ mod trace;
 
 pub use build::End;
 pub use call::{Call, CallResult, ERRORS, IpVersion, SocketKind, SocketOption};
+pub use call_tcp::{InfoField, TcpCall};
 pub use kernel::KernelSubject;
 pub use parse::{Script, ScriptError, Setup};
 pub use run::run;

@@ -1,5 +1,7 @@
 //! Words for ICMP types and codes, and the text form of TCP options.
 
+use super::token::hex;
+
 /// ICMP messages: words, type, code. The first that fits is the one that is printed.
 const ICMPV4: [(&str, u8, u8); 19] = [
     ("echo-reply", 0, 0),
@@ -81,7 +83,7 @@ pub(super) fn tcp_options(text: &str) -> Result<Vec<u8>, String> {
         let name = words.next().unwrap_or_default();
         let wrong = || {
             format!(
-                "TCP option `{option}`: mss N, sackOK, wscale N, TS N N, sack A:B ..., nop or eol is accepted"
+                "TCP option `{option}`: mss N, sackOK, wscale N, TS N N, sack A:B ..., raw 0x..., nop or eol is accepted"
             )
         };
         let mut number = || words.next().and_then(|word| word.parse::<u32>().ok()).ok_or_else(wrong);
@@ -105,6 +107,7 @@ pub(super) fn tcp_options(text: &str) -> Result<Vec<u8>, String> {
                 bytes.extend([5, len]);
                 edges.iter().for_each(|edge| bytes.extend(edge.to_be_bytes()));
             }
+            "raw" => bytes.extend(words.next().and_then(hex).ok_or_else(wrong)?),
             "nop" => bytes.push(1),
             "eol" => bytes.push(0),
             _ => return Err(wrong()),

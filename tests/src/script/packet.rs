@@ -77,6 +77,8 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Number(u64),
+    /// Only expected: from the first to the second.
+    Range(u64, u64),
     Mac(EthernetAddress),
     Ip(IpAddr),
     Bytes(Vec<u8>),
@@ -326,5 +328,16 @@ pub(super) enum Packet {
 
 /// The content of `data=LEN`: every byte tells where it is, and pages of 256 bytes differ.
 pub(super) fn generated(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at as u8) ^ (at >> 8) as u8).collect()
+    stream(0, len)
+}
+
+/// The same of a stream of TCP, from a position on.
+pub(super) fn stream(start: u32, len: usize) -> Vec<u8> {
+    (0..len as u32).map(|at| start.wrapping_add(at)).map(|at| (at as u8) ^ (at >> 8) as u8).collect()
+}
+
+/// Where in the stream the data of a segment is.
+pub(super) fn stream_position(tcp: &Layer) -> u32 {
+    let is_syn = tcp.text("flags").contains('S');
+    (tcp.number_or_usual("seq") as u32).wrapping_sub(u32::from(!is_syn))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use smoltcp::time::Duration;
@@ -10,10 +10,11 @@ use smoltcp::wire::EthernetAddress;
 
 use super::build::End;
 use super::call::{self, Call, CallResult};
-use super::packet::Packet;
+use super::packet::{Kind, Layer, Packet, Value};
+use super::prelude::Prelude;
 use super::subject::SubjectKind;
 use super::syntax;
-use super::token::{Cursor, tokens};
+use super::token::{Cursor, number, tokens};
 
 /// A script, ready to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,20 +74,26 @@ pub(super) enum When {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    Inject(Packet),
-    Expect(Packet),
+    Inject(Vec<Packet>),
+    Expect(Wanted),
+    /// If it does not come, that is right too.
+    ExpectMaybe(Wanted),
+    /// Others may come before it.
+    ExpectLast(Wanted),
     ExpectAll(Vec<Wanted>),
     ExpectNone(Duration),
+    /// Whatever comes until then is taken.
+    ExpectAny(Duration),
     Call(Call, CallResult),
     Wait,
 }
 
-/// A line of an `any-order` group.
+/// A packet that is to come, or one of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) line: usize,
     pub(super) text: String,
-    pub(super) packet: Packet,
+    pub(super) packets: Vec<Packet>,
 }
 
 /// A line that cannot be read.
@@ -133,7 +140,7 @@ impl Script {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
         let script =
             Self { name: name.to_owned(), setup: Setup::default(), skips: Vec::new(), events: Vec::new() };
-        let mut parser = Parser { script, group: None, reason: None };
+        let mut parser = Parser { script, group: None, reason: None, ports: None, is_v6: false, count: 1 };
         let mut last = (0, "");
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             parser.line(number, line).map_err(|message| ScriptError {
@@ -167,6 +174,12 @@ struct Parser {
     group: Option<Event>,
     /// Of the last `differs`, as long as lines for one subject follow.
     reason: Option<String>,
+    /// Of the host and of the peer, where a segment has none.
+    ports: Option<(u16, u16)>,
+    /// TCP without an IP header is over IPv6.
+    is_v6: bool,
+    /// Of the last expectation: how often it is to come, each time further on in the stream.
+    count: u32,
 }
 
 impl Parser {
@@ -182,18 +195,62 @@ impl Parser {
         if self.script.events.is_empty() && self.header(&mut cursor)? {
             return cursor.end();
         }
+        if cursor.eat_word("use") {
+            return self.prelude(number, text, &mut cursor);
+        }
         if cursor.eat_word("differs") {
             let reason = cursor.text("the reason, with the section of the RFC, between quotes")?;
             self.reason = Some(String::from_utf8_lossy(reason).into_owned());
             return cursor.end();
         }
         let only = self.only(&mut cursor)?;
-        let event = event(number, text, only, &mut cursor)?;
-        match event.action {
+        self.event(number, text, only, &mut cursor)
+    }
+
+    fn event(
+        &mut self,
+        number: usize,
+        text: &str,
+        only: Option<SubjectKind>,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<(), String> {
+        let mut event = self.one_event(number, text, only, cursor)?;
+        cursor.end()?;
+        match &mut event.action {
             Action::ExpectAll(_) => self.group = Some(event),
+            Action::Expect(wanted) if wanted.packets.len() == 1 => {
+                // `> 10 x` are ten lines.
+                for packet in repeated(&wanted.packets[0].clone(), self.count) {
+                    let wanted = Wanted { line: number, text: text.to_owned(), packets: vec![packet] };
+                    self.script.events.push(Event { action: Action::Expect(wanted), ..event.clone() });
+                    event.when = When::Unsaid;
+                }
+            }
             _ => self.script.events.push(event),
         }
-        cursor.end()
+        Ok(())
+    }
+
+    /// The lines that `use` stands for.
+    fn prelude(&mut self, number: usize, text: &str, cursor: &mut Cursor<'_>) -> Result<(), String> {
+        let prelude = Prelude::parse(cursor)?;
+        let setup = &mut self.script.setup;
+        if setup.host.ipv4.is_none() && setup.host.ipv6.is_none() {
+            if prelude.is_v6 {
+                setup.host.ipv6 = Some((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2), 64));
+                setup.peer.ipv6 = Some((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), 64));
+            } else {
+                setup.host.ipv4 = Some((Ipv4Addr::new(10, 0, 0, 2), 24));
+                setup.peer.ipv4 = Some((Ipv4Addr::new(10, 0, 0, 1), 24));
+            }
+        }
+        self.ports = Some((prelude.host_port, prelude.peer_port));
+        self.is_v6 = prelude.is_v6;
+        for line in prelude.lines() {
+            let tokens = tokens(&line)?;
+            self.event(number, &format!("{text}: {line}"), None, &mut Cursor::new(&tokens))?;
+        }
+        Ok(())
     }
 
     /// `kernel:` or `shard:`, which need a reason.
@@ -216,9 +273,9 @@ impl Parser {
             return cursor.end();
         }
         cursor.expect('>')?;
-        let packet = syntax::packet(cursor)?;
+        let packets = self.alternatives(cursor)?;
         if let Some(Event { action: Action::ExpectAll(wanted), .. }) = &mut self.group {
-            wanted.push(Wanted { line: number, text: text.to_owned(), packet });
+            wanted.push(Wanted { line: number, text: text.to_owned(), packets });
         }
         cursor.end()
     }
@@ -281,52 +338,150 @@ fn end(cursor: &mut Cursor<'_>, end: &mut End, has_prefix: bool) -> Result<(), S
     Ok(())
 }
 
-fn event(
-    number: usize,
-    text: &str,
-    only: Option<SubjectKind>,
-    cursor: &mut Cursor<'_>,
-) -> Result<Event, String> {
-    let mut when = when(cursor)?;
-    let action = if cursor.eat('<') {
-        if let When::After(first, last) | When::At(first, last) = when
-            && first != last
-        {
-            return Err("what is injected has one time, not a range".to_owned());
+impl Parser {
+    fn one_event(
+        &mut self,
+        number: usize,
+        text: &str,
+        only: Option<SubjectKind>,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Event, String> {
+        let mut when = when(cursor)?;
+        let action = if cursor.eat('<') {
+            if let When::After(first, last) | When::At(first, last) = when
+                && first != last
+            {
+                return Err("what is injected has one time, not a range".to_owned());
+            }
+            let count = count(cursor)?;
+            let packet = self.packet(cursor, true)?;
+            Action::Inject(repeated(&packet, count))
+        } else if cursor.eat('>') {
+            self.expectation(number, text, cursor)?
+        } else if cursor.eat_word("wait") {
+            let time = duration_word(cursor)?;
+            when = When::After(time, time);
+            Action::Wait
+        } else if call::is_call(cursor) {
+            let (call, result) = call::call(cursor)?;
+            Action::Call(call, result)
+        } else {
+            return Err(cursor
+                .complaint("`<`, `>`, `wait`, `differs`, `use`, a socket call or (at the top) a header line"));
+        };
+        Ok(Event { line: number, text: text.to_owned(), when, only, action })
+    }
+
+    fn expectation(&mut self, number: usize, text: &str, cursor: &mut Cursor<'_>) -> Result<Action, String> {
+        if cursor.eat_word("none") {
+            let time = if cursor.eat_word("for") { duration_word(cursor)? } else { Duration::ZERO };
+            return Ok(Action::ExpectNone(time));
         }
-        Action::Inject(syntax::packet(cursor)?)
-    } else if cursor.eat('>') {
-        expectation(cursor)?
-    } else if cursor.eat_word("wait") {
-        let word = cursor.word("a duration")?;
-        let time = duration(word).ok_or_else(|| format!("`{word}`: {DURATIONS}"))?;
-        when = When::After(time, time);
-        Action::Wait
-    } else if call::is_call(cursor) {
-        let (call, result) = call::call(cursor)?;
-        Action::Call(call, result)
-    } else {
-        return Err(
-            cursor.complaint("`<`, `>`, `wait`, `differs`, a socket call or (at the top) a header line")
-        );
-    };
-    Ok(Event { line: number, text: text.to_owned(), when, only, action })
+        if cursor.eat_word("any") {
+            cursor.expect_word("for")?;
+            return duration_word(cursor).map(Action::ExpectAny);
+        }
+        if cursor.eat_word("any-order") {
+            cursor.expect('{')?;
+            return Ok(Action::ExpectAll(Vec::new()));
+        }
+        self.count = 1;
+        let kind = if cursor.eat_word("?") {
+            Action::ExpectMaybe
+        } else if cursor.eat_word("until") {
+            Action::ExpectLast
+        } else {
+            self.count = count(cursor)?;
+            Action::Expect
+        };
+        let packets = self.alternatives(cursor)?;
+        if self.count != 1 && packets.len() > 1 {
+            return Err("`N x` and `or` do not go together".to_owned());
+        }
+        Ok(kind(Wanted { line: number, text: text.to_owned(), packets }))
+    }
+
+    /// `PACKET or PACKET`.
+    fn alternatives(&self, cursor: &mut Cursor<'_>) -> Result<Vec<Packet>, String> {
+        let mut packets = vec![self.packet(cursor, false)?];
+        while cursor.eat_word("or") {
+            packets.push(self.packet(cursor, false)?);
+        }
+        Ok(packets)
+    }
+
+    /// A packet, with the ports of the connection where a segment has none.
+    fn packet(&self, cursor: &mut Cursor<'_>, is_injected: bool) -> Result<Packet, String> {
+        let mut packet = syntax::packet(cursor)?;
+        if let Packet::Layers(layers, _) = &mut packet {
+            if is_injected && layers.iter().any(has_range) {
+                return Err("what is injected has numbers, not ranges".to_owned());
+            }
+            if self.is_v6
+                && let [first, second, ..] = &mut layers[..]
+                && (first.kind, second.kind) == (Kind::Ipv4, Kind::Tcp)
+                && first.fields.is_empty()
+            {
+                first.kind = Kind::Ipv6;
+            }
+            if let Some((host, peer)) = self.ports {
+                complete(layers, if is_injected { (peer, host) } else { (host, peer) });
+            }
+        }
+        Ok(packet)
+    }
 }
 
-fn expectation(cursor: &mut Cursor<'_>) -> Result<Action, String> {
-    if cursor.eat_word("none") {
-        let mut time = Duration::ZERO;
-        if cursor.eat_word("for") {
-            let word = cursor.word("a duration")?;
-            time = duration(word).ok_or_else(|| format!("`{word}`: {DURATIONS}"))?;
+fn has_range(layer: &Layer) -> bool {
+    layer.fields.iter().any(|(_, value)| matches!(value, Value::Range(..)))
+}
+
+/// Fills in the ports that are not written; what an error quotes has gone the other way.
+fn complete(layers: &mut [Layer], (from, to): (u16, u16)) {
+    for layer in layers {
+        for (_, value) in &mut layer.fields {
+            if let Value::Packet(quoted) = value {
+                complete(quoted, (to, from));
+            }
         }
-        return Ok(Action::ExpectNone(time));
+        if layer.kind == Kind::Tcp {
+            for (name, port) in [("from", from), ("to", to)] {
+                if layer.get(name).is_none() {
+                    layer.fields.push((name, Value::Number(port.into())));
+                }
+            }
+        }
     }
-    if cursor.eat_word("any-order") {
-        cursor.expect('{')?;
-        return Ok(Action::ExpectAll(Vec::new()));
+}
+
+/// `10 x`.
+fn count(cursor: &mut Cursor<'_>) -> Result<u32, String> {
+    let Some(count) = cursor.peek_word().and_then(number) else {
+        return Ok(1);
+    };
+    cursor.next();
+    cursor.expect_word("x")?;
+    u32::try_from(count).ok().filter(|count| (1..=1_000).contains(count)).ok_or_else(|| {
+        format!("{count} x: 1 to 1000 are accepted")
+    })
+}
+
+/// The packet, and those that follow it in the stream.
+fn repeated(packet: &Packet, count: u32) -> Vec<Packet> {
+    let mut packets = vec![packet.clone()];
+    for _ in 1..count {
+        let mut next = packets[packets.len() - 1].clone();
+        if let Packet::Layers(layers, _) = &mut next {
+            syntax::advance(layers);
+        }
+        packets.push(next);
     }
-    syntax::packet(cursor).map(Action::Expect)
+    packets
+}
+
+fn duration_word(cursor: &mut Cursor<'_>) -> Result<Duration, String> {
+    let word = cursor.word("a duration")?;
+    duration(word).ok_or_else(|| format!("`{word}`: {DURATIONS}"))
 }
 
 /// `+10ms`, `+0..1s`, `@1.5s`.

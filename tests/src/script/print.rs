@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::names::icmp_words;
-use super::packet::{Field, Form, Kind, Layer, Value, generated};
+use super::packet::{Field, Form, Kind, Layer, Value, generated, stream, stream_position};
 
 /// Characters of data that a line shows at most.
 const DATA_SHOWN: usize = 64;
@@ -12,7 +12,18 @@ const DATA_SHOWN: usize = 64;
 pub(super) fn packet(layers: &[Layer]) -> String {
     let is_known = layers.get(1).is_some_and(|layer| layer.kind != Kind::Data);
     let shown = layers.iter().filter(|layer| layer.kind != Kind::Ethernet || !is_known);
-    shown.map(layer).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    let tcp = layers.iter().find(|layer| layer.kind == Kind::Tcp);
+    let text = |shown: &Layer| match tcp {
+        Some(tcp) if shown.kind == Kind::Data => segment_data(tcp, shown.bytes("bytes")),
+        _ => layer(shown),
+    };
+    shown.map(text).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Data of TCP: most likely a part of the stream.
+fn segment_data(tcp: &Layer, bytes: &[u8]) -> String {
+    let is_stream = bytes.len() > 1 && bytes == stream(stream_position(tcp), bytes.len());
+    if is_stream { format!("data={}", bytes.len()) } else { data(bytes) }
 }
 
 /// One layer.
@@ -68,6 +79,7 @@ fn written(field: &Field, found: &Value) -> String {
 pub(super) fn value(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
+        Value::Range(first, last) => format!("{first}..{last}"),
         Value::Mac(mac) => mac.0.map(|byte| format!("{byte:02x}")).join(":"),
         Value::Ip(ip) => ip.to_string(),
         Value::Bytes(bytes) => hex(bytes),

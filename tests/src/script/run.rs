@@ -73,8 +73,11 @@ fn noise(layers: &[Layer]) -> Option<Noise> {
 /// What a script speaks of.
 fn mentioned(script: &Script) -> Vec<Noise> {
     let packets = script.events.iter().flat_map(|event| match &event.action {
-        Action::Inject(packet) | Action::Expect(packet) => vec![packet],
-        Action::ExpectAll(wanted) => wanted.iter().map(|wanted| &wanted.packet).collect(),
+        Action::Inject(packets) => packets.iter().collect(),
+        Action::Expect(wanted) | Action::ExpectMaybe(wanted) | Action::ExpectLast(wanted) => {
+            wanted.packets.iter().collect::<Vec<_>>()
+        }
+        Action::ExpectAll(wanted) => wanted.iter().flat_map(|wanted| &wanted.packets).collect(),
         _ => Vec::new(),
     });
     let layers = packets.filter_map(|packet| match packet {
@@ -124,9 +127,9 @@ impl Run<'_> {
 
     fn event(&mut self, event: &Event) -> Result<(), String> {
         match &event.action {
-            Action::Inject(packet) => {
+            Action::Inject(packets) => {
                 self.pass_until(event.when)?;
-                self.inject(packet)
+                packets.iter().try_for_each(|packet| self.inject(packet))
             }
             Action::Wait => self.pass_until(event.when),
             Action::Call(call, wanted) => {
@@ -147,10 +150,15 @@ impl Run<'_> {
                     }
                 }
             }
-            Action::Expect(packet) => {
-                let wanted = Wanted { line: event.line, text: event.text.clone(), packet: packet.clone() };
-                self.expect(vec![wanted], event.when)
+            Action::ExpectAny(time) => {
+                let until = self.last.max(self.subject.now()) + *time;
+                while self.next_frame(until)?.is_some() {}
+                self.last = until;
+                Ok(())
             }
+            Action::Expect(wanted) => self.expect(vec![wanted.clone()], event.when),
+            Action::ExpectMaybe(wanted) => self.expect_maybe(wanted, event.when),
+            Action::ExpectLast(wanted) => self.expect_last(wanted, event.when),
             Action::ExpectAll(wanted) => self.expect(wanted.clone(), event.when),
         }
     }
@@ -178,7 +186,7 @@ impl Run<'_> {
     fn inject(&mut self, packet: &Packet) -> Result<(), String> {
         let mut packet = packet.clone();
         if let Packet::Layers(layers, _) = &mut packet {
-            self.sequences.make_absolute(layers);
+            self.sequences.make_absolute(layers, self.subject.now());
         }
         let setup = &self.script.setup;
         let frame = build::frame(&packet, &setup.peer, &setup.host)?;
@@ -203,7 +211,7 @@ impl Run<'_> {
         self.last = self.last.max(now);
         self.trace.called(
             now,
-            if matches!(call, Call::Socket(..)) { call.to_string() } else { format!("{call} = {came}") },
+            if came == CallResult::Ok { call.to_string() } else { format!("{call} = {came}") },
         );
         if came.is(wanted) { Ok(()) } else { Err(format!("expected {wanted}, came {came}")) }
     }
@@ -222,10 +230,7 @@ impl Run<'_> {
                     wanted.iter().map(|wanted| format!("\n  {}: {}", wanted.line, wanted.text)).collect();
                 return Err(format!("this did not come until {deadline}:{missing}"));
             };
-            let differ = |wanted: &Wanted| match &wanted.packet {
-                Packet::Layers(layers, _) => differences(layers, &came.layers),
-                Packet::Raw(frame) => differences(&decode::frame(frame), &came.layers),
-            };
+            let differ = |wanted: &Wanted| differ(wanted, &came.layers);
             let all: Vec<Vec<String>> = wanted.iter().map(differ).collect();
             match all.iter().position(Vec::is_empty) {
                 Some(position) => {
@@ -237,17 +242,59 @@ impl Run<'_> {
                     return Err(format!("another packet came:\n  > {}{lines}", print::packet(&came.layers)));
                 }
             }
-            if let Some((first, last)) = times
-                && (came.at + tolerance / EARLY_SHARE < first || came.at > last + tolerance)
-            {
-                return Err(format!(
-                    "it came at {}, expected from {first} to {last} (within {tolerance})",
-                    came.at
-                ));
-            }
+            self.check_time(&came, times)?;
             self.last = came.at;
         }
         Ok(())
+    }
+
+    fn check_time(&self, came: &Came, times: Option<(Instant, Instant)>) -> Result<(), String> {
+        let tolerance = self.subject.tolerance();
+        let Some((first, last)) = times else {
+            return Ok(());
+        };
+        let early = (tolerance / EARLY_SHARE).min((first - self.last.min(first)) / 2);
+        if came.at + early < first || came.at > last + tolerance {
+            return Err(format!(
+                "it came at {}, expected from {first} to {last} (within {tolerance})",
+                came.at
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes the next packet if it is this one.
+    fn expect_maybe(&mut self, wanted: &Wanted, when: When) -> Result<(), String> {
+        let times = self.times(when);
+        let deadline = match times {
+            Some((_, last)) => last + self.subject.tolerance() / EARLY_SHARE,
+            None => self.last.max(self.subject.now()) + self.subject.quiet(),
+        };
+        if let Some(came) = self.next_frame(deadline)? {
+            if differ(wanted, &came.layers).is_empty() {
+                self.last = came.at;
+            } else {
+                self.queue.push_front(came);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes packets until this one comes.
+    fn expect_last(&mut self, wanted: &Wanted, when: When) -> Result<(), String> {
+        let times = self.times(when);
+        let deadline = match times {
+            Some((_, last)) => last + self.subject.tolerance(),
+            None => self.last.max(self.subject.now()) + self.subject.patience(),
+        };
+        while let Some(came) = self.next_frame(deadline)? {
+            if differ(wanted, &came.layers).is_empty() {
+                self.check_time(&came, times)?;
+                self.last = came.at;
+                return Ok(());
+            }
+        }
+        Err(format!("this did not come until {deadline}:\n  {}: {}", wanted.line, wanted.text))
     }
 
     /// The next frame that the script is to look at.
@@ -315,6 +362,15 @@ impl Run<'_> {
         };
         build::frame(&Packet::Layers(answer, Mutation::default()), &setup.peer, &setup.host).map(Some)
     }
+}
+
+/// How a packet differs from what is wanted; if it may be one of several, from the one that it is nearest to.
+fn differ(wanted: &Wanted, came: &[Layer]) -> Vec<String> {
+    let one = |packet: &Packet| match packet {
+        Packet::Layers(layers, _) => differences(layers, came),
+        Packet::Raw(frame) => differences(&decode::frame(frame), came),
+    };
+    wanted.packets.iter().map(one).min_by_key(Vec::len).unwrap_or_default()
 }
 
 const ETHERNET_HEADER_LEN: usize = 14;

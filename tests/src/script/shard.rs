@@ -10,11 +10,13 @@ use smoltcp::wire::IpCidr;
 use wirestack::icmp::{ErrorKind, LimiterConfig};
 use wirestack::raw::Version;
 use wirestack::shard::{PingBind, PingOptions, RawBind, Shard, ShardConfig, SocketId, UdpBind};
+use wirestack::tcp::{Algorithm, TcpOptions};
 use wirestack::udp::{Fragmenting, SendError, SocketOptions};
 use wirestack_nic::loopback::{Loopback, LoopbackConfig};
 
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
 use super::parse::Setup;
+use super::shard_tcp::{self, ShardStreams};
 use super::subject::{Subject, SubjectKind};
 
 /// How long a shard is left alone before a script begins, so that it has announced its addresses and
@@ -34,6 +36,9 @@ pub struct ShardSubject {
     nic: Loopback<'static>,
     wire: Loopback<'static>,
     sockets: BTreeMap<String, ShardSocket>,
+    streams: ShardStreams,
+    /// What connections begin with.
+    tcp_options: TcpOptions,
     now: Instant,
     begin: Instant,
     /// When the last turn wanted to come again.
@@ -69,7 +74,12 @@ impl ShardSubject {
         config.neighbor.dup_addr_detect_transmits = 0;
         config.icmp =
             LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
+        // The plainest one, which a kernel lets everybody use.
+        config.tcp.options.congestion = Algorithm::Reno;
+        let mut streams = ShardStreams::default();
         for (name, value) in &setup.sysctls {
+            shard_tcp::configure(&mut config, name, value);
+            streams.resets_on_overflow |= name == "net.ipv4.tcp_abort_on_overflow" && value != "0";
             let seconds = value.parse().map(Duration::from_secs);
             match (name.as_str(), seconds) {
                 ("net.ipv4.ipfrag_time", Ok(time)) => config.reassembly.ipv4_timeout = time,
@@ -82,9 +92,10 @@ impl ShardSubject {
         let wire_config = LoopbackConfig { mtu, frame_len_max: mtu.max(1514), ..LoopbackConfig::default() };
         let (nic, wire) = Loopback::pair(&wire_config).map_err(|error| error.to_string())?;
         let now = Instant::ZERO;
+        let tcp_options = config.tcp.options;
         let shard = Shard::new(config, now).map_err(|error| error.to_string())?;
         let mut subject =
-            Self { shard, nic, wire, sockets: BTreeMap::new(), now, begin: Instant::ZERO, next: Some(now) };
+            Self { shard, nic, wire, sockets: BTreeMap::new(), streams, tcp_options, now, begin: Instant::ZERO, next: Some(now) };
         while subject.poll_frame(Instant::ZERO + SETTLE_TIME)?.is_some() {}
         subject.begin = subject.now;
         Ok(subject)
@@ -130,6 +141,7 @@ impl ShardSubject {
                 let version = if version == IpVersion::V4 { Version::V4 } else { Version::V6 };
                 self.shard.raw_open(RawBind::new(version, protocol)).map(ShardSocket::Raw)
             }
+            SocketKind::Tcp => return Err(format!("`{name}` is a connection")),
         };
         Ok(made.map_err(io::Error::from).map(|socket| {
             self.sockets.insert(name.to_owned(), socket);
@@ -191,6 +203,8 @@ impl ShardSubject {
             SocketOption::MulticastLoop => options.multicast_loop = value != 0,
             SocketOption::Errors => options.recv_errors = value != 0,
             SocketOption::PathMtu => options.dont_fragment = fragmenting,
+            // Of TCP.
+            _ => {}
         };
         match self.socket(name)? {
             ShardSocket::Unbound(kind, version, mut options) => {
@@ -218,12 +232,28 @@ impl ShardSubject {
         Ok(result.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error)))
     }
 
-    fn try_call(&mut self, call: &Call) -> Result<CallResult, String> {
+    fn try_call(&mut self, call: &Call, wanted: &CallResult) -> Result<CallResult, String> {
         let done = |result: io::Result<()>| match result {
             Ok(()) => CallResult::Ok,
             Err(error) => io_result(&error),
         };
         Ok(match call {
+            Call::Socket(name, SocketKind::Tcp, version) => {
+                self.streams.open(name, *version, self.tcp_options);
+                CallResult::Ok
+            }
+            Call::Bind(name, address) if self.streams.has(name) => done(self.streams.bind(name, *address)?),
+            Call::Connect(name, address) if self.streams.has(name) => {
+                self.streams.connect(&mut self.shard, name, *address)?
+            }
+            Call::Set(name, option, value) if self.streams.has(name) => {
+                done(self.streams.set(&mut self.shard, name, *option, *value)?)
+            }
+            Call::Close(name) if self.streams.has(name) => {
+                self.streams.close(&mut self.shard, name);
+                CallResult::Ok
+            }
+            Call::Tcp(call) => self.streams.call(&mut self.shard, call, wanted)?,
             Call::Socket(name, kind, version) => {
                 let options =
                     SocketOptions { v6_only: *version == IpVersion::V6, ..SocketOptions::default() };
@@ -296,8 +326,8 @@ impl Subject for ShardSubject {
         Err(format!("{TURNS_MAX} turns without a frame"))
     }
 
-    fn call(&mut self, call: &Call, _: &CallResult) -> Result<CallResult, String> {
-        let result = self.try_call(call);
+    fn call(&mut self, call: &Call, wanted: &CallResult) -> Result<CallResult, String> {
+        let result = self.try_call(call, wanted);
         self.turn();
         result
     }

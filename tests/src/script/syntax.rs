@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::EthernetAddress;
 
 use super::names::{icmp_by_words, icmp_list, tcp_options};
-use super::packet::{Field, Form, Kind, Layer, Mutation, Packet, Value, generated};
-use super::token::{Cursor, Token, hex, number};
+use super::packet::{
+    Field, Form, Kind, Layer, Mutation, Packet, Value, generated, stream, stream_position,
+};
+use super::tcp_options::plain;
+use super::token::{Cursor, Token, hex, number, range};
 
 /// A packet up to the end of the line or a `}`.
 pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Packet, String> {
@@ -34,8 +37,8 @@ pub(super) fn packet(cursor: &mut Cursor<'_>) -> Result<Packet, String> {
 fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<Layer>, String> {
     let mut found: Vec<Layer> = Vec::new();
     loop {
-        if let Some(bytes) = data(cursor)? {
-            found.push(Layer::data(bytes));
+        if let Some(layer) = layer_data(found.last(), cursor)? {
+            found.push(layer);
             // `"text" bad-checksum` is easier to read than the other way round.
             let header = found.iter_mut().rev().find(|layer| layer.kind != Kind::Data);
             if let Some(header) = header {
@@ -59,6 +62,46 @@ fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<Layer>, String> {
         );
     }
     Ok(found)
+}
+
+/// Data behind a layer. In TCP, `data=LENGTH` is a part of the stream, and `data=any` may be any, or none.
+fn layer_data(before: Option<&Layer>, cursor: &mut Cursor<'_>) -> Result<Option<Layer>, String> {
+    let tcp = before.filter(|layer| layer.kind == Kind::Tcp);
+    if let Some(tcp) = tcp.filter(|_| cursor.peek_word() == Some("data") && cursor.is_followed_by('=')) {
+        let mut ahead = cursor.clone();
+        ahead.next();
+        ahead.next();
+        let word = ahead.peek_word().unwrap_or_default();
+        if word == "any" {
+            ahead.next();
+            *cursor = ahead;
+            return Ok(Some(Layer::new(Kind::Data).with_number("any", 1u8)));
+        }
+        if let Ok(len) = word.parse::<u16>() {
+            if !matches!(tcp.get("seq"), Some(Value::Number(_))) {
+                return Err(format!("data={len}: where in the stream it is, seq=N before it says"));
+            }
+            ahead.next();
+            *cursor = ahead;
+            return Ok(Some(Layer::data(stream(stream_position(tcp), len.into()))));
+        }
+    }
+    data(cursor).map(|bytes| bytes.map(Layer::data))
+}
+
+/// The segment that follows this one in the stream.
+pub(super) fn advance(layers: &mut [Layer]) {
+    let Some(at) = layers.iter().position(|layer| layer.kind == Kind::Tcp) else {
+        return;
+    };
+    let len = layers.get(at + 1).map_or(0, |data| data.bytes("bytes").len());
+    if let Some((_, Value::Number(seq))) = layers[at].fields.iter_mut().find(|(name, _)| *name == "seq") {
+        *seq += len as u64;
+    }
+    let start = stream_position(&layers[at]);
+    if let Some(data) = layers.get_mut(at + 1) {
+        *data = Layer::data(stream(start, len));
+    }
 }
 
 /// `udp` alone is UDP over IPv4; `icmp6` is over IPv6.
@@ -282,7 +325,10 @@ fn value(field: &Field, cursor: &mut Cursor<'_>) -> Result<Value, String> {
         Form::Bytes => hex(word).map(Value::Bytes),
         Form::Prefix => prefix(word),
         Form::Text => Some(Value::Text(word.to_owned())),
-        Form::Number | Form::Flag | Form::Packet => number(word).map(Value::Number),
+        Form::Number | Form::Flag | Form::Packet => {
+            let between = || range(word).map(|(first, last)| Value::Range(first, last));
+            number(word).map(Value::Number).or_else(between)
+        }
     };
     let wanted = match field.form {
         Form::Mac => "a hardware address",
@@ -323,9 +369,8 @@ fn tcp_option_text(cursor: &mut Cursor<'_>) -> Result<String, String> {
             _ => return Err(cursor.complaint("a TCP option or `>`")),
         }
     }
-    tcp_options(&text)?;
-    let options = text.split(',').filter(|option| !matches!(*option, "nop" | "eol"));
-    Ok(options.collect::<Vec<_>>().join(","))
+    tcp_options(&plain(&text))?;
+    Ok(text)
 }
 
 /// An address with a prefix length.

@@ -194,6 +194,12 @@ pub(super) fn number(word: &str) -> Option<u64> {
     }
 }
 
+/// `A..B`, both of which are meant: numbers from the first to the second.
+pub(super) fn range(word: &str) -> Option<(u64, u64)> {
+    let (first, last) = word.split_once("..")?;
+    number(first).zip(number(last)).filter(|(first, last)| first <= last)
+}
+
 /// Bytes in hexadecimal, with 0x before them.
 pub(super) fn hex(word: &str) -> Option<Vec<u8>> {
     let digits = word.strip_prefix("0x").filter(|digits| digits.len() % 2 == 0 && digits.is_ascii())?;

@@ -11,6 +11,7 @@
 //! A connection that has nothing to send and nothing to be read holds no memory of the pool.
 
 pub mod pool;
+mod ranges;
 pub mod recv;
 pub mod send;
 pub mod tune;

@@ -1,0 +1,6 @@
+use super::*;
+
+#[test]
+fn it_is_small() {
+    assert!(size_of::<ReceiveTuning>() <= 40);
+}
