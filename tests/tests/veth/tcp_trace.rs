@@ -2,8 +2,9 @@
 //! segment of ours, checked against what the peer had said before.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use wirestack_tests::programs::{Child, output};
 use wirestack_tests::runner::{Case, Outcome, note, require_program, veth_test};
 
 use crate::support::{ADDRESSES, LONG, end, noise, serve, url_host};
+use crate::talk::wait_until;
 use crate::tcp_serve::connect;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
@@ -310,10 +312,18 @@ fn nothing_at_the_peer(wire: &Wire) -> Outcome {
         let file = dir.path().join(format!("{program}.pcap"));
         let mut tcpdump = Command::new("tcpdump");
         tcpdump.args(["-n", "-U", "-B", "65536", "-i", wire.peer().name(), "-w"]);
-        let mut tcpdump = wire.at_peer(|| Child::start(tcpdump.arg(&file).arg("tcp")))?;
+        let mut tcpdump = wire.at_peer(|| Child::start(tcpdump.arg(&file).arg("tcp or udp port 9")))?;
         tcpdump.wait_for_line("tcpdump: listening", LONG)?;
         talk(wire, program)?;
         end(server)?;
+        // What comes before it is in the file by then.
+        let marker = b"the end of the capture";
+        let socket = wire.at_peer(|| UdpSocket::bind("0.0.0.0:0"))?;
+        socket.set_broadcast(true)?;
+        socket.send_to(marker, "10.77.0.255:9")?;
+        wait_until("the capture is complete", || {
+            Ok(fs::read(&file)?.windows(marker.len()).any(|window| window == marker))
+        })?;
         end(tcpdump)?;
         judge(&file, true, &ON_A_GOOD_WIRE)?;
     }
