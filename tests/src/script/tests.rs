@@ -346,8 +346,16 @@ fn runs_succeed_and_fail_as_they_ought() {
         ),
         // What else an expectation of segments can say.
         ("use ports\n> tcp A seq=5..9 ack=0", &[(0, "tcp 80 > 40000 PA seq=7 ack=4294966272")], None),
-        ("use ports\n> tcp A seq=5..6", &[(0, "tcp 80 > 40000 A seq=7")], Some("tcp seq: expected 5..6, came 7")),
-        ("use ports\n> tcp PA seq=7", &[(0, "tcp 80 > 40000 A seq=7")], Some("tcp flags: expected PA, came A")),
+        (
+            "use ports\n> tcp A seq=5..6",
+            &[(0, "tcp 80 > 40000 A seq=7")],
+            Some("tcp seq: expected 5..6, came 7"),
+        ),
+        (
+            "use ports\n> tcp PA seq=7",
+            &[(0, "tcp 80 > 40000 A seq=7")],
+            Some("tcp flags: expected PA, came A"),
+        ),
         ("use ports\n> tcp A", &[(0, "tcp 81 > 40000 A")], Some("tcp from: expected 80, came 81")),
         ("use ports\n> tcp A seq=1", &[(0, "tcp 80 > 40000 A seq=1 data=5")], Some("data: came, and is not")),
         ("use ports\n> tcp A seq=1 data=any", &[(0, "tcp 80 > 40000 A seq=1 data=5")], None),
