@@ -76,7 +76,8 @@ impl Sequences {
             let peer_has_timestamps = tcp_options::has_timestamps(&options);
             self.connections.entry(ports).or_default().peer_has_timestamps = peer_has_timestamps;
         } else if connection.has_timestamps() && !tcp_options::speaks_of_timestamps(&options) {
-            options = if options.is_empty() { "TS any any".to_owned() } else { format!("{options},TS any any") };
+            options =
+                if options.is_empty() { "TS any any".to_owned() } else { format!("{options},TS any any") };
         }
         let clock = PEER_TIMESTAMP.wrapping_add(now.total_millis() as u32);
         let base = connection.host_timestamp.unwrap_or(0);
