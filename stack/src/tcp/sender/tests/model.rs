@@ -121,7 +121,7 @@ impl Model {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.sender.snd_una() == Seq((self.start + self.to_send) as u32)
+        self.sent == self.to_send && self.sender.snd_una() == Seq((self.start + self.to_send) as u32)
     }
 
     /// Runs until all is acknowledged, or until `end`.
@@ -418,4 +418,59 @@ fn everything_arrives_over_bad_paths() {
         assert!(model.sender.deadline().is_none(), "seed {seed}: a timer without data");
         assert_eq!(model.sender.in_flight(), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn zz_goodput() {
+    for (mss, group) in [(1_460, 1)] {
+        for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
+            for window in [1_u64 << 20, 4 << 20] {
+                for loss in [0, 1_000, 10_000, 30_000, 50_000] {
+                    let mut sum = 0.0;
+                    let mut info = String::new();
+                    for seed in 0..3 {
+                        let path = Path { data_loss: loss, group, ..CLEAN };
+                        let config = SenderConfig { mss, algorithm, ..config() };
+                        let mut model = Model::new(&config, path, 1 << 40, window, seed);
+                        model.run(Instant::from_secs(20));
+                        sum += model.received() as f64 / 20.0 / 1e6 / 3.0;
+                        let told = model.sender.told.as_deref();
+                        info = format!(
+                            "timeouts {} probes {} recoveries {} undone {} dsacks {} resent/dropped {:.3}",
+                            model.timeouts,
+                            model.probes,
+                            told.map_or(0, |t| t.recoveries),
+                            told.map_or(0, |t| t.undone),
+                            told.map_or(0, |t| t.dsacks),
+                            model.resent_bytes as f64 / (model.dropped_bytes as f64).max(1.0)
+                        );
+                    }
+                    eprintln!("{algorithm:?} window {} KB loss {loss}e-6: {sum:.2} MB/s {info}", window >> 10);
+                }
+            }
+        }
+    }
+    for (reordering, loss) in [(0, 0), (1_000, 0), (10_000, 0), (10_000, 1_000), (0, 1_000)] {
+        let mut sum = 0.0;
+        let mut info = String::new();
+        for seed in 0..3 {
+            let path = Path { reordering, data_loss: loss, delay_max: Duration::from_micros(100), ..CLEAN };
+            let config = SenderConfig { mss: 1_460, algorithm: Algorithm::Cubic, ..config() };
+            let mut model = Model::new(&config, path, 1 << 40, 1 << 20, seed);
+            model.run(Instant::from_secs(5));
+            sum += model.received() as f64 / 5.0 / 1e6 / 3.0;
+            let told = model.sender.told.as_deref();
+            info = format!(
+                "timeouts {} recoveries {} undone {} dsacks {} resent {}",
+                model.timeouts,
+                told.map_or(0, |t| t.recoveries),
+                told.map_or(0, |t| t.undone),
+                told.map_or(0, |t| t.dsacks),
+                model.resent_bytes
+            );
+        }
+        eprintln!("reordering {reordering}e-6 loss {loss}e-6: {sum:.2} MB/s {info}");
+    }
+    eprintln!("size of Sender {} congestion {} validation {} board {} rtt {} rack {} probe {} timers {} rate {}", size_of::<Sender>(), size_of::<crate::tcp::congestion::Congestion>(),
+     size_of::<crate::tcp::congestion::Validation>(), size_of::<crate::tcp::sack::Scoreboard>(), size_of::<crate::tcp::rtt::Rtt>(), size_of::<crate::tcp::rack::Rack>(), size_of::<crate::tcp::rack::Probe>(), size_of::<super::super::timers::Timers>(), size_of::<super::super::rate::Rate>());
 }
