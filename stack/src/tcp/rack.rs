@@ -208,7 +208,12 @@ impl Probe {
 
     /// TLP_process_ack of section 7.4.2. `dsack_end`: the end of a block of DSACK in it; `is_bare_duplicate`: a
     /// duplicate ACK without any block.
-    pub(super) fn on_ack(&mut self, ack: Position, dsack_end: Option<Position>, is_bare_duplicate: bool) -> ProbeOutcome {
+    pub(super) fn on_ack(
+        &mut self,
+        ack: Position,
+        dsack_end: Option<Position>,
+        is_bare_duplicate: bool,
+    ) -> ProbeOutcome {
         if self.end == 0 || ack < self.end {
             return ProbeOutcome::Nothing;
         }

@@ -34,7 +34,16 @@ impl Rtt {
         let floor = micros(bounds.min).max(GRANULARITY);
         let cap = micros(bounds.max).max(floor);
         let initial = micros(bounds.initial).clamp(floor, cap);
-        Self { initial, floor, cap, srtt: 0.0, rttvar: 0.0, latest: 0, min: WindowedMin::default(), backoffs: 0 }
+        Self {
+            initial,
+            floor,
+            cap,
+            srtt: 0.0,
+            rttvar: 0.0,
+            latest: 0,
+            min: WindowedMin::default(),
+            backoffs: 0,
+        }
     }
 
     /// A sample. `per_window`: how many of them are expected in a window of data (RFC 7323 appendix G), 1 or more.
@@ -247,7 +256,8 @@ mod tests {
     fn the_minimum_is_that_of_the_last_five_minutes() {
         let mut rtt = Rtt::new(BOUNDS);
         let at = |secs: i64| Instant::from_secs(secs);
-        for (secs, sample, expected) in [(0, 10, 10), (10, 5, 5), (100, 20, 5), (200, 15, 5), (305, 30, 5), (320, 30, 15)]
+        for (secs, sample, expected) in
+            [(0, 10, 10), (10, 5, 5), (100, 20, 5), (200, 15, 5), (305, 30, 5), (320, 30, 15)]
         {
             rtt.sample(at(secs), ms(sample), 1);
             assert_eq!(rtt.min(), Some(ms(expected)), "after {secs} s");

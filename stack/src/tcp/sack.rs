@@ -259,7 +259,13 @@ impl Scoreboard {
 
     /// What lies between `start` and `end`, which are in order and within what is outstanding, has arrived. `each` is
     /// told of what was not known to have.
-    pub(super) fn sack(&mut self, start: Position, end: Position, mss: u32, mut each: impl FnMut(&Delivered)) {
+    pub(super) fn sack(
+        &mut self,
+        start: Position,
+        end: Position,
+        mss: u32,
+        mut each: impl FnMut(&Delivered),
+    ) {
         let mut at = self.cut_from(start, mss);
         while at < end {
             let Some((&key, record)) = self.records.range(at..end).next() else { break };
@@ -313,7 +319,10 @@ impl Scoreboard {
             && record.is_sacked
         {
             record.len += len;
-            (len, key) = (record.len, { self.records.remove(&key); before });
+            (len, key) = (record.len, {
+                self.records.remove(&key);
+                before
+            });
         }
         let behind = key + u64::from(len);
         if let Some(next) = self.records.get(&behind).copied()
@@ -459,11 +468,18 @@ impl Scoreboard {
         // Of what was repeated over and over again, only the last time counts.
         let len_max = RECORDS_FREE + 2 * self.records.len();
         if self.repair.as_ref().is_some_and(|repair| repair.log.len() >= len_max) {
-            let mut log = self.repair.as_mut().map(|repair| std::mem::take(&mut repair.log)).unwrap_or_default();
+            let mut log =
+                self.repair.as_mut().map(|repair| std::mem::take(&mut repair.log)).unwrap_or_default();
             log.retain(|repetition| self.live(repetition, self.una).is_some());
             self.repair.get_or_insert_default().log = log;
         }
         self.repair.get_or_insert_default().log.push_back(repetition);
+    }
+
+    /// Records.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
     }
 
     /// Counts everything anew.
@@ -474,7 +490,13 @@ impl Scoreboard {
             assert_eq!(key, at, "records lie side by side");
             assert!(record.len > 0 && !(record.is_sacked && record.is_lost));
             at = key + u64::from(record.len);
-            let index = if record.is_sacked { 0 } else if record.is_lost { 1 } else { 2 };
+            let index = if record.is_sacked {
+                0
+            } else if record.is_lost {
+                1
+            } else {
+                2
+            };
             if record.is_lost {
                 lost.insert(key);
             }

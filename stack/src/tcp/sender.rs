@@ -309,8 +309,9 @@ impl Sender {
         let in_flight = self.in_flight();
         let room = self.window().saturating_sub(in_flight);
         // After a timeout the window is one segment, and what is too young to be lost may fill it: the oldest one is
-        // repeated all the same (RFC 6298 section 5, rule 5.4).
-        let is_head_due = self.phase() == Phase::Timeout
+        // repeated all the same (RFC 6298 section 5, rule 5.4). So it is at a partial ACK without SACK (RFC 6582
+        // section 3.2 step 3).
+        let is_head_due = (self.phase() == Phase::Timeout || self.newreno.is_some())
             && self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
         if in_flight == 0 || is_head_due { room.max(self.mss) } else { room }
     }
@@ -333,7 +334,10 @@ impl Sender {
     /// Bytes in flight, as far as is known (pipe of RFC 6675).
     pub fn in_flight(&self) -> u32 {
         let arrived = self.newreno.as_ref().map_or(0, |newreno| newreno.arrived());
-        self.board.outstanding().saturating_sub(self.board.sacked() + self.board.lost()).saturating_sub(arrived)
+        self.board
+            .outstanding()
+            .saturating_sub(self.board.sacked() + self.board.lost())
+            .saturating_sub(arrived)
     }
 
     /// The peer's window is what holds us back, or the application has nothing: for `limited-by` and the rate. To be
@@ -384,7 +388,9 @@ impl Sender {
     /// What may be in flight.
     fn window(&self) -> u32 {
         match &self.recovery {
-            Some(recovery) if recovery.phase == Phase::Fast && self.congestion.uses_prr() => recovery.prr.window(),
+            Some(recovery) if recovery.phase == Phase::Fast && self.congestion.uses_prr() => {
+                recovery.prr.window()
+            }
             _ => self.congestion.cwnd(),
         }
     }
@@ -502,7 +508,10 @@ fn initial_window(config: &SenderConfig, mss: u32) -> u32 {
     }
     //= rfc6928#2
     //# min (10*MSS, max (2*MSS, 14600))
-    config.initial_window.unwrap_or_else(|| mss.saturating_mul(10).min(mss.saturating_mul(2).max(14_600))).max(mss)
+    config
+        .initial_window
+        .unwrap_or_else(|| mss.saturating_mul(10).min(mss.saturating_mul(2).max(14_600)))
+        .max(mss)
 }
 
 /// What keeps a connection from sending more.

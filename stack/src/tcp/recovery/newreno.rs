@@ -35,10 +35,17 @@ impl NewReno {
 
     /// `acked` bytes were acknowledged by number. Returns how many of them had not been told of by duplicates. The
     /// first segment of them is what filled the gap.
-    pub(in crate::tcp) fn on_advance(&mut self, acked: u32, mss: u32, is_recovering: bool, outstanding: u32) -> u32 {
+    pub(in crate::tcp) fn on_advance(
+        &mut self,
+        acked: u32,
+        mss: u32,
+        is_recovering: bool,
+        outstanding: u32,
+    ) -> u32 {
         let told = self.arrived.min(acked.saturating_sub(mss));
         self.duplicates = 0;
-        self.arrived = if is_recovering { (self.arrived - told).min(outstanding.saturating_sub(mss)) } else { 0 };
+        self.arrived =
+            if is_recovering { (self.arrived - told).min(outstanding.saturating_sub(mss)) } else { 0 };
         acked - told
     }
 

@@ -56,7 +56,8 @@ impl Sender {
     /// An ACK has come.
     pub fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) -> AckOutcome {
         let una = self.board.una();
-        let before = Before { in_flight: self.in_flight(), pipe: self.board.outstanding() - self.board.sacked(), una };
+        let before =
+            Before { in_flight: self.in_flight(), pipe: self.board.outstanding() - self.board.sacked(), una };
         // The connection sees to it that it is acceptable; what is not moves nothing.
         let position = self.board.position(ack.ack);
         let position = if position > self.board.nxt() { una } else { position.max(una) };
@@ -310,7 +311,7 @@ impl Sender {
     ) {
         let (una, nxt) = (self.board.una(), self.board.nxt());
         if lost > 0 && self.phase() == Phase::Open {
-            self.enter_recovery(now, self.in_flight() + lost, before.pipe);
+            self.enter_recovery(now, before.pipe);
         } else if self.phase() == Phase::Open {
             if probe == ProbeOutcome::Repaired {
                 self.reduce(now, Signal::Loss, before.in_flight);
@@ -334,8 +335,10 @@ impl Sender {
         self.ecn_recover = if self.phase() == Phase::Open { self.ecn_recover } else { nxt };
     }
 
-    /// Fast recovery begins. `flight`: bytes in flight, what is lost included; `pipe`: the same before the ACK.
-    pub(super) fn enter_recovery(&mut self, now: Instant, flight: u32, pipe: u32) {
+    /// Fast recovery begins. `pipe`: bytes in flight before the ACK, what is lost included.
+    pub(super) fn enter_recovery(&mut self, now: Instant, pipe: u32) {
+        // FlightSize of RFC 5681: what SACK has reported is in it.
+        let flight = self.board.outstanding();
         let (una, nxt) = (self.board.una(), self.board.nxt());
         self.validation.on_congestion(flight, &self.used());
         self.reduce(now, Signal::Loss, flight);
@@ -421,7 +424,10 @@ impl Arrivals<'_> {
         let (end, record) = (delivered.end, &delivered.record);
         self.delivered += record.len;
         self.rack.detect_reordering(end, record.is_resent);
-        if self.newest.is_none_or(|(other_end, other)| sent_after(record.sent_at, end, other.sent_at, other_end)) {
+        if self
+            .newest
+            .is_none_or(|(other_end, other)| sent_after(record.sent_at, end, other.sent_at, other_end))
+        {
             self.newest = Some((end, *record));
         }
         let rtt = self.now - record.sent_at;

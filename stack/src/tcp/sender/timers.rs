@@ -152,7 +152,7 @@ impl Sender {
         }
         if lost > 0 {
             if self.phase() == Phase::Open {
-                self.enter_recovery(now, before, before);
+                self.enter_recovery(now, before);
             }
             let (in_flight, mss) = (self.in_flight(), self.mss);
             if let Some(recovery) = &mut self.recovery {
@@ -165,7 +165,7 @@ impl Sender {
     /// RFC 6298 section 5, rules 5.4 to 5.6.
     fn on_rto(&mut self, now: Instant) {
         let (una, nxt) = (self.board.una(), self.board.nxt());
-        let flight = self.board.outstanding() - self.board.sacked();
+        let flight = self.board.outstanding();
         let resent = self.board.resent();
         let phase = self.phase();
         let has_progressed = self.rtt.backoffs() == 0;
