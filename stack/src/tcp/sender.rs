@@ -161,7 +161,7 @@ struct Usage {
     /// The most that was in flight.
     in_flight_max: u32,
     /// The round trip ends when this is acknowledged.
-    until: Position,
+    until: Seq,
     /// The window was what held the sender back.
     is_limited: bool,
 }
@@ -198,7 +198,7 @@ impl Sender {
             pacer: Pacer::new(),
             validation: Validation::new(now),
             rate: Rate::new(now),
-            usage: Usage { in_flight_max: 0, until: start, is_limited: false },
+            usage: Usage { in_flight_max: 0, until: config.start, is_limited: false },
             mss,
             initial_window,
             last_sent_at: now,
@@ -260,7 +260,7 @@ impl Sender {
         self.follow(advice);
         let record = self.record(now, sent, self.in_flight().saturating_add(sent.len));
         self.board.push(record);
-        self.rate.on_sent(self.board.nxt(), sent.is_app_limited, self.in_flight());
+        self.rate.on_sent(sent.is_app_limited, self.in_flight());
         let nxt = self.board.nxt();
         if let Some(recovery) = &mut self.recovery {
             recovery.frto.on_sent(nxt);
@@ -490,9 +490,9 @@ impl Sender {
     fn note_usage(&mut self) {
         let in_flight = self.in_flight();
         let is_limited = self.allowance() < self.mss;
-        let is_new_round = self.board.una() >= self.usage.until;
+        let is_new_round = self.snd_una().is_at_least(self.usage.until);
         if is_new_round || is_limited || (!self.usage.is_limited && in_flight > self.usage.in_flight_max) {
-            self.usage = Usage { in_flight_max: in_flight, until: self.board.nxt(), is_limited };
+            self.usage = Usage { in_flight_max: in_flight, until: self.snd_nxt(), is_limited };
         }
     }
 }
