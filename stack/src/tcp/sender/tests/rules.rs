@@ -331,5 +331,5 @@ fn a_sender_at_rest_holds_no_memory() {
     ack(&mut sender, 10, 10, &[], None);
     assert!(sender.recovery.is_none() && sender.told.is_none() && sender.newreno.is_none());
     assert_eq!(sender.board.len(), 0);
-    assert!(size_of::<Sender>() <= 496, "{} bytes", size_of::<Sender>());
+    assert!(size_of::<Sender>() <= 456, "{} bytes", size_of::<Sender>());
 }
