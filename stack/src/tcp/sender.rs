@@ -175,7 +175,7 @@ impl Sender {
         let mss = config.mss.max(1);
         let mut bounds = config.rto;
         if config.handshake_lost && config.handshake_rtt.is_none() {
-            //= rfc6298#5.7
+            //= rfc6298#5
             //# If the timer expires awaiting the ACK of a SYN segment and the
             //# TCP implementation is using an RTO less than 3 seconds, the RTO
             //# MUST be re-initialized to 3 seconds when data transmission

@@ -63,7 +63,7 @@ fn it_counts_as_a_mark_for_each_byte_does() {
                 2 => {
                     let mut delivered = 0;
                     board.sack(una + u64::from(from), una + u64::from(to), MSS, |piece| {
-                        delivered += piece.record.len
+                        delivered += piece.record.len;
                     });
                     let fresh = bytes[range.clone()].iter().filter(|byte| !byte.is_sacked).count() as u32;
                     assert_eq!(delivered, fresh, "seed {seed}");

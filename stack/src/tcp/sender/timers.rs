@@ -235,11 +235,11 @@ impl Sender {
         let is_reneged = self.board.first().is_some_and(|record| record.is_sacked)
             || (self.rtt.backoffs() > 0 && self.board.sacked() > 0);
         //= rfc2018#8
+        //= type=exception
+        //= reason=only where there is a sign of it, as errata 1610 of RFC 2018 and RFC 6675 section 5.1 allow
         //# After a retransmit timeout the data sender SHOULD turn off all of the
         //# SACKed bits, since the timeout might indicate that the data receiver
         //# has reneged.
-        //= type=exception
-        //= reason=Only where there is a sign of it, as errata 1610 of RFC 2018 and RFC 6675 section 5.1 allow.
         if is_reneged {
             self.board.forget_sacks();
         }
