@@ -16,11 +16,13 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
+use wirestack::tcp::Algorithm;
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::addresses::{AddressArg, parse_probes};
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
+use crate::engine::Backend;
 use crate::error::AppError;
 use crate::ping::args::PingArgs;
 
@@ -104,6 +106,9 @@ pub struct DemoArgs {
     /// Make the wire worse, as in loss=1%,delay=10ms (see `http --help`)
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
+    /// Whose TCP.
+    #[command(flatten)]
+    pub tcp: TcpArgs,
 }
 
 /// Flags of `echo`.
@@ -112,6 +117,9 @@ pub struct EchoArgs {
     /// TCP and UDP port
     #[arg(long, default_value_t = 7, value_parser = whole::<u16>(1..=65_535))]
     pub port: u16,
+    /// Whose TCP.
+    #[command(flatten)]
+    pub tcp: TcpArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
@@ -126,9 +134,57 @@ pub struct HttpArgs {
     /// Serve the files below this directory instead of the built-in pages
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Whose TCP.
+    #[command(flatten)]
+    pub tcp: TcpArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// Flags of every program that serves TCP.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TcpArgs {
+    /// Whose TCP: wirestack, the stack's own, or smoltcp, for comparison
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub backend: Backend,
+    /// Congestion control: reno, cubic or bbr [default: cubic]
+    #[arg(long, value_name = "NAME", value_parser = parse_congestion)]
+    pub congestion: Option<Algorithm>,
+    /// Connections that may wait to be accepted, for each port [default: 1024]
+    #[arg(long, value_name = "N", value_parser = whole::<u16>(1..=65_535))]
+    pub backlog: Option<u16>,
+    /// Connections that are served at a time; others wait to be accepted [default: 10000; with smoltcp, 512]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1_000_000))]
+    pub connections_max: Option<usize>,
+}
+
+impl TcpArgs {
+    /// Checks what does not go together.
+    ///
+    /// # Errors
+    /// A flag that smoltcp's engine does not know. One line.
+    pub fn check(&self) -> Result<(), AppError> {
+        if self.backend == Backend::Wirestack {
+            return Ok(());
+        }
+        let problem = "--backend smoltcp has no such thing; leave it out";
+        match (self.congestion, self.backlog) {
+            (Some(algorithm), _) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
+            (None, Some(backlog)) => Err(AppError::flag("--backlog", backlog, problem)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Congestion control of all connections.
+    pub fn congestion(&self) -> Algorithm {
+        self.congestion.unwrap_or_default()
+    }
+
+    /// Connections that may wait to be accepted.
+    pub fn backlog(&self) -> u16 {
+        self.backlog.unwrap_or(1_024)
+    }
 }
 
 /// Flags of `bridge`.
@@ -405,6 +461,20 @@ pub(crate) fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
+fn parse_congestion(text: &str) -> Result<Algorithm, &'static str> {
+    let all = [Algorithm::Reno, Algorithm::Cubic, Algorithm::Bbr];
+    let named = all.into_iter().find(|algorithm| congestion_name(*algorithm) == text);
+    named.ok_or("reno, cubic or bbr is accepted")
+}
+
+fn congestion_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Reno => "reno",
+        Algorithm::Cubic => "cubic",
+        Algorithm::Bbr => "bbr",
+    }
+}
+
 fn parse_bridge_profile(text: &str) -> Result<Profile, &'static str> {
     match text.parse() {
         Ok(profile @ (Profile::Latency | Profile::Bulk)) => Ok(profile),
@@ -516,6 +586,10 @@ mod tests {
             (http(&["--source-ports", "70-60"]), &["--source-ports", "70-60", "FIRST-LAST"]),
             (http(&["--device", "rx=fast"]), &["--device", "rx=fast", "rx=ring|recv"]),
             (http(&["--device", "burst=0"]), &["--device", "burst=0", "burst=FRAMES"]),
+            (http(&["--backend", "lwip"]), &["--backend", "lwip", "wirestack or smoltcp"]),
+            (http(&["--congestion", "vegas"]), &["--congestion", "vegas", "reno, cubic or bbr"]),
+            (http(&["--backlog", "0"]), &["--backlog", "0", "1..=65535"]),
+            (http(&["--connections-max", "0"]), &["--connections-max", "0", "1..=1000000"]),
             (http(&["--impair", "loss=2"]), &["--impair", "loss=2"]),
             (http(&["--seed", "x"]), &["--seed", "x", "0..=18446744073709551615"]),
             (http(&["--seed", "-1"]), &["--seed", "-1", "0..="]),
@@ -561,6 +635,23 @@ mod tests {
                 error(&["bridge", "--nic", "packet:a", "--seconds", "0"]),
                 &["--seconds", "0", "as in 10 or 0.5"],
             ),
+        ]);
+    }
+
+    #[test]
+    fn flags_of_our_own_tcp_are_not_for_smoltcp() {
+        let tcp = |backend, congestion, backlog| {
+            TcpArgs { backend, congestion, backlog, connections_max: Some(7) }.check()
+        };
+        assert_eq!(tcp(Backend::Wirestack, Some(Algorithm::Bbr), Some(5)), Ok(()));
+        assert_eq!(tcp(Backend::Smoltcp, None, None), Ok(()));
+        let refused = |result: Result<(), AppError>| result.expect_err("no such thing");
+        check(vec![
+            (
+                refused(tcp(Backend::Smoltcp, Some(Algorithm::Bbr), None)),
+                &["--congestion", "bbr", "leave it out"],
+            ),
+            (refused(tcp(Backend::Smoltcp, None, Some(5))), &["--backlog", "5", "leave it out"]),
         ]);
     }
 

@@ -1,16 +1,19 @@
 //! `wirestack echo`: TCP and UDP echo, RFC 862.
 
+use std::cell::RefCell;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
-use wirestack::backend::smoltcp::{Conn, Datagrams, Host, InTurn, Over};
-use wirestack::nic::Nic;
+use wirestack::backend::smoltcp::Datagrams;
 use wirestack::nic::claim::Protocol;
 use wirestack::shard::{SendOptions, Shard, SocketId, UdpBind};
 
 use crate::cli::EchoArgs;
+use crate::engine::InTurn;
 use crate::error::AppError;
-use crate::serve::{self, Service};
+use crate::serve::{Program, Service};
 use crate::setup::{self, Ports};
+use crate::stream::{Handler, Listening, Stream};
 
 /// Runs until a signal.
 ///
@@ -19,7 +22,7 @@ use crate::setup::{self, Ports};
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
     let ports =
         Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
-    setup::start(&args.host, ports, serve::Program { service: Echo { port: args.port } })
+    setup::start(&args.host, ports, Program::new(Echo { port: args.port }, args.tcp.clone())?)
 }
 
 /// Echo on one port, both protocols.
@@ -32,12 +35,13 @@ pub struct Echo {
 impl Service for Echo {
     const KIND: &'static str = "echo";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
-        let in_use = |error| AppError::flag("--port", self.port, error);
-        host.listen(self.port, |_: SocketAddr| tcp()).map_err(in_use)
+    fn listeners(&self) -> Vec<Listening> {
+        let echo = EchoConnection::default();
+        let accept = move |_: SocketAddr| Box::new(echo.clone()) as Box<dyn Handler>;
+        vec![Listening { port: self.port, accept: Box::new(accept) }]
     }
 
-    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn, AppError> {
         // One socket for both IP versions.
         let local = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), self.port);
         let socket = shard
@@ -53,22 +57,36 @@ impl Service for Echo {
     }
 }
 
-/// Sends back what comes; when the peer has closed and everything is sent back, closes as well.
-pub fn tcp() -> impl FnMut(&mut Conn<'_, '_>) {
-    let mut buffer = vec![0; CHUNK_BYTES];
-    move |conn: &mut Conn<'_, '_>| {
+/// Sends back what comes; when the peer has finished and everything is sent back, finishes as well.
+#[derive(Debug, Clone, Default)]
+pub struct EchoConnection {
+    /// For what is on its way back, of one connection after the other: clones share it.
+    buffer: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Handler for EchoConnection {
+    fn ready(&mut self, stream: &mut dyn Stream) {
+        let mut buffer = self.buffer.borrow_mut();
         loop {
-            // No more than can be sent back now: what is left in the receive buffer closes the window,
-            // and the peer waits.
-            let len = conn.readable().min(conn.room()).min(buffer.len());
-            if len == 0 {
+            // No more than can be sent back now: what is left in the receive buffer closes the window, and the
+            // peer waits. Without room one byte is tried, so that we are called again when there is.
+            let len_max = stream.room().clamp(1, CHUNK_BYTES);
+            buffer.clear();
+            let came = stream.recv_with(&mut |bytes| {
+                buffer.extend_from_slice(&bytes[..bytes.len().min(len_max)]);
+                0
+            });
+            if came.is_none() {
                 break;
             }
-            let received = conn.recv(&mut buffer[..len]);
-            conn.send(&buffer[..received]);
+            let sent = stream.send(&buffer);
+            if sent == 0 {
+                return;
+            }
+            stream.recv_with(&mut |_| sent);
         }
-        if conn.peer_finished() {
-            conn.close();
+        if stream.peer_finished() {
+            stream.finish();
         }
     }
 }

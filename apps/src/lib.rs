@@ -8,6 +8,8 @@
 //! | [`net`] | from flags to the configuration of the stack |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
+//! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
+//! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
@@ -21,6 +23,7 @@ pub mod cli;
 pub mod demo;
 pub mod device;
 pub mod echo;
+pub mod engine;
 pub mod error;
 pub mod http;
 pub mod net;
@@ -29,6 +32,7 @@ pub mod replay;
 mod reserve;
 pub mod serve;
 pub mod setup;
+pub mod stream;
 pub mod testbed;
 pub mod tune;
 

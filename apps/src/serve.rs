@@ -8,47 +8,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smoltcp::time::{Duration, Instant};
-use wirestack::backend::smoltcp::{Host, HostStats, InTurn, Over};
 use wirestack::nic::{Counters, LinkError, Nic, Waker, wait};
 use wirestack::observe::{Drops, ShardCounters};
 use wirestack::shard::Shard;
+use wirestack::tcp::TcpCounters;
 
 use crate::addresses::{Waiting, Wanted};
+use crate::cli::TcpArgs;
+use crate::engine::{self, Engine, InTurn};
 use crate::error::AppError;
-use crate::net::Net;
 use crate::setup::{NicProgram, Prepared};
+use crate::stream::Listening;
 
-/// Something that serves on a host.
+/// Something that serves on a stack.
 pub trait Service {
     /// First word of the ready line.
     const KIND: &'static str;
 
-    /// Puts its listeners on the host.
-    ///
-    /// # Errors
-    /// One line: which port, and why not.
-    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError>;
+    /// The ports of TCP that it serves.
+    fn listeners(&self) -> Vec<Listening>;
 
     /// Binds its sockets that are not TCP's, and gives what is done with them in each turn.
     ///
     /// # Errors
     /// One line: which port, and why not.
-    fn in_turn(&self, _shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+    fn in_turn(&self, _shard: &mut Shard) -> Result<InTurn, AppError> {
         Ok(Box::new(|_| {}))
     }
 
     /// The port of the ready line.
     fn port(&self) -> u16;
 
-    /// Is told the figures of the host now and then, if it wants to show them.
+    /// Is told the figures of the stack now and then, if it wants to show them.
     fn observe(&self, _figures: &Figures) {}
 }
 
-/// What a host, the stack below it and its device have counted.
+/// What a program, the stack below it and its device have counted.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
-    /// Of the host.
-    pub stats: HostStats,
+    /// Of the program, by name; `accepted` connections come first.
+    pub program: Vec<(&'static str, u64)>,
+    /// Of TCP, if it is the stack's own.
+    pub tcp: Option<TcpCounters>,
     /// Of the stack.
     pub shard: ShardCounters,
     /// What the stack dropped, by reason.
@@ -62,118 +63,115 @@ pub struct Figures {
 /// A service as the program of a device, until a signal.
 #[derive(Debug, Clone)]
 pub struct Program<S> {
-    /// What is served.
-    pub service: S,
+    service: S,
+    tcp: TcpArgs,
+}
+
+impl<S> Program<S> {
+    /// A service, and how its connections are to be served.
+    ///
+    /// # Errors
+    /// Flags that do not go together. One line.
+    pub fn new(service: S, tcp: TcpArgs) -> Result<Self, AppError> {
+        tcp.check()?;
+        Ok(Self { service, tcp })
+    }
 }
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
         let Prepared { net, stop, json, about } = prepared;
         let wanted = net.wanted.clone();
-        let mut host = new_host(nic, net, &self.service)?;
+        let mut engine = engine::open(nic, net, &self.service, &self.tcp)?;
+        let engine = engine.as_mut();
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
-        if let Some(addresses) = wait_for_addresses(&mut host, &wanted, &stop)? {
+        if let Some(addresses) = wait_for_addresses(engine, &wanted, &stop)? {
             let ready: Vec<_> = addresses
                 .into_iter()
                 .map(|address| SocketAddr::new(address, self.service.port()).to_string())
                 .collect();
             say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
         }
-        let result = serve(&mut host, &self.service, &stop);
-        report(&figures(&mut host), json);
+        let result = serve(engine, &self.service, &stop);
+        report(&engine.figures(), json);
         result
     }
 }
 
-/// Makes the host of a checked configuration, with a service on it.
-pub(crate) fn new_host<'a, N: Nic>(
-    nic: N,
-    net: Net<'a>,
-    service: &impl Service,
-) -> Result<Host<'a, Over<'a, N>>, AppError> {
-    // `setup` has checked it before it opened the device; these are the same checks.
-    let mut shard = Shard::new(net.shard, wait::now()).map_err(AppError::usage)?;
-    net.wanted.conflicts.watch(&mut shard);
-    let in_turn = service.in_turn(&mut shard)?;
-    let mut host = Host::over(Over::new(nic, shard, in_turn), net.host).map_err(AppError::usage)?;
-    service.attach(&mut host)?;
-    Ok(host)
-}
-
 /// Turns until all addresses can be used. `None`: the program is to end.
-pub(crate) fn wait_for_addresses<N: Nic>(
-    host: &mut Host<'_, Over<'_, N>>,
+pub(crate) fn wait_for_addresses(
+    engine: &mut dyn Engine,
     wanted: &Wanted,
     stop: &Stop,
 ) -> Result<Option<Vec<IpAddr>>, AppError> {
     let waiting = Waiting::begin(wanted, wait::now());
     while !stop.is_set() {
         let now = wait::now();
-        let deadline = host.turn(now).map_or(waiting.deadline(), |deadline| deadline.min(waiting.deadline()));
-        host.follow_addresses();
-        if let Some(addresses) = waiting.look(host.nic().shard(), now)? {
+        let deadline =
+            engine.turn(now).map_or(waiting.deadline(), |deadline| deadline.min(waiting.deadline()));
+        engine.follow_addresses();
+        if let Some(addresses) = waiting.look(engine.shard(), now)? {
             return Ok(Some(addresses));
         }
-        if let Err(LinkError::Gone) = host.nic().wait(Some(deadline)) {
-            return Err(AppError::running(LinkError::Gone));
-        }
+        sleep(engine, Some(deadline))?;
     }
     Ok(None)
 }
 
 /// Serves until `stop`, then lets connections end in an orderly way for a moment.
-pub(crate) fn serve<N: Nic>(
-    host: &mut Host<'_, Over<'_, N>>,
-    service: &impl Service,
-    stop: &Stop,
-) -> Result<(), AppError> {
+pub(crate) fn serve(engine: &mut dyn Engine, service: &impl Service, stop: &Stop) -> Result<(), AppError> {
     let mut observed = Instant::ZERO;
-    host.run(|host| {
-        if host.follow_addresses() {
-            tell_addresses(host.nic().shard());
+    while !stop.is_set() {
+        if engine.follow_addresses() {
+            tell_addresses(engine.shard());
         }
         let now = wait::now();
         if now >= observed + OBSERVE_INTERVAL {
             observed = now;
-            service.observe(&figures(host));
+            service.observe(&engine.figures());
         }
-        stop.is_set()
-    })
-    .map_err(AppError::running)?;
-    host.close();
+        let deadline = engine.turn(now);
+        sleep(engine, deadline)?;
+    }
+    engine.close();
     let give_up = wait::now() + CLOSE_TIMEOUT;
-    while !host.is_quiet() && wait::now() < give_up {
-        let deadline = host.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
+    while !engine.is_quiet() && wait::now() < give_up {
+        let deadline = engine.turn(wait::now()).map_or(give_up, |deadline| deadline.min(give_up));
         // The last word of the last peer may have come in this turn, and nothing would end the sleep.
-        if host.is_quiet() {
+        if engine.is_quiet() {
             break;
         }
         // With the link down or gone, nothing can be said to the peers.
-        if host.nic().wait(Some(deadline)).is_err() {
+        if engine.wait(Some(deadline)).is_err() {
             break;
         }
     }
-    host.abort();
-    host.turn(wait::now());
-    release_lease(host);
+    engine.abort();
+    engine.turn(wait::now());
+    release_lease(engine);
     Ok(())
 }
 
+/// An interface that is down is waited for; one that is gone is the end.
+fn sleep(engine: &mut dyn Engine, deadline: Option<Instant>) -> Result<(), AppError> {
+    match engine.wait(deadline) {
+        Ok(()) | Err(LinkError::Down) => Ok(()),
+        Err(LinkError::Gone) => Err(AppError::running(LinkError::Gone)),
+    }
+}
+
 /// Gives the address back that a server has leased; its hardware address may have to be asked for first.
-fn release_lease<N: Nic>(host: &mut Host<'_, Over<'_, N>>) {
-    let shard = host.nic().shard();
-    if shard.dhcp_lease().is_none() {
+fn release_lease(engine: &mut dyn Engine) {
+    if engine.shard().dhcp_lease().is_none() {
         return;
     }
-    shard.dhcp_release();
+    engine.shard().dhcp_release();
     let give_up = wait::now() + RELEASE_TIMEOUT;
     loop {
-        host.nic().turn(wait::now());
-        let _ = host.nic().flush();
-        if host.nic().shard().is_quiet() || wait::now() >= give_up || host.nic().wait(Some(give_up)).is_err()
-        {
+        engine.turn(wait::now());
+        if engine.shard().is_quiet() || wait::now() >= give_up || engine.wait(Some(give_up)).is_err() {
             return;
         }
     }
@@ -185,13 +183,6 @@ fn tell_addresses(shard: &Shard) {
     let list: Vec<_> = usable.map(|address| address.cidr.to_string()).collect();
     let list = if list.is_empty() { "none".to_owned() } else { list.join(" ") };
     print_error(format_args!("wirestack: addresses are now {list}"));
-}
-
-pub(crate) fn figures<N: Nic>(host: &mut Host<'_, Over<'_, N>>) -> Figures {
-    let (stats, connections) = (host.stats(), host.connections_len());
-    let counters = host.nic().counters();
-    let shard = host.nic().shard();
-    Figures { stats, shard: shard.counters(), drops: shard.drops().clone(), counters, connections }
 }
 
 /// Tells a loop to end.
@@ -273,18 +264,33 @@ fn report(figures: &Figures, json: bool) {
 }
 
 impl Figures {
-    /// All figures by name.
+    /// All figures by name; those of TCP as `tcp_...`.
     pub fn to_json(&self) -> serde_json::Value {
-        let named = self.stats.named().chain(self.counters.named());
+        let connections = [("connections", self.connections as u64)];
+        let named = self.program.iter().copied().chain(connections).chain(self.counters.named());
         let named = named.map(|(name, value)| (name.to_owned(), value.into()));
-        serde_json::Value::Object(named.chain(stack_figures(self.shard, &self.drops)).collect())
+        let tcp = self.tcp_named().into_iter().map(|(name, value)| (name, value.into()));
+        serde_json::Value::Object(named.chain(tcp).chain(stack_figures(self.shard, &self.drops)).collect())
+    }
+
+    fn tcp_named(&self) -> Vec<(String, u64)> {
+        let Some(serde_json::Value::Object(counters)) =
+            self.tcp.and_then(|counters| serde_json::to_value(counters).ok())
+        else {
+            return Vec::new();
+        };
+        let named = counters.into_iter().filter_map(|(name, value)| Some((name, value.as_u64()?)));
+        named.map(|(name, value)| (format!("tcp_{name}"), value)).collect()
     }
 }
 
 /// `name=value` of everything that is not zero.
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (name, value) in self.stats.named().filter(|&(_, value)| value != 0) {
+        for (name, value) in self.program.iter().filter(|(_, value)| *value != 0) {
+            write!(f, "{name}={value} ")?;
+        }
+        for (name, value) in self.tcp_named().iter().filter(|(_, value)| *value != 0) {
             write!(f, "{name}={value} ")?;
         }
         write!(f, "{}", self.counters)?;

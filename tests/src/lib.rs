@@ -7,6 +7,7 @@
 //! | [`programs`] | child processes: the program under test, and those of others |
 //! | [`script`] | packet scripts: a language, and the kernel or a shard that is held against it |
 //! | [`differential`] | the same frames to a shard and to smoltcp |
+//! | [`ideal`] | a model of a perfect sender, to hold ours against |
 //! | [`sim`] | a network in virtual time: many shards, bad wires, routers |
 //! | [`targets`] | bodies of the fuzz targets |
 //! | [`tidy`] | rules on the source text |
@@ -14,6 +15,7 @@
 
 pub mod compliance;
 pub mod differential;
+pub mod ideal;
 pub mod programs;
 pub mod runner;
 pub mod script;

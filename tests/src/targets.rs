@@ -9,6 +9,8 @@ mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
+mod tcp_passive;
+mod tcp_segment;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -34,6 +36,7 @@ use wirestack::nic::steer::ebpf::Extended;
 use wirestack::nic::steer::{flow_hash, flow_program};
 use wirestack::nic::{FrameMeta, Nic, offload};
 use wirestack::{EthernetAddress, IpCidr};
+use wirestack_apps::stream::OnSmoltcp;
 use wirestack_apps::{echo, http};
 
 pub use advertisement::advertisement;
@@ -43,6 +46,8 @@ pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
+pub use tcp_passive::tcp_passive;
+pub use tcp_segment::tcp_segment;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -68,6 +73,8 @@ pub const TARGETS: &[Target] = &[
     ("shard", shard),
     ("spec", spec),
     ("steer", steer),
+    ("tcp_segment", tcp_segment),
+    ("tcp_passive", tcp_passive),
     ("virtio", virtio),
 ];
 
@@ -254,7 +261,7 @@ pub fn host(bytes: &[u8]) {
     config.recv_buffer_bytes = 4096;
     config.send_buffer_bytes = 4096;
     let Ok(mut host) = Host::new(ours, config) else { return };
-    let listened = host.listen(7, |_: SocketAddr| echo::tcp());
+    let listened = host.listen(7, |_: SocketAddr| OnSmoltcp(echo::EchoConnection::default()));
     let bound = host.bind_udp(7, echo::udp());
     assert!(listened.is_ok() && bound.is_ok());
 
@@ -315,6 +322,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
+        "tcp_segment" => tcp_segment::seeds(),
+        "tcp_passive" => tcp_passive::seeds(),
         _ => seeds_of_frames_and_text(target),
     }
 }

@@ -19,19 +19,20 @@ use std::sync::mpsc::{self, Sender};
 use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
 use wirestack::IpCidr;
-use wirestack::backend::smoltcp::{Host, InTurn, Over};
 use wirestack::config::HostConfig;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::{AfPacket, AfPacketConfig, Nic};
 use wirestack::shard::Shard;
 
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, TcpArgs};
 use crate::echo::Echo;
+use crate::engine::{self, InTurn};
 use crate::error::AppError;
 use crate::http::{Http, Site};
 use crate::net::Net;
 use crate::serve::{self, Figures, Service, Stop, print};
 use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
+use crate::stream::Listening;
 use crate::testbed::{
     self, IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, PeerKernel, Wire, WireOptions, has_ipv6,
 };
@@ -43,6 +44,7 @@ use measure::Measured;
 /// # Errors
 /// Namespaces or the device are not to be had; what was asked for failed. One line.
 pub fn run(args: &DemoArgs) -> Result<(), AppError> {
+    args.tcp.check()?;
     let peer = if args.host { PeerKernel::Current } else { PeerKernel::New };
     if args.host {
         if !testbed::is_real_root() {
@@ -58,6 +60,7 @@ pub fn run(args: &DemoArgs) -> Result<(), AppError> {
         pcap: args.pcap.clone(),
         impair: args.impair,
         until_signal: args.host,
+        tcp: args.tcp.clone(),
     };
     let (ready, is_ready) = mpsc::channel();
     let thread = wire.ours().namespace().spawn(move || server.run(ready));
@@ -106,6 +109,7 @@ struct Server {
     pcap: Option<PathBuf>,
     impair: Option<ImpairSpec>,
     until_signal: bool,
+    tcp: TcpArgs,
 }
 
 impl Server {
@@ -125,7 +129,7 @@ impl Server {
             false => Stop::new(nic.waker()),
         };
         let (figures, all_figures) = mpsc::channel();
-        let program = DemoProgram { ready, figures, until_signal: self.until_signal };
+        let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
         wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
@@ -135,23 +139,24 @@ struct DemoProgram {
     ready: Sender<Stop>,
     figures: Sender<Figures>,
     until_signal: bool,
+    tcp: TcpArgs,
 }
 
 impl NicProgram for DemoProgram {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
         let wanted = prepared.net.wanted.clone();
         let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
-        let mut host = serve::new_host(nic, prepared.net, &service)?;
-        let stop = prepared.stop;
-        serve::wait_for_addresses(&mut host, &wanted, &stop)?;
+        let mut engine = engine::open(nic, prepared.net, &service, &self.tcp)?;
+        let (engine, stop) = (engine.as_mut(), prepared.stop);
+        serve::wait_for_addresses(engine, &wanted, &stop)?;
         if self.until_signal {
             print(format_args!("ready http {OURS_IPV4}:80"));
             print(format_args!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface"));
         }
         // Nobody listens any more only if the program is about to end.
         let _ = self.ready.send(stop.clone());
-        let result = serve::serve(&mut host, &service, &stop);
-        let _ = self.figures.send(serve::figures(&mut host));
+        let result = serve::serve(engine, &service, &stop);
+        let _ = self.figures.send(engine.figures());
         result
     }
 }
@@ -164,12 +169,11 @@ struct DemoService {
 impl Service for DemoService {
     const KIND: &'static str = "demo";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
-        self.http.attach(host)?;
-        self.echo.attach(host)
+    fn listeners(&self) -> Vec<Listening> {
+        [self.http.listeners(), self.echo.listeners()].into_iter().flatten().collect()
     }
 
-    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn<'static>, AppError> {
+    fn in_turn(&self, shard: &mut Shard) -> Result<InTurn, AppError> {
         self.echo.in_turn(shard)
     }
 
@@ -223,7 +227,12 @@ fn report(measured: &Measured, figures: &Figures, json: bool) -> Result<(), AppE
     for line in measured.page.lines() {
         print(format_args!("  │ {line}"));
     }
-    print(format_args!("\n{measured}\n"));
+    print(format_args!("\n{measured}"));
+    if let Some(tcp) = figures.tcp {
+        let frames = format_args!("{} of {} frames", tcp.retransmits, tcp.frames_out);
+        print(format_args!("sent again      {frames}, {} timeouts", tcp.timeouts));
+    }
+    print("");
     print(format_args!("counted by the stack: {figures}\n"));
     print("next:");
     print("  wirestack demo --exec 'curl -v $URL'       any program at the kernel's end");

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use smoltcp::time::{Duration, Instant};
-use wirestack::backend::smoltcp::{Conn, Handler};
 
 use super::request::{self, HEAD_BYTES_MAX, Parsed};
 use super::response::Response;
 use super::site::Site;
+use crate::stream::{Handler, Stream};
 
 /// The server's side of a connection.
 #[derive(Debug)]
@@ -16,8 +16,10 @@ pub(super) struct HttpConnection {
     state: State,
     /// When a peer that does nothing is given up.
     deadline: Option<Instant>,
-    /// Bytes that the peer had not taken when we last looked: fewer are progress.
-    unacknowledged: usize,
+    /// Bytes that were written.
+    written: u64,
+    /// Of these, acknowledged when we last looked.
+    acknowledged: u64,
 }
 
 #[derive(Debug)]
@@ -44,11 +46,11 @@ struct Sending {
 
 impl HttpConnection {
     pub(super) fn new(site: Rc<Site>) -> Self {
-        Self { site, state: State::Reading(Vec::new()), deadline: None, unacknowledged: 0 }
+        Self { site, state: State::Reading(Vec::new()), deadline: None, written: 0, acknowledged: 0 }
     }
 
     /// One step. False: there is nothing more to do until the next call.
-    fn step(&mut self, conn: &mut Conn<'_, '_>) -> bool {
+    fn step(&mut self, stream: &mut dyn Stream) -> bool {
         match &mut self.state {
             State::Reading(head) => {
                 if let Some(sending) = next_response(&self.site, head) {
@@ -58,59 +60,65 @@ impl HttpConnection {
                 // It is the beginning of a head, so there is room up to the bound of one: `parse` takes
                 // nothing longer for a beginning.
                 let room = HEAD_BYTES_MAX.saturating_sub(head.len());
-                let came = conn.recv_with(|bytes| {
+                let came = stream.recv_with(&mut |bytes| {
                     let len = bytes.len().min(room);
                     head.extend_from_slice(&bytes[..len]);
-                    (len, ())
+                    len
                 });
-                if came.is_none() && conn.peer_finished() {
+                if came.is_none() && stream.peer_finished() {
                     // No more to come: the end, or half a request.
                     if head.is_empty() {
-                        conn.close();
+                        stream.finish();
                     } else {
-                        conn.abort();
+                        stream.abort();
                     }
                     self.state = State::Closing;
                 }
                 came.is_some()
             }
-            State::Sending(sending) => match sending.send(conn) {
+            State::Sending(sending) => match sending.send(stream, &mut self.written) {
                 Progress::Blocked => false,
                 Progress::Failed => {
                     // The head has promised more than there is: only a broken connection says so.
-                    conn.abort();
+                    stream.abort();
                     false
                 }
                 Progress::Done => {
                     self.state = match sending.rest.take() {
                         Some(rest) => State::Reading(rest),
                         None => {
-                            conn.close();
+                            stream.finish();
                             State::Closing
                         }
                     };
                     true
                 }
             },
-            State::Closing => conn.recv_with(|bytes| (bytes.len(), ())).is_some(),
+            State::Closing => stream.recv_with(&mut |bytes| bytes.len()).is_some(),
         }
+    }
+
+    /// Whether the peer has taken something of what we have said since this was asked last. It is asked at the
+    /// deadline only, so a peer that stops to take is given up after one to two of them.
+    fn has_taken(&mut self, stream: &dyn Stream) -> bool {
+        let unacknowledged = stream.unacknowledged() as u64;
+        let before = std::mem::replace(&mut self.acknowledged, self.written.saturating_sub(unacknowledged));
+        unacknowledged > 0 && self.acknowledged > before
     }
 }
 
 impl Handler for HttpConnection {
-    fn ready(&mut self, conn: &mut Conn<'_, '_>) {
-        if self.deadline.is_some_and(|deadline| deadline <= conn.now()) {
-            conn.abort();
-            return;
-        }
-        let before = conn.unacknowledged();
-        let mut progress = self.deadline.is_none() || before < self.unacknowledged;
-        while self.step(conn) {
+    fn ready(&mut self, stream: &mut dyn Stream) {
+        let is_due = self.deadline.is_some_and(|deadline| deadline <= stream.now());
+        let mut progress = self.deadline.is_none() || is_due && self.has_taken(stream);
+        let written = self.written;
+        while self.step(stream) {
             progress = true;
         }
-        self.unacknowledged = conn.unacknowledged();
-        if progress || self.unacknowledged != before {
-            self.deadline = Some(conn.now() + IDLE_TIMEOUT);
+        if progress || self.written != written {
+            self.deadline = Some(stream.now() + IDLE_TIMEOUT);
+        } else if is_due {
+            stream.abort();
         }
     }
 
@@ -146,23 +154,31 @@ enum Progress {
 
 impl Sending {
     /// Puts as much as there is room for into the send buffer.
-    fn send(&mut self, conn: &mut Conn<'_, '_>) -> Progress {
+    fn send(&mut self, stream: &mut dyn Stream, written: &mut u64) -> Progress {
         while self.head_sent < self.head.len() {
-            match conn.send(&self.head[self.head_sent..]) {
+            match stream.send(&self.head[self.head_sent..]) {
                 0 => return Progress::Blocked,
-                sent => self.head_sent += sent,
+                sent => {
+                    self.head_sent += sent;
+                    *written += sent as u64;
+                }
             }
         }
         let Some(response) = &mut self.response else { return Progress::Done };
         while self.body_sent < response.body.len() {
-            let sent = conn.send_with(|room| match response.body.read_at(self.body_sent, room) {
-                Ok(len) => (len, Ok(len)),
-                Err(error) => (0, Err(error)),
+            let mut failed = false;
+            let sent = stream.send_with(&mut |room| {
+                let read = response.body.read_at(self.body_sent, room);
+                failed = read.is_err();
+                read.unwrap_or(0)
             });
             match sent {
-                None | Some(Ok(0)) => return Progress::Blocked,
-                Some(Ok(len)) => self.body_sent += len as u64,
-                Some(Err(_)) => return Progress::Failed,
+                _ if failed => return Progress::Failed,
+                None | Some(0) => return Progress::Blocked,
+                Some(len) => {
+                    self.body_sent += len as u64;
+                    *written += len as u64;
+                }
             }
         }
         Progress::Done

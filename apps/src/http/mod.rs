@@ -13,14 +13,13 @@ mod site;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use wirestack::backend::smoltcp::{Host, Over};
-use wirestack::nic::Nic;
 use wirestack::nic::claim::Protocol;
 
 use crate::cli::HttpArgs;
 use crate::error::AppError;
 use crate::serve::{Figures, Program, Service};
 use crate::setup::{self, Ports};
+use crate::stream::{Handler, Listening};
 
 pub use request::{Parsed, Request, parse};
 pub use site::Site;
@@ -39,7 +38,7 @@ pub fn run(args: &HttpArgs) -> Result<(), AppError> {
         None => Site::built_in(),
     };
     let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
-    setup::start(&args.host, ports, Program { service: Http::new(args.port, site) })
+    setup::start(&args.host, ports, Program::new(Http::new(args.port, site), args.tcp.clone())?)
 }
 
 /// A site on a port.
@@ -59,10 +58,10 @@ impl Http {
 impl Service for Http {
     const KIND: &'static str = "http";
 
-    fn attach<N: Nic>(&self, host: &mut Host<'_, Over<'_, N>>) -> Result<(), AppError> {
+    fn listeners(&self) -> Vec<Listening> {
         let site = Rc::clone(&self.site);
-        host.listen(self.port, move |_: SocketAddr| HttpConnection::new(Rc::clone(&site)))
-            .map_err(|error| AppError::flag("--port", self.port, error))
+        let accept = move |_: SocketAddr| Box::new(HttpConnection::new(Rc::clone(&site))) as Box<dyn Handler>;
+        vec![Listening { port: self.port, accept: Box::new(accept) }]
     }
 
     fn port(&self) -> u16 {

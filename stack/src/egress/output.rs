@@ -117,6 +117,14 @@ impl Shard {
     }
 
     /// The best route whose gateway is not known to be dead; if all are, the best one.
+    /// Who of the link gets packets to `dst`. `None`: nobody of the link, or many.
+    pub(crate) fn next_hop(&self, dst: IpAddr) -> Option<IpAddr> {
+        match self.hop(dst) {
+            Ok((Hop::Neighbor(neighbor), _)) => Some(neighbor),
+            _ => None,
+        }
+    }
+
     //= rfc1122#3.3.1.4
     //# The IP layer MUST be able to detect the failure of a "next-
     //# hop" gateway that is listed in its route cache and to choose an
@@ -202,7 +210,7 @@ impl Shard {
         })
     }
 
-    fn identification(&mut self, path: &Path, spec: &PacketSpec) -> u16 {
+    pub(crate) fn identification(&mut self, path: &Path, spec: &PacketSpec) -> u16 {
         match (path.src, path.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ids.ipv4(src, dst, spec.protocol, spec.dont_fragment),
             _ => 0,
@@ -258,7 +266,7 @@ impl Shard {
     }
 
     /// Queues an IP packet behind its link header, or lets it wait for its neighbour.
-    fn queue(
+    pub(crate) fn queue(
         &mut self,
         path: &Path,
         len: usize,
@@ -456,7 +464,7 @@ pub(crate) fn write_link(room: &mut [u8], dst: EthernetAddress, src: EthernetAdd
     room[12..14].copy_from_slice(&ethertype.to_be_bytes());
 }
 
-fn ethertype(dst: IpAddr) -> u16 {
+pub(crate) fn ethertype(dst: IpAddr) -> u16 {
     if dst.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
 }
 

@@ -298,9 +298,9 @@ impl Shard {
         }
     }
 
-    /// Segments go to whoever serves TCP beside this engine; see [`Shard::take_tcp`].
+    /// Segments, unless somebody serves TCP beside this engine; see [`Shard::take_tcp`].
     fn handle_tcp(&mut self, received: &Received<'_>) -> Verdict {
-        let Some(queue) = &mut self.tcp_queue else { return Verdict::Dropped(DropReason::TcpNoSocket) };
+        let Some(queue) = &mut self.tcp_queue else { return self.handle_segment(received) };
         if received.destination != Destination::Local {
             return Verdict::Dropped(DropReason::IpNotForUs);
         }

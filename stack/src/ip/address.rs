@@ -67,6 +67,7 @@ impl Address {
 #[derive(Debug, Clone, Default)]
 pub struct Addresses {
     list: Vec<Address>,
+    changes: u64,
 }
 
 impl Addresses {
@@ -89,6 +90,7 @@ impl Addresses {
         }
         let has_room = self.list.len() < ADDRESSES_MAX;
         if has_room {
+            self.changes += 1;
             self.list.push(address);
         }
         has_room
@@ -97,7 +99,13 @@ impl Addresses {
     /// Takes an address away.
     pub fn remove(&mut self, ip: IpAddr) -> Option<Address> {
         let position = self.list.iter().position(|address| address.ip() == ip)?;
+        self.changes += 1;
         Some(self.list.remove(position))
+    }
+
+    /// How often they may have changed: whoever keeps what follows from them knows by this that it still does.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// What is known of an address.
@@ -107,6 +115,7 @@ impl Addresses {
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, ip: IpAddr) -> Option<&mut Address> {
+        self.changes += 1;
         self.list.iter_mut().find(|address| address.ip() == ip)
     }
 

@@ -84,13 +84,14 @@ pub struct PathMtu {
     /// The same, the one reported longest ago first.
     expiries: BTreeSet<(Instant, IpAddr)>,
     counters: PathMtuCounters,
+    changes: u64,
 }
 
 impl PathMtu {
     /// An empty table.
     pub fn new(config: PathMtuConfig, random: &mut Random) -> Self {
         let paths = HashMap::with_hasher(Keyed::new(random));
-        Self { config, paths, expiries: BTreeSet::new(), counters: PathMtuCounters::default() }
+        Self { config, paths, expiries: BTreeSet::new(), counters: PathMtuCounters::default(), changes: 0 }
     }
 
     /// The longest packet to `dst` in bytes. `link_mtu` is that of the first hop: of the route, or of the
@@ -140,6 +141,11 @@ impl PathMtu {
         Ok(mtu)
     }
 
+    /// How often it has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Forgets what is too old.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(expires, dst)) = self.expiries.first()
@@ -147,6 +153,7 @@ impl PathMtu {
         {
             self.expiries.pop_first();
             self.paths.remove(&dst);
+            self.changes += 1;
         }
     }
 
@@ -210,6 +217,7 @@ impl PathMtu {
         if self.config.entries_max == 0 {
             return;
         }
+        self.changes += 1;
         if let Some(before) = self.paths.insert(dst, path) {
             self.expiries.remove(&(before.expires, dst));
         } else if self.paths.len() > self.config.entries_max

@@ -147,6 +147,7 @@ pub struct Routes {
     expiries: BTreeSet<(Instant, RouteId)>,
     len: usize,
     advertised_len: usize,
+    changes: u64,
 }
 
 impl Routes {
@@ -204,6 +205,7 @@ impl Routes {
             IpNet::V4(net) => remove_from(&mut self.v4, net, &id),
             IpNet::V6(net) => remove_from(&mut self.v6, net, &id),
         }?;
+        self.changes += 1;
         self.len -= 1;
         self.advertised_len -= usize::from(id.origin.is_advertised());
         if let Some(at) = removed.expires {
@@ -226,6 +228,11 @@ impl Routes {
             self.expiries.pop_first();
             self.remove(&id);
         }
+    }
+
+    /// How often it has changed: whoever keeps a route knows by this that it is still the one.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// When a route expires next.
@@ -303,6 +310,7 @@ impl Routes {
             None => return,
         };
         list.insert(list.partition_point(|known| known.metric <= route.metric), route);
+        self.changes += 1;
         self.len += 1;
         self.advertised_len += usize::from(route.origin.is_advertised());
         if let Some(at) = route.expires {

@@ -127,8 +127,35 @@ reasons! {
     TcpChecksum = "tcp_checksum",
     /// A segment for whoever serves TCP, who is behind.
     TcpQueueFull = "tcp_queue_full",
+    /// A connection for which its listener has no room, or a SYN for such a listener.
+    TcpListenOverflow = "tcp_listen_overflow",
+    /// A SYN while as many connections have begun as may.
+    TcpSynQueueFull = "tcp_syn_queue_full",
+    /// A segment outside the window.
+    TcpOutOfWindow = "tcp_out_of_window",
+    /// An acknowledgment of what was never sent, or too old to be true (RFC 5961 section 5).
+    TcpBadAck = "tcp_bad_ack",
+    /// A reset that is not where the connection is (RFC 5961 section 3).
+    TcpBadReset = "tcp_bad_reset",
+    /// A SYN for a connection that exists (RFC 5961 section 4).
+    TcpSyn = "tcp_syn",
+    /// A segment that is too old by its timestamp (RFC 7323 section 5).
+    TcpPaws = "tcp_paws",
+    /// Timestamps were agreed on, and it has none.
+    TcpNoTimestamp = "tcp_no_timestamp",
+    /// A segment that makes no sense in the state of the connection, such as one without ACK.
+    TcpUnexpected = "tcp_unexpected",
     /// A segment while nobody serves TCP here.
     TcpNoSocket = "tcp_no_socket",
+    /// A segment with control bits that do not go together.
+    TcpBadFlags = "tcp_bad_flags",
+    /// A segment without an acknowledgment where there has to be one.
+    TcpNoAck = "tcp_no_ack",
+    /// A segment for a connection that is over, with nothing that is to be answered; a reset among others
+    /// (RFC 1337).
+    TcpTimeWait = "tcp_time_wait",
+    /// An answer that was due and not sent, for there had been one lately.
+    TcpThrottled = "tcp_throttled",
     /// A packet for a raw or ICMP socket whose queue is full.
     RawQueueFull = "raw_queue_full",
     /// A DHCP message that cannot be, or not for us.

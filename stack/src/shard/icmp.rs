@@ -151,6 +151,11 @@ impl Shard {
             (_, _, Some((identifier, sequence))) => {
                 self.handle_ping_error(error, from, (identifier, sequence))
             }
+            (TCP, Some((src_port, dst_port)), _) if self.tcp_queue.is_none() => {
+                let dst = SocketAddr::new(quoted.dst, dst_port);
+                let src = SocketAddr::new(quoted.src, src_port);
+                self.handle_segment_error(src, dst, quoted.tcp_seq, error.kind)
+            }
             // Whoever serves TCP beside this engine cannot be asked.
             (TCP, ..) => return Verdict::Dropped(DropReason::IcmpIgnored),
             (protocol, ..) => {
@@ -266,6 +271,11 @@ impl Shard {
             (UDP, Some((src_port, dst_port))) => {
                 let error = SocketError { kind, from: ip.src, dst: SocketAddr::new(ip.dst, dst_port) };
                 self.handle_udp_error(SocketAddr::new(ip.src, src_port), error);
+            }
+            (TCP, Some((src_port, dst_port))) => {
+                let (src, dst) = (SocketAddr::new(ip.src, src_port), SocketAddr::new(ip.dst, dst_port));
+                let seq = frame.get(ip.transport + 4..).and_then(|rest| rest.first_chunk());
+                self.handle_segment_error(src, dst, seq.map(|seq| u32::from_be_bytes(*seq)), kind);
             }
             _ => {
                 let message = frame.get(ip.transport..ip.end).unwrap_or_default();

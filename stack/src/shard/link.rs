@@ -77,6 +77,7 @@ impl Shard {
         self.leave_solicited_node(ip);
         self.neighbors.forget_address(ip);
         self.remove_connected_route(address.cidr);
+        self.end_connections_of(ip);
         self.hook.tell(self.now, &Event::AddressRemoved(ip));
     }
 

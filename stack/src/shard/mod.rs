@@ -53,6 +53,7 @@ use crate::dhcp;
 use crate::dns::Resolver;
 use crate::egress::Outbox;
 use crate::egress::output::LINK_HEADER_LEN;
+use crate::egress::paths::Paths;
 use crate::error::ConfigError;
 use crate::icmp::Limiter;
 use crate::igmp_mld::Membership;
@@ -107,6 +108,7 @@ pub struct Shard {
     /// Gateways that did not answer when they were asked last.
     pub(crate) dead_gateways: Vec<IpAddr>,
     pub(crate) path_mtu: PathMtu,
+    pub(crate) paths: Paths,
     pub(crate) ids: IdGenerator,
     pub(crate) reassembly: Reassembly,
     pub(crate) limiter: Limiter,
@@ -132,6 +134,8 @@ pub struct Shard {
     pub(crate) has_news: bool,
     /// What others than the configuration have said of name servers.
     pub(crate) dns_told: services::DnsTold,
+    /// Connections.
+    pub(crate) tcp: tcp::Tcp,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
     /// A segment of the frame at hand is lent to them where it lies, instead.
@@ -185,6 +189,7 @@ impl Shard {
             routes: Routes::new(config.routes),
             dead_gateways: Vec::new(),
             path_mtu: PathMtu::new(config.path_mtu, &mut random),
+            paths: Paths::new(),
             ids: IdGenerator::new(&mut random),
             reassembly: Reassembly::new(now, config.reassembly, &mut random),
             limiter: Limiter::new(config.icmp, random.fork()),
@@ -202,6 +207,7 @@ impl Shard {
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
             has_news: false,
             dns_told: Default::default(),
+            tcp: tcp::Tcp::new(config.tcp.clone(), &mut random, now),
             tcp_queue: None,
             lends_tcp: false,
             lent_tcp: None,

@@ -9,6 +9,7 @@ use smoltcp::wire::EthernetAddress;
 
 use super::Shard;
 use super::sockets::{AnySocket, Owner, SocketId};
+use super::tcp::Tcp;
 use crate::dhcp::{v4, v6};
 use crate::dns::RecordType;
 use crate::igmp_mld::{FilterMode, Version};
@@ -43,7 +44,7 @@ impl Shard {
             reassembly: self.show_reassembly(max),
             groups: self.show_groups(max),
             queriers: Table::new([true, false].into_iter().map(|is_v4| self.show_querier(is_v4)), max),
-            sockets: Table::new(self.sockets.iter().map(show_socket), max),
+            sockets: Table::new(self.sockets.iter().map(|socket| show_socket(&self.tcp, socket)), max),
             ports: Table::new(self.udp.iter().map(show_port), max),
             dhcp: self.dhcp.as_ref().map(|dhcp| self.show_dhcp(&dhcp.snapshot())),
             dhcp6: self.dhcp6.as_ref().map(|dhcp6| self.show_dhcp6(&dhcp6.snapshot())),
@@ -300,7 +301,7 @@ fn show_mac(mac: EthernetAddress) -> String {
     mac.to_string().replace('-', ":")
 }
 
-fn show_socket((id, socket): (SocketId, &AnySocket)) -> Socket {
+fn show_socket(tcp: &Tcp, (id, socket): (SocketId, &AnySocket)) -> Socket {
     let id = id.index();
     match socket {
         AnySocket::Udp(socket, _) => {
@@ -329,6 +330,8 @@ fn show_socket((id, socket): (SocketId, &AnySocket)) -> Socket {
             dropped: socket.dropped_replies(),
             dropped_errors: socket.dropped_errors(),
         },
+        AnySocket::Tcp(index) => show_connection(tcp, id, *index),
+        AnySocket::TcpListener(number) => show_listener(tcp, id, *number),
         AnySocket::Raw(socket) => {
             let shown = socket.snapshot();
             let version = if shown.version == raw::Version::V4 { 4 } else { 6 };
@@ -358,5 +361,35 @@ fn show_port(binding: &crate::demux::UdpBinding<Owner>) -> Port {
             Owner::Dns => "dns".into(),
         },
         reuse: binding.reuse,
+    }
+}
+
+fn show_connection(tcp: &Tcp, id: u32, index: u32) -> Socket {
+    let tcb = tcp.connections.get(index as usize).map(|connection| &connection.tcb);
+    Socket {
+        id,
+        kind: tcb.map_or("tcp".into(), |tcb| format!("tcp:{}", tcb.state.name())),
+        local: tcb.map_or_else(String::new, |tcb| tcb.local().to_string()),
+        remote: tcb.map(|tcb| tcb.remote().to_string()),
+        queued_bytes: tcb.map_or(0, |tcb| tcb.recv.readable()),
+        queued: tcb.map_or(0, |tcb| tcb.send.len()),
+        received: None,
+        dropped: 0,
+        dropped_errors: 0,
+    }
+}
+
+fn show_listener(tcp: &Tcp, id: u32, number: u32) -> Socket {
+    let listener = tcp.listeners.get(&number).map(|listening| &listening.listener);
+    Socket {
+        id,
+        kind: "tcp:LISTEN".into(),
+        local: listener.map_or_else(String::new, |listener| listener.local.to_string()),
+        remote: None,
+        queued_bytes: 0,
+        queued: listener.map_or(0, |listener| listener.waiting()),
+        received: None,
+        dropped: 0,
+        dropped_errors: 0,
     }
 }

@@ -51,6 +51,10 @@ pub(crate) enum AnySocket {
     Icmp(Box<icmp::Socket>),
     /// Packets of a protocol.
     Raw(Box<raw::Socket>),
+    /// A connection.
+    Tcp(u32),
+    /// A listener.
+    TcpListener(u32),
 }
 
 #[derive(Debug, Default)]

@@ -18,6 +18,7 @@ mod lone;
 mod observe;
 mod seams;
 mod services;
+mod tcp;
 
 struct Pair {
     now: Instant,

@@ -9,6 +9,7 @@ impl Shard {
     pub fn next_deadline(&self) -> Option<Instant> {
         // Asked twice a turn: an iterator over these takes ten times as many instructions.
         let mut next = self.next_address_deadline();
+        sooner(&mut next, self.tcp.next_deadline());
         sooner(&mut next, self.neighbors.next_deadline());
         sooner(&mut next, self.reassembly.next_deadline());
         sooner(&mut next, self.membership.next_deadline());
@@ -31,6 +32,7 @@ impl Shard {
     pub(crate) fn fire_timers(&mut self) {
         let now = self.now;
         if self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.fire_tcp_timers();
             self.neighbors.handle_timeout(now);
             self.routes.handle_timeout(now);
             self.path_mtu.handle_timeout(now);

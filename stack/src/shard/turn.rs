@@ -102,9 +102,12 @@ impl Shard {
         self.apply_link_changes(nic);
         let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
         self.counters.tx_frames += sent as u64;
+        let left = self.budgets.egress_frames - sent;
+        let (more_segments, refuses_segments) = self.send_segments(nic, left);
         // If the link is down the frames stay queued; `wait` tells the loop.
         let _ = nic.flush();
         let waits = !self.outbox.is_empty() || self.neighbors.has_output();
-        waits && !is_refused || !self.looped.is_empty()
+        let is_refused = is_refused || refuses_segments;
+        (waits || more_segments) && !is_refused || !self.looped.is_empty()
     }
 }

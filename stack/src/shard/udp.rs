@@ -121,6 +121,8 @@ impl Shard {
                 self.pings.remove(&(socket.local().is_ipv4(), socket.identifier()));
             }
             Some(AnySocket::Raw(_)) => self.close_raw(id),
+            Some(AnySocket::Tcp(index)) => self.close_connection(index),
+            Some(AnySocket::TcpListener(number)) => self.close_listener(number),
             None => {}
         }
     }
@@ -549,7 +551,7 @@ impl Shard {
 }
 
 /// An address as the stack has it: an IPv4-mapped one is of IPv4.
-fn canonical(at: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(at: SocketAddr) -> SocketAddr {
     match at.ip() {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => SocketAddr::new(v6.to_canonical(), at.port()),
         _ => at,

@@ -9,10 +9,15 @@
 //! | [`buffer`] | memory of what is sent and received |
 //! | [`sender`] | what becomes of data that was sent |
 //! | [`sack`], [`rack`], [`recovery`], [`rtt`], [`congestion`] | its parts |
+//! | `tcb` | one connection |
+//! | `state` | what a segment does to it, step by step as in RFC 9293 section 3.10 |
+//! | `output` | what it sends next |
+//! | `ack_policy`, `timers` | when it acknowledges, and what is due |
 //! | [`plpmtud`] | how long segments may be |
 //! | [`time_wait`] | what is left of a connection |
 
 pub mod accept_queue;
+pub(crate) mod ack_policy;
 pub mod buffer;
 pub mod challenge;
 pub mod config;
@@ -24,6 +29,7 @@ pub mod handshake;
 pub mod info;
 pub mod isn;
 pub mod options;
+pub(crate) mod output;
 pub mod plpmtud;
 pub mod rack;
 pub mod recovery;
@@ -32,8 +38,11 @@ pub mod sack;
 pub mod segment;
 pub mod sender;
 pub mod seq;
+pub(crate) mod state;
 pub mod syn_cookie;
+pub(crate) mod tcb;
 pub mod time_wait;
+pub(crate) mod timers;
 
 pub use config::{Cookies, Keepalive, Linger, Nagle, TcpConfig, TcpOptions};
 pub use congestion::Algorithm;

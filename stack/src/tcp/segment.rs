@@ -8,6 +8,10 @@ use std::ops::{BitOr, BitOrAssign};
 use super::options::Options;
 use super::seq::Seq;
 use crate::observe::DropReason;
+use crate::udp::header::pseudo_header_sum;
+
+#[cfg(test)]
+mod tests;
 
 /// Control bits (RFC 9293 section 3.1; ECE and CWR: RFC 3168).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -183,6 +187,8 @@ pub const HEADER_LEN: usize = 20;
 pub const HEADER_LEN_MAX: usize = 60;
 /// Bytes from the start of the header to the checksum.
 pub const CHECKSUM_OFFSET: u16 = 16;
+/// Number of the protocol.
+pub const PROTOCOL: u8 = 6;
 
 impl<'a> Segment<'a> {
     /// Reads a segment: what follows an IP header. The checksum is not looked at.
@@ -192,20 +198,63 @@ impl<'a> Segment<'a> {
     ///
     /// # Errors
     /// [`DropReason::TcpMalformed`]: it is shorter than it says.
-    pub fn parse(_transport: &'a [u8]) -> Result<Self, DropReason> {
-        todo!("helper wire")
+    #[inline]
+    pub fn parse(transport: &'a [u8]) -> Result<Self, DropReason> {
+        let (fixed, _) = transport.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::TcpMalformed)?;
+        // The checksum and the urgent pointer are not read, nor is the lower half of the byte with the offset:
+        //= rfc9293#3.1
+        //# Must be zero in generated segments and must be ignored in received segments if the
+        //# corresponding future features are not implemented by the sending or receiving host.
+        let [p, q, r, s, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *fixed;
+        let header_len = usize::from(offset >> 4) * 4;
+        let (header, payload) = transport.split_at_checked(header_len).ok_or(DropReason::TcpMalformed)?;
+        // Nothing is there if the offset is less than the fixed part has.
+        let options = header.get(HEADER_LEN..).ok_or(DropReason::TcpMalformed)?;
+        let flags = Flags(flags);
+        Ok(Self {
+            src_port: u16::from_be_bytes([p, q]),
+            dst_port: u16::from_be_bytes([r, s]),
+            seq: Seq(u32::from_be_bytes([s0, s1, s2, s3])),
+            ack: Seq(u32::from_be_bytes([a0, a1, a2, a3])),
+            flags,
+            window: u16::from_be_bytes([w0, w1]),
+            options: Options::parse(options, flags.has(Flags::SYN)),
+            payload,
+            segment_bytes: None,
+            ecn: Ecn::default(),
+        })
     }
 }
 
 impl Header {
     /// Bytes of the header with its options: a multiple of 4, up to 60.
+    #[inline]
     pub fn len(&self) -> usize {
-        todo!("helper wire")
+        HEADER_LEN + self.options.bytes(self.flags.has(Flags::SYN))
     }
 
-    /// Writes the header into `room`, which has [`len`](Self::len) bytes. The checksum is partial: that of the
-    /// pseudo header, for `payload_len` bytes of data that follow.
-    pub fn write(&self, _src: IpAddr, _dst: IpAddr, _payload_len: usize, _room: &mut [u8]) {
-        todo!("helper wire")
+    /// Never: a header has 20 bytes at least.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Writes the header into `room`, which has [`len`](Self::len) bytes. The checksum is partial
+    /// ([`ChecksumState::Partial`](wirestack_nic::meta::ChecksumState::Partial)): that of the pseudo header, for
+    /// `payload_len` bytes of data that follow. A frame that a device is to split is summed up as one.
+    ///
+    /// What goes beyond a shorter room is not written.
+    pub fn write(&self, src: IpAddr, dst: IpAddr, payload_len: usize, room: &mut [u8]) {
+        let len = self.len();
+        let Some((fixed, options)) = room.split_first_chunk_mut::<HEADER_LEN>() else { return };
+        let [p, q] = self.src_port.to_be_bytes();
+        let [r, s] = self.dst_port.to_be_bytes();
+        let [s0, s1, s2, s3] = self.seq.0.to_be_bytes();
+        let [a0, a1, a2, a3] = self.ack.0.to_be_bytes();
+        let [w0, w1] = self.window.to_be_bytes();
+        let [c0, c1] = pseudo_header_sum(src, dst, PROTOCOL, len + payload_len).to_be_bytes();
+        // In words of 32 bits, so in the upper half of the byte.
+        let offset = (len as u8 / 4) << 4;
+        *fixed = [p, q, r, s, s0, s1, s2, s3, a0, a1, a2, a3, offset, self.flags.0, w0, w1, c0, c1, 0, 0];
+        self.options.write(self.flags.has(Flags::SYN), options);
     }
 }

@@ -5,14 +5,30 @@
 //! ([`congestion`](super::congestion)) meet. It knows no header, no window of the peer and no buffer: the
 //! connection tells it what was sent and what an ACK said, and asks it what to repeat and how much may go.
 //!
+//! Everything counts bytes, once each: an ACK may stand for 64 KB or be one of many that a peer has split it into, and
+//! makes the window grow by what it delivers. An ACK of what was never sent does not come here: the connection refuses
+//! it (RFC 9293 section 3.10.7.4), and a SACK block of that kind is counted and passed over.
+//!
 //! A FIN takes a sequence number and is recorded like a byte of data. A SYN is not of its business: the handshake
 //! is over when this begins.
 
 use smoltcp::time::{Duration, Instant};
 
-use super::congestion::Algorithm;
+mod ack;
+mod info;
+mod rate;
+mod timers;
+
+use super::congestion::validation::Used;
+use super::congestion::{Algorithm, Congestion, Controller, Pacer, Validation};
+use super::rack::{Probe, Rack, Surroundings};
+use super::recovery::{NewReno, Phase, Recovery};
 use super::rtt::{RtoBounds, Rtt};
+use super::sack::{Position, Record, Scoreboard};
 use super::seq::Seq;
+use info::Told;
+use rate::Rate;
+use timers::Timers;
 
 /// What a sender begins with.
 #[derive(Debug, Clone, Copy)]
@@ -106,110 +122,395 @@ pub enum Timeout {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Sender {}
+pub struct Sender {
+    board: Scoreboard,
+    rtt: Rtt,
+    rack: Rack,
+    probe: Probe,
+    timers: Timers,
+    congestion: Congestion,
+    pacer: Pacer,
+    validation: Validation,
+    rate: Rate,
+    usage: Usage,
+    mss: u32,
+    initial_window: u32,
+    /// When data left last.
+    last_sent_at: Instant,
+    /// ECE says nothing new before this is acknowledged.
+    ecn_recover: Position,
+    limited_by: LimitedBy,
+    has_sack: bool,
+    is_paced: bool,
+    owes_cwr: bool,
+    /// RACK waits for something that may still come.
+    is_waiting: bool,
+    /// Something was sent; before that there was no idle time.
+    has_sent: bool,
+    /// While a loss is being repaired, and for a round trip after that.
+    recovery: Option<Box<Recovery>>,
+    /// Only without SACK.
+    newreno: Option<Box<NewReno>>,
+    /// What is only told to people.
+    told: Option<Box<Told>>,
+}
+
+/// How much of the window was used in the last round trip.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    /// The most that was in flight.
+    in_flight_max: u32,
+    /// The round trip ends when this is acknowledged.
+    until: Position,
+    /// The window was what held the sender back.
+    is_limited: bool,
+}
+
+/// The largest frame there is.
+const QUANTUM_MAX: u32 = 65_536;
 
 impl Sender {
     /// Nothing was sent yet.
-    pub fn new(_config: &SenderConfig, _now: Instant) -> Self {
-        todo!("helper sender")
+    pub fn new(config: &SenderConfig, now: Instant) -> Self {
+        let mss = config.mss.max(1);
+        let mut bounds = config.rto;
+        if config.handshake_lost && config.handshake_rtt.is_none() {
+            //= rfc6298#5.7
+            //# If the timer expires awaiting the ACK of a SYN segment and the
+            //# TCP implementation is using an RTO less than 3 seconds, the RTO
+            //# MUST be re-initialized to 3 seconds when data transmission
+            //# begins (i.e., after the three-way handshake completes).
+            bounds.initial = bounds.initial.max(Duration::from_secs(3));
+        }
+        let mut rtt = Rtt::new(bounds);
+        if let Some(sample) = config.handshake_rtt {
+            rtt.sample(now, sample, 1);
+        }
+        let board = Scoreboard::new(config.start);
+        let start = board.una();
+        let initial_window = initial_window(config, mss);
+        Self {
+            rtt,
+            rack: Rack::new(),
+            probe: Probe::new(config.handshake_rtt.is_some()),
+            timers: Timers::new(),
+            congestion: Congestion::new(config.algorithm, mss, initial_window, now),
+            pacer: Pacer::new(),
+            validation: Validation::new(now),
+            rate: Rate::new(now),
+            usage: Usage { in_flight_max: 0, until: start, is_limited: false },
+            mss,
+            initial_window,
+            last_sent_at: now,
+            ecn_recover: start,
+            limited_by: LimitedBy::Application,
+            has_sack: config.sack,
+            is_paced: config.pacing,
+            owes_cwr: false,
+            is_waiting: false,
+            has_sent: false,
+            recovery: None,
+            newreno: (!config.sack).then(|| Box::new(NewReno::new(start))),
+            told: None,
+            board,
+        }
     }
 
     /// SND.UNA: the oldest number that is not acknowledged.
+    #[inline]
     pub fn snd_una(&self) -> Seq {
-        todo!("helper sender")
+        Seq(self.board.una() as u32)
     }
 
     /// SND.NXT: the number that comes next. It never goes back: what is lost is repeated, not sent anew.
+    #[inline]
     pub fn snd_nxt(&self) -> Seq {
-        todo!("helper sender")
+        Seq(self.board.nxt() as u32)
     }
 
     /// Bytes of a full segment.
+    #[inline]
     pub fn mss(&self) -> u32 {
-        todo!("helper sender")
+        self.mss
     }
 
     /// Full segments are of another size from now on. What was sent and was longer may be marked as lost, for it did
-    /// not get through (`lost_above`: RFC 1191 section 6.1 wants it repeated, not taken for congestion).
-    pub fn set_mss(&mut self, _now: Instant, _mss: u32, _marks_lost: bool) {
-        todo!("helper sender")
+    /// not get through (`marks_lost`: RFC 1191 section 6.1 wants it repeated, not taken for congestion).
+    pub fn set_mss(&mut self, now: Instant, mss: u32, marks_lost: bool) {
+        self.mss = mss.max(1);
+        self.congestion.set_mss(self.mss);
+        if marks_lost {
+            let mss = self.mss;
+            self.board.mark_lost_if(|_, record| record.len > mss);
+            self.timers.cancel_early();
+            self.restart_rto(now);
+        }
     }
 
     /// Data was sent for the first time, from `snd_nxt` on.
-    pub fn on_sent(&mut self, _now: Instant, _sent: &Sent) {
-        todo!("helper sender")
+    pub fn on_sent(&mut self, now: Instant, sent: &Sent) {
+        if sent.len == 0 {
+            return;
+        }
+        if self.board.outstanding() == 0 {
+            self.rate.restart(now);
+            self.restart_window(now);
+        }
+        let advice = self.validation.on_sent(now, &self.used());
+        self.follow(advice);
+        let record = self.record(now, sent, self.in_flight().saturating_add(sent.len));
+        self.board.push(record);
+        self.rate.on_sent(self.board.nxt(), sent.is_app_limited, self.in_flight());
+        let nxt = self.board.nxt();
+        if let Some(recovery) = &mut self.recovery {
+            recovery.frto.on_sent(nxt);
+        }
+        self.note_usage();
+        self.probe.on_sent(nxt);
+        self.note_departure(now, sent.len);
+        self.schedule_probe(now);
     }
 
     /// Data was sent again: what [`next_lost`](Self::next_lost) has told, or its first part; or the probe.
-    pub fn on_resent(&mut self, _now: Instant, _sent: &Sent, _is_probe: bool) {
-        todo!("helper sender")
-    }
-
-    /// An ACK has come.
-    pub fn on_ack(&mut self, _now: Instant, _ack: &Ack<'_>) -> AckOutcome {
-        todo!("helper sender")
+    pub fn on_resent(&mut self, now: Instant, sent: &Sent, is_probe: bool) {
+        let start = self.board.position(sent.seq);
+        let end = start + u64::from(sent.len);
+        let is_head = start <= self.board.una();
+        let record = self.record(now, sent, self.in_flight().saturating_add(sent.len));
+        let bytes = self.board.resend(start, end, &record, self.has_sack);
+        self.told().on_resent(bytes);
+        if is_probe {
+            self.probe.on_resent(self.board.nxt());
+        } else if let Some(recovery) = &mut self.recovery {
+            recovery.undo.on_resent(start, bytes, sent.ts_val);
+        }
+        self.note_departure(now, sent.len);
+        // The timer counts from the last time that the oldest data left (RFC 6675 section 6).
+        if is_head || is_probe {
+            self.restart_rto(now);
+        }
     }
 
     /// What to repeat first: a number, and how many from there. All of it left in one piece.
     pub fn next_lost(&self) -> Option<(Seq, u32)> {
-        todo!("helper sender")
+        if self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back()) {
+            return None;
+        }
+        self.board.first_lost().map(|(start, len)| (Seq(start as u32), len))
     }
 
     /// How many bytes may go now as far as congestion is concerned: window or PRR, less what is in flight. Not 0 when
-    /// the first segment of a recovery or of an RTO is to be repeated. Limited transmit (RFC 3042) is in it.
+    /// the first segment of a recovery or of an RTO is to be repeated. Limited transmit (RFC 3042) is in it: what a
+    /// duplicate ACK or SACK reports is not in flight any more.
+    ///
+    /// In a recovery it may be less than a segment; that is not lost but adds up, so a segment goes when there is
+    /// room for all of it.
     pub fn allowance(&self) -> u32 {
-        todo!("helper sender")
+        let in_flight = self.in_flight();
+        let room = self.window().saturating_sub(in_flight);
+        // After a timeout the window is one segment, and what is too young to be lost may fill it: the oldest one is
+        // repeated all the same (RFC 6298 section 5, rule 5.4).
+        let is_head_due = self.phase() == Phase::Timeout
+            && self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
+        if in_flight == 0 || is_head_due { room.max(self.mss) } else { room }
     }
 
     /// When pacing lets the next piece go. `None`: now.
-    pub fn next_send_at(&self, _now: Instant) -> Option<Instant> {
-        todo!("helper sender")
+    pub fn next_send_at(&self, now: Instant) -> Option<Instant> {
+        self.pacing_rate()?;
+        self.pacer.next_send_at(now)
     }
 
     /// How many bytes one frame should have at most, so that pacing is not in vain: at least one segment.
     pub fn quantum(&self) -> u32 {
-        todo!("helper sender")
+        if let Some(quantum) = self.congestion.send_quantum() {
+            return quantum.max(self.mss);
+        }
+        let Some(rate) = self.pacing_rate() else { return QUANTUM_MAX.max(self.mss) };
+        Pacer::quantum(rate, self.mss, self.rtt.min()).max(self.mss)
     }
 
     /// Bytes in flight, as far as is known (pipe of RFC 6675).
     pub fn in_flight(&self) -> u32 {
-        todo!("helper sender")
+        let arrived = self.newreno.as_ref().map_or(0, |newreno| newreno.arrived());
+        self.board
+            .outstanding()
+            .saturating_sub(self.board.sacked() + self.board.lost())
+            .saturating_sub(arrived)
     }
 
-    /// When a timer of the sender is due: RTO, probe, or the age of a segment. `None` if nothing is in flight.
-    pub fn deadline(&self) -> Option<Instant> {
-        todo!("helper sender")
+    /// The peer's window is what holds us back, or the application has nothing: for `limited-by` and the rate. To be
+    /// told after each time that data was sent or could not be: F-RTO, which wants to send new data before it
+    /// repeats any, learns from this that there is none.
+    pub fn set_limited_by(&mut self, now: Instant, by: LimitedBy) {
+        if by == LimitedBy::Congestion {
+            self.usage.is_limited = true;
+        } else {
+            if let Some(recovery) = &mut self.recovery {
+                recovery.frto.on_no_new_data();
+            }
+            if by == LimitedBy::Application {
+                self.rate.set_app_limited(self.in_flight());
+            }
+        }
+        self.note_limited(now, by);
     }
 
-    /// That time has come.
-    pub fn on_timeout(&mut self, _now: Instant) -> Timeout {
-        todo!("helper sender")
-    }
-
-    /// The peer's window is what holds us back, or the application has nothing: for `limited-by` and the rate.
-    pub fn set_limited_by(&mut self, _now: Instant, _by: LimitedBy) {
-        todo!("helper sender")
-    }
-
-    /// Whether the next new data is to have CWR set (RFC 3168 section 6.1.2), asked once.
+    /// Whether the next new data is to have CWR set (RFC 3168 section 6.1.2), asked once. It is so after each
+    /// reduction of the window, whether ECN was agreed on or not: the connection knows.
     pub fn take_cwr(&mut self) -> bool {
-        todo!("helper sender")
+        std::mem::take(&mut self.owes_cwr)
     }
 
     /// Estimates of the path.
     pub fn rtt(&self) -> &Rtt {
-        todo!("helper sender")
+        &self.rtt
     }
 
     /// Another controller from now on. It begins with the window that there is.
-    pub fn set_algorithm(&mut self, _now: Instant, _algorithm: Algorithm) {
-        todo!("helper sender")
+    pub fn set_algorithm(&mut self, now: Instant, algorithm: Algorithm) {
+        let (cwnd, ssthresh) = (self.congestion.cwnd(), self.congestion.ssthresh());
+        self.congestion = Congestion::new(algorithm, self.mss, cwnd, now);
+        if let Some(ssthresh) = ssthresh {
+            self.congestion.reduce_to(cwnd, ssthresh);
+        }
+        // The new one knows nothing of the reduction that the old one could take back.
+        if self.phase() == Phase::Open {
+            self.recovery = None;
+        }
     }
 
-    /// Fills in what it knows.
-    pub fn fill_info(&self, _now: Instant, _info: &mut super::info::TcpInfo) {
-        todo!("helper sender")
+    fn phase(&self) -> Phase {
+        self.recovery.as_ref().map_or(Phase::Open, |recovery| recovery.phase)
     }
+
+    /// What may be in flight.
+    fn window(&self) -> u32 {
+        match &self.recovery {
+            Some(recovery) if recovery.phase == Phase::Fast && self.congestion.uses_prr() => {
+                recovery.prr.window()
+            }
+            _ => self.congestion.cwnd(),
+        }
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        if let Some(rate) = self.congestion.pacing_rate() {
+            return Some(rate);
+        }
+        if !self.is_paced {
+            return None;
+        }
+        let srtt = self.rtt.srtt()?.total_micros().max(1);
+        let window = u64::from(self.window().max(self.mss));
+        // As Linux: twice the window in a round trip while it doubles in one, and a fifth more than the window after
+        // that, so that pacing does not hold it back.
+        let fifths = if self.is_in_slow_start() { 10 } else { 6 };
+        Some((window * fifths * 1_000_000 / (5 * srtt)).max(1))
+    }
+
+    fn is_in_slow_start(&self) -> bool {
+        self.congestion.ssthresh().is_none_or(|ssthresh| self.congestion.cwnd() < ssthresh)
+    }
+
+    fn used(&self) -> Used {
+        Used {
+            cwnd: self.congestion.cwnd(),
+            ssthresh: self.congestion.ssthresh(),
+            initial_window: self.initial_window,
+            srtt: self.rtt.srtt(),
+        }
+    }
+
+    /// The window was not used, and is to be smaller. A controller with a model does not need to be told.
+    fn follow(&mut self, advice: Option<(u32, u32)>) {
+        if let Some((cwnd, ssthresh)) = advice
+            && self.congestion.uses_prr()
+        {
+            self.congestion.reduce_to(cwnd, ssthresh);
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            is_recovering: self.phase() != Phase::Open,
+            sacked_segments: self.board.sacked_segments(),
+            min_rtt: self.rtt.min(),
+            srtt: self.rtt.srtt(),
+        }
+    }
+
+    fn record(&self, now: Instant, sent: &Sent, tx_in_flight: u32) -> Record {
+        let rate = self.rate.snapshot(now);
+        Record {
+            sent_at: now,
+            ts_val: sent.ts_val,
+            len: sent.len,
+            tx_in_flight,
+            delivered: rate.delivered,
+            lost: rate.lost,
+            since_delivered: rate.since_delivered,
+            since_first_sent: rate.since_first_sent,
+            is_app_limited: rate.is_app_limited,
+            is_sacked: false,
+            is_lost: false,
+            is_resent: false,
+        }
+    }
+
+    /// Data left, new or old.
+    fn note_departure(&mut self, now: Instant, bytes: u32) {
+        self.last_sent_at = now;
+        self.has_sent = true;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.prr.on_sent(bytes);
+        }
+        if let Some(rate) = self.pacing_rate() {
+            self.pacer.on_sent(now, bytes, rate);
+        }
+        self.start_rto(now);
+    }
+
+    /// Data is about to leave while nothing is outstanding.
+    fn restart_window(&mut self, now: Instant) {
+        let idle = now - self.last_sent_at;
+        if self.has_sent && idle > self.rtt.rto() {
+            self.congestion.on_restart(now, idle);
+        }
+    }
+
+    /// A window that is not used must not grow, and in slow start it may as long as half of it is used, for it doubles
+    /// in a round trip (as Linux: tcp_is_cwnd_limited).
+    fn is_cwnd_limited(&self) -> bool {
+        let half = self.is_in_slow_start() && self.congestion.cwnd() / 2 < self.usage.in_flight_max;
+        self.usage.is_limited || half
+    }
+
+    fn note_usage(&mut self) {
+        let in_flight = self.in_flight();
+        let is_limited = self.allowance() < self.mss;
+        let is_new_round = self.board.una() >= self.usage.until;
+        if is_new_round || is_limited || (!self.usage.is_limited && in_flight > self.usage.in_flight_max) {
+            self.usage = Usage { in_flight_max: in_flight, until: self.board.nxt(), is_limited };
+        }
+    }
+}
+
+/// RFC 6928, or what the configuration says; one segment after a lost SYN.
+fn initial_window(config: &SenderConfig, mss: u32) -> u32 {
+    if config.handshake_lost {
+        //= rfc5681#3.1
+        //# if the SYN or SYN/ACK is lost,
+        //# the initial window used by a sender after a correctly transmitted SYN
+        //# MUST be one segment consisting of at most SMSS bytes.
+        return mss;
+    }
+    //= rfc6928#2
+    //# min (10*MSS, max (2*MSS, 14600))
+    config
+        .initial_window
+        .unwrap_or_else(|| mss.saturating_mul(10).min(mss.saturating_mul(2).max(14_600)))
+        .max(mss)
 }
 
 /// What keeps a connection from sending more.
@@ -223,3 +524,6 @@ pub enum LimitedBy {
     /// Congestion control.
     Congestion,
 }
+
+#[cfg(test)]
+mod tests;

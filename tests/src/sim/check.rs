@@ -8,7 +8,7 @@ use smoltcp::wire::{
     Ipv4Packet, Ipv6Packet, UdpPacket,
 };
 
-use super::packets::{Mac, group_mac, is_sum_right};
+use super::packets::{Mac, TCP, TcpView, group_mac, is_sum_right};
 
 /// Who may send what.
 #[derive(Debug, Clone)]
@@ -99,6 +99,7 @@ fn check_v4(dst_mac: Mac, bytes: &[u8], permit: &Permit) -> Result<(), String> {
     }
     match packet.next_header() {
         IpProtocol::Udp => check_udp(packet.payload(), src, dst),
+        IpProtocol::Tcp => check_tcp(packet.payload(), src, dst),
         IpProtocol::Icmp => check_icmp_v4(packet.payload(), packet.dst_addr()),
         IpProtocol::Igmp => {
             let igmp = IgmpPacket::new_checked(packet.payload()).map_err(|_| "IGMP is cut".to_owned())?;
@@ -121,6 +122,53 @@ fn check_udp(bytes: &[u8], src: IpAddr, dst: IpAddr) -> Result<(), String> {
         return Err("the length of UDP is not that of the packet".to_owned());
     }
     Ok(())
+}
+
+/// What every segment of ours is like, whatever it is for.
+fn check_tcp(bytes: &[u8], src: IpAddr, dst: IpAddr) -> Result<(), String> {
+    let tcp = TcpView::new(bytes).ok_or("TCP is cut")?;
+    let says = |what: &str| Err(format!("{what}: {tcp}"));
+    if !is_sum_right(src, dst, TCP, bytes) {
+        return says("checksum of TCP");
+    }
+    if tcp.src_port() == 0 || tcp.dst_port() == 0 || tcp.reserved() != 0 {
+        return says("port 0, or reserved bits");
+    }
+    if dst.is_multicast() {
+        return says("TCP to a group");
+    }
+    let [fin, syn, rst, _, ack, urg, ..] = [0, 1, 2, 3, 4, 5, 6, 7].map(|bit| tcp.flags() >> bit & 1 == 1);
+    if syn && (fin || rst) || rst && fin || urg || tcp.urgent() != 0 {
+        return says("flags that do not go together, or urgent data");
+    }
+    if !ack && !syn && !rst || !ack && tcp.ack() != 0 {
+        return says("no ACK where one belongs, or a number without it");
+    }
+    if (syn || rst) && !tcp.payload().is_empty() {
+        return says("data with SYN or RST");
+    }
+    for option in tcp.each_option() {
+        let Some((kind, content)) = option else { return says("an option that is cut") };
+        let is_right = match (kind, content.len()) {
+            (2, 2) => syn && content != [0, 0],
+            (3, 1) => syn && content[0] <= 14,
+            (4, 0) => syn,
+            // Blocks of SACK have 8 bytes each, and no first number behind the second.
+            (5, len) => ack && len > 0 && len % 8 == 0 && content.chunks(8).all(is_block),
+            (8, 8) => true,
+            _ => false,
+        };
+        if !is_right {
+            return says("an option that does not belong there");
+        }
+    }
+    Ok(())
+}
+
+fn is_block(block: &[u8]) -> bool {
+    let word = |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let len = word(4).wrapping_sub(word(0));
+    len > 0 && len < 1 << 31
 }
 
 fn check_icmp_v4(bytes: &[u8], dst: Ipv4Addr) -> Result<(), String> {
@@ -174,6 +222,7 @@ fn check_v6(dst_mac: Mac, bytes: &[u8], permit: &Permit) -> Result<(), String> {
     }
     match protocol {
         17 => check_udp(body, src.into(), dst.into()),
+        6 => check_tcp(body, src.into(), dst.into()),
         58 => check_icmp_v6(body, src, dst, packet.hop_limit()),
         _ => Ok(()),
     }

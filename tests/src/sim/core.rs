@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use smoltcp::time::Instant;
 use wirestack::nic::{Counters, Nic};
 use wirestack::observe::ShardCounters;
-use wirestack::shard::{Mail, Occupancy, Shard, ShardConfig};
+use wirestack::shard::{Mail, Occupancy, Shard, ShardConfig, SocketId};
 
 use super::check::{Permit, check_frame};
+use super::tcp::Connections;
 use super::{Frame, NicConfig, SimNic};
 
 /// Turns in a row that may say "again at once" without having done anything.
@@ -27,6 +28,11 @@ pub struct Core {
     device: Counters,
     deadline: Option<Instant>,
     idle_turns: u32,
+    /// One frame in so many is looked at.
+    checked_every: u64,
+    frames: u64,
+    /// Connections, and what they were when they were looked at last.
+    connections: Connections,
     /// Addresses that were ours since nothing waited to be sent.
     sources: BTreeSet<IpAddr>,
 }
@@ -57,6 +63,9 @@ impl Core {
             device: Counters::default(),
             deadline: None,
             idle_turns: 0,
+            checked_every: 1,
+            frames: 0,
+            connections: Connections::default(),
             sources: BTreeSet::new(),
         }
     }
@@ -76,6 +85,10 @@ impl Core {
             sources: std::mem::take(&mut self.sources),
         };
         for frame in &sent {
+            self.frames += 1;
+            if !self.frames.is_multiple_of(self.checked_every) {
+                continue;
+            }
             for piece in frame.on_wire() {
                 check_frame(&piece, &permit)
                     .map_err(|wrong| format!("{wrong}: {}", super::describe(&piece)))?;
@@ -91,6 +104,25 @@ impl Core {
         self.check_progress(now, next, occupancy)?;
         let mail = std::iter::from_fn(|| self.shard.next_mail()).collect();
         Ok(Turned { sent, next, is_refused, mail })
+    }
+
+    /// Looks at one frame in so many from now on.
+    pub fn set_checked_every(&mut self, every: u64) {
+        self.checked_every = every.max(1);
+    }
+
+    /// Looks at the connections of the shard after a turn that wants the next one at `next`: those that the
+    /// application had to do with, and some of the others.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check_connections(
+        &mut self,
+        touched: &[SocketId],
+        now: Instant,
+        next: Option<Instant>,
+    ) -> Result<(), String> {
+        self.connections.check(&self.shard, touched, now, next)
     }
 
     fn note_sources(&mut self) {

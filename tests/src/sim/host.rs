@@ -12,6 +12,7 @@ use wirestack::shard::{Command, Shard, ShardConfig, SocketId};
 use wirestack::udp::{DatagramMeta, SendError};
 
 use super::core::Core;
+use super::tcp::Streams;
 use super::{Frame, NicConfig};
 
 /// Payloads that were sent, so that none is received that was not.
@@ -22,6 +23,8 @@ pub struct Ledger {
     pub sent_datagrams: u64,
     /// Datagrams that applications have received.
     pub received_datagrams: u64,
+    /// What went through connections.
+    pub tcp: Streams,
 }
 
 impl Ledger {
@@ -60,6 +63,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// The ledger of all hosts.
     pub ledger: &'a mut Ledger,
+    /// Connections that are to be looked at after this turn.
+    pub touched: Vec<SocketId>,
 }
 
 impl Context<'_> {
@@ -152,11 +157,13 @@ impl Host {
         Self { seats, steering, turn_cost: Duration::ZERO }
     }
 
-    /// A frame comes. Returns whose it is, if there was room.
-    pub(super) fn deliver(&mut self, frame: Frame) -> usize {
+    /// A frame comes. Returns whose it is, and when that one is to look.
+    pub(super) fn deliver(&mut self, now: Instant, frame: Frame) -> (usize, Instant) {
         let seat = if self.seats.len() == 1 { 0 } else { self.steering.shard_of_frame(&frame.bytes) };
-        self.seats[seat].core.nic.push(frame);
-        seat
+        let nic = &mut self.seats[seat].core.nic;
+        nic.push(frame);
+        // A card that waits for company does so from the first frame on.
+        (seat, nic.interrupts_at(now))
     }
 
     /// A turn of one shard.
@@ -167,11 +174,15 @@ impl Host {
         ledger: &mut Ledger,
     ) -> Result<HostTurn, String> {
         let Seat { core, app, busy_until, turns, .. } = &mut self.seats[seat];
-        let mut wanted = None;
+        let (mut wanted, mut touched) = (None, Vec::new());
         let turned = core.turn(now, |shard| {
-            let mut context = Context { now, ledger };
+            let mut context = Context { now, ledger, touched: Vec::new() };
             wanted = app.as_mut().and_then(|app| app(shard, &mut context));
+            touched.append(&mut context.touched);
         })?;
+        // A device that was full says when it has room, below.
+        let due = if turned.is_refused { Some(now) } else { turned.next };
+        core.check_connections(&touched, now, due)?;
         *turns += 1;
         *busy_until = now + self.turn_cost;
         let mut next = [turned.next, wanted].into_iter().flatten().min();

@@ -8,22 +8,25 @@
 //! | file | what it is |
 //! |---|---|
 //! | `link` | a wire, and what it does to frames |
-//! | `nic` | the device of a shard |
+//! | `nic`, `gro` | the device of a shard; merging what came, as Linux does |
 //! | `core` | a shard on its device, and what must hold after a turn |
 //! | `check` | what must hold for a frame |
 //! | `host` | shards that share addresses; applications; who has sent what |
+//! | `tcp` | applications on connections, and what must hold for these |
 //! | `switch`, `router` | what is between hosts |
 //! | `packets` | frames written by hand |
 //! | `trace` | what was on the wires |
 
 pub mod check;
 pub mod core;
+mod gro;
 mod host;
 mod link;
 mod nic;
 pub mod packets;
 mod router;
 mod switch;
+pub mod tcp;
 mod trace;
 
 use std::cmp::Reverse;
@@ -84,6 +87,8 @@ struct Link {
     ends: [(NodeId, usize); 2],
     directions: [Direction; 2],
     up: bool,
+    /// Nothing passes, and nobody is told.
+    is_cut: bool,
 }
 
 /// Something that a test does in the middle of a run.
@@ -134,6 +139,8 @@ pub struct Sim {
     trace: Trace,
     last_frame: Instant,
     on_wires: usize,
+    /// What a wire makes of a frame; memory that is used again.
+    arrivals: Vec<(Instant, Frame)>,
     /// Who has sent what.
     pub ledger: Ledger,
 }
@@ -170,6 +177,7 @@ impl Sim {
             trace: Trace::new(name, seed),
             last_frame: Instant::from_secs(1),
             on_wires: 0,
+            arrivals: Vec::new(),
             ledger: Ledger::default(),
         }
     }
@@ -237,6 +245,11 @@ impl Sim {
 
     /// Connects two nodes, each by a new port.
     pub fn connect(&mut self, a: NodeId, b: NodeId, spec: LinkSpec) -> LinkId {
+        self.connect_ways(a, b, [spec; 2])
+    }
+
+    /// The same with a wire that is different from the first to the second node and back.
+    pub fn connect_ways(&mut self, a: NodeId, b: NodeId, specs: [LinkSpec; 2]) -> LinkId {
         let id = LinkId(self.links.len());
         let ends = [a, b].map(|node| (node, self.nodes[node.0].ports.len()));
         for (end, (node, _)) in ends.into_iter().enumerate() {
@@ -246,14 +259,30 @@ impl Sim {
                 switch.add_port();
             }
         }
-        let directions = [0, 1].map(|_| Direction::new(spec, self.random.fork()));
-        self.links.push(Link { ends, directions, up: true });
+        let directions = specs.map(|spec| Direction::new(spec, self.random.fork()));
+        self.links.push(Link { ends, directions, up: true, is_cut: false });
         id
     }
 
     /// Changes what a wire does.
     pub fn set_link(&mut self, link: LinkId, spec: LinkSpec) {
-        self.links[link.0].directions.iter_mut().for_each(|direction| direction.set_spec(spec));
+        self.set_link_ways(link, [spec; 2]);
+    }
+
+    /// Changes what a wire does from its first node to its second one, and back.
+    pub fn set_link_ways(&mut self, link: LinkId, specs: [LinkSpec; 2]) {
+        let directions = self.links[link.0].directions.iter_mut();
+        directions.zip(specs).for_each(|(direction, spec)| direction.set_spec(spec));
+    }
+
+    /// What a wire does, from its first node to its second one, and back.
+    pub fn link_ways(&self, link: LinkId) -> [LinkSpec; 2] {
+        [0, 1].map(|end| self.links[link.0].directions[end].spec())
+    }
+
+    /// Something between the ends of a wire breaks or is mended: nothing passes, and nobody is told.
+    pub fn set_link_cut(&mut self, link: LinkId, is_cut: bool) {
+        self.links[link.0].is_cut = is_cut;
     }
 
     /// What happened to frames of a wire: from the first node to the second, and back.
@@ -353,6 +382,16 @@ impl Sim {
         self.host_mut(node).turn_cost = cost;
     }
 
+    /// Looks at one frame in so many only, and keeps the trace short: for runs with much data, whose every byte the
+    /// ledger sees anyway.
+    pub fn set_light(&mut self, every: u64) {
+        self.trace.set_light();
+        for node in &mut self.nodes {
+            let Kind::Host(host) = &mut node.kind else { continue };
+            host.seats.iter_mut().for_each(|seat| seat.core.set_checked_every(every));
+        }
+    }
+
     /// A switch.
     pub fn switch(&self, node: NodeId) -> &Switch {
         match &self.nodes[node.0].kind {
@@ -386,13 +425,17 @@ impl Sim {
         self.last_frame = self.now;
         self.trace.record(self.now, &self.nodes[from.0].name, &frame.bytes);
         let Some(&(link, end)) = self.nodes[from.0].ports.get(port) else { return };
-        if !self.links[link.0].up {
+        let wire = &mut self.links[link.0];
+        if !wire.up || wire.is_cut {
             return;
         }
-        let (node, port) = self.links[link.0].ends[1 - end];
-        for (at, frame) in self.links[link.0].directions[end].offer(self.now, frame) {
+        let (node, port) = wire.ends[1 - end];
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        wire.directions[end].offer(self.now, frame, |at, frame| arrivals.push((at, frame)));
+        for (at, frame) in arrivals.drain(..) {
             self.push(at, Event::Deliver { node, port, link, frame });
         }
+        self.arrivals = arrivals;
     }
 
     /// Takes the next event. `false`: there is none before `end`.
@@ -408,7 +451,7 @@ impl Sim {
         match entry.event {
             Event::Deliver { node, port, link, frame } => {
                 // What is under way when a wire is unplugged is lost.
-                if self.links[link.0].up {
+                if self.links[link.0].up && !self.links[link.0].is_cut {
                     self.deliver(node, port, frame);
                 }
             }
@@ -422,8 +465,8 @@ impl Sim {
         let now = self.now;
         let out = match &mut self.nodes[id.0].kind {
             Kind::Host(host) => {
-                let seat = host.deliver(frame);
-                return self.wake(id, seat, now);
+                let (seat, at) = host.deliver(now, frame);
+                return self.wake(id, seat, at);
             }
             Kind::Switch(switch) => switch.forward(port, frame),
             Kind::Router(router) => router.receive(port, &frame),
@@ -455,7 +498,14 @@ impl Sim {
             Ok(turned) => turned,
             Err(wrong) => panic!("{} at {now}: {wrong}", self.nodes[id.0].name),
         };
-        sent.into_iter().for_each(|frame| self.transmit(id, 0, frame));
+        let splits = self.host(id).seats[seat].core.nic.config().splits;
+        for frame in sent {
+            if splits && !frame.meta.is_plain() {
+                frame.on_wire().into_iter().for_each(|piece| self.transmit(id, 0, Frame::plain(piece)));
+            } else {
+                self.transmit(id, 0, frame);
+            }
+        }
         posted.into_iter().for_each(|seat| self.wake(id, seat, now));
         if let Some(next) = next {
             self.wake(id, seat, next);

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::num::NonZeroUsize;
 
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use wirestack::EthernetAddress;
 use wirestack::nic::Counters;
 use wirestack::nic::meta::ChecksumState;
 use wirestack::nic::offload::{Segments, checksum};
 use wirestack::nic::{FrameMeta, LinkError, LinkState, Nic, OffloadCapabilities, Wake, Waker};
 
+use super::gro;
+
 /// Bytes of an Ethernet header.
 pub const LINK_HEADER_LEN: usize = 14;
+
+/// Frames among which one of the same flow is searched for.
+const GRO_FRAMES_MAX: usize = 64;
 
 /// A frame with what is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,21 +67,42 @@ pub struct NicConfig {
     pub offloads: OffloadCapabilities,
     /// Whether it takes frames whose work was left to it: merged ones, and such without a checksum.
     pub takes_unfinished: bool,
+    /// Whether it splits merged frames and fills in absent checksums before the wire, as a card does. Else they
+    /// pass as they are, as on a veth pair.
+    pub splits: bool,
+    /// Whether it merges segments that came, as Linux does (GRO): those that wait when the shard looks.
+    pub gro: bool,
+    /// How long it waits for company before it tells that a frame has come.
+    pub coalescing: Duration,
     /// Frames that wait to be received; more are lost, and counted.
     pub rx_frames_max: usize,
     /// Frames taken between two looks of the simulator; more are refused.
     pub tx_frames_max: usize,
 }
 
+impl NicConfig {
+    /// An MTU of 1500, no offloads, queues of 4096 frames.
+    pub const DEFAULT: Self = Self {
+        mtu: 1500,
+        offloads: OffloadCapabilities {
+            checksum_tx: false,
+            checksum_rx: false,
+            gso_tcpv4: None,
+            gso_tcpv6: None,
+            gso_udp: None,
+        },
+        takes_unfinished: false,
+        splits: false,
+        gro: false,
+        coalescing: Duration::ZERO,
+        rx_frames_max: 4096,
+        tx_frames_max: 4096,
+    };
+}
+
 impl Default for NicConfig {
     fn default() -> Self {
-        Self {
-            mtu: 1500,
-            offloads: OffloadCapabilities::default(),
-            takes_unfinished: false,
-            rx_frames_max: 4096,
-            tx_frames_max: 4096,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -88,6 +115,8 @@ pub struct SimNic {
     refused: bool,
     up: bool,
     groups: BTreeMap<[u8; 6], usize>,
+    /// When it tells that frames have come.
+    interrupt: Option<Instant>,
     counters: Counters,
     waker: Waker,
 }
@@ -102,6 +131,7 @@ impl SimNic {
             refused: false,
             up: true,
             groups: BTreeMap::new(),
+            interrupt: None,
             counters: Counters::default(),
             waker: Waker::new().expect("an eventfd"),
         }
@@ -121,6 +151,9 @@ impl SimNic {
         };
         let mut is_whole = true;
         for frame in frames {
+            if self.config.gro && self.merge(&frame) {
+                continue;
+            }
             if self.rx.len() >= self.config.rx_frames_max {
                 self.counters.rx_ring_full += 1;
                 is_whole = false;
@@ -129,6 +162,19 @@ impl SimNic {
             self.rx.push_back(frame);
         }
         is_whole
+    }
+
+    /// Appends a frame to the last one of its flow that waits. False: it is to wait by itself.
+    fn merge(&mut self, frame: &Frame) -> bool {
+        let mut waiting = self.rx.iter_mut().rev().take(GRO_FRAMES_MAX);
+        waiting.find(|last| gro::is_same_flow(last, frame)).is_some_and(|last| gro::merge(last, frame))
+    }
+
+    /// When the shard is to look for what has come at `now`.
+    pub fn interrupts_at(&mut self, now: Instant) -> Instant {
+        // A turn that came earlier for another reason has found what there was.
+        let pending = self.interrupt.filter(|at| *at >= now);
+        *self.interrupt.insert(pending.unwrap_or(now + self.config.coalescing))
     }
 
     /// All frames that were sent since the last call, and whether one was refused.
@@ -146,6 +192,23 @@ impl SimNic {
         self.up = up;
         if !up {
             self.rx.clear();
+        }
+    }
+
+    /// A device of a host of today: checksums and splitting are left to it, and what comes is merged.
+    pub fn offloading() -> NicConfig {
+        NicConfig {
+            offloads: OffloadCapabilities {
+                checksum_tx: true,
+                checksum_rx: true,
+                gso_tcpv4: NonZeroUsize::new(65_535 + LINK_HEADER_LEN),
+                gso_tcpv6: NonZeroUsize::new(65_535 + LINK_HEADER_LEN),
+                gso_udp: None,
+            },
+            takes_unfinished: true,
+            splits: true,
+            gro: true,
+            ..NicConfig::default()
         }
     }
 
@@ -195,6 +258,7 @@ impl Device for SimNic {
     type TxToken<'t> = TxToken<'t>;
 
     fn receive(&mut self, _now: Instant) -> Option<(RxToken, TxToken<'_>)> {
+        self.interrupt = None;
         let frame = self.rx.pop_front()?;
         self.counters.rx_frames += 1;
         Some((RxToken(frame), TxToken(self)))
@@ -234,6 +298,7 @@ impl Nic for SimNic {
     }
 
     fn receive_with<R>(&mut self, _now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
+        self.interrupt = None;
         let frame = self.rx.pop_front()?;
         self.counters.rx_frames += 1;
         Some(f(&frame.bytes, &frame.meta))

@@ -2,6 +2,7 @@
 //!
 //! It shares no code with the stack, checksums included.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A hardware address.
@@ -15,6 +16,8 @@ pub const ICMP: u8 = 1;
 pub const UDP: u8 = 17;
 /// As above.
 pub const ICMPV6: u8 = 58;
+/// As above.
+pub const TCP: u8 = 6;
 /// The fragment header of IPv6.
 pub const FRAGMENT: u8 = 44;
 
@@ -22,7 +25,10 @@ pub const FRAGMENT: u8 = 44;
 pub fn checksum(pieces: &[&[u8]]) -> u16 {
     let mut sum = 0_u64;
     for piece in pieces {
-        for pair in piece.chunks(2) {
+        // Four bytes at a time give the same after folding: 2^16 is 1 modulo 2^16 - 1.
+        let (words, rest) = piece.as_chunks::<4>();
+        sum += words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum::<u64>();
+        for pair in rest.chunks(2) {
             sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
         }
     }
@@ -129,6 +135,24 @@ pub fn is_sum_right(src: IpAddr, dst: IpAddr, protocol: u8, bytes: &[u8]) -> boo
     checksum(&[&pseudo_header(src, dst, protocol, bytes.len()), bytes]) == 0
 }
 
+/// The sum of a pseudo header, folded and not inverted: what stands in for an absent checksum.
+pub fn pseudo_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u16 {
+    !checksum(&[&pseudo_header(src, dst, protocol, len)])
+}
+
+/// A TCP segment without options and with the largest window, checksum included.
+pub fn tcp(src: SocketAddr, dst: SocketAddr, seq: u32, ack: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
+    bytes.extend(seq.to_be_bytes());
+    bytes.extend(ack.to_be_bytes());
+    bytes.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    bytes.extend(data);
+    let pseudo = pseudo_header(src.ip(), dst.ip(), TCP, bytes.len());
+    let sum = checksum(&[&pseudo, &bytes]);
+    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
 /// A UDP header with its payload, checksum included.
 pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let len = 8 + payload.len();
@@ -232,5 +256,133 @@ pub fn group_mac(group: IpAddr) -> Mac {
             let [.., a, b, c, d] = v6.octets();
             [0x33, 0x33, a, b, c, d]
         }
+    }
+}
+
+/// A TCP segment whose header is whole.
+#[derive(Debug, Clone, Copy)]
+pub struct TcpView<'a>(&'a [u8]);
+
+impl<'a> TcpView<'a> {
+    /// `None`: the header is cut, or its length is none.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let len = usize::from(bytes.get(12)? >> 4) * 4;
+        (len >= 20 && bytes.len() >= len).then_some(Self(bytes))
+    }
+
+    fn half(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        u32::from(self.half(at)) << 16 | u32::from(self.half(at + 2))
+    }
+
+    /// Port of the sender.
+    pub fn src_port(&self) -> u16 {
+        self.half(0)
+    }
+
+    /// Port of the receiver.
+    pub fn dst_port(&self) -> u16 {
+        self.half(2)
+    }
+
+    /// Sequence number.
+    pub fn seq(&self) -> u32 {
+        self.word(4)
+    }
+
+    /// Acknowledgment number.
+    pub fn ack(&self) -> u32 {
+        self.word(8)
+    }
+
+    /// Bytes of the header.
+    pub fn header_len(&self) -> usize {
+        usize::from(self.0[12] >> 4) * 4
+    }
+
+    /// Reserved bits, which are 0 (the lowest is AE of RFC 9768).
+    pub fn reserved(&self) -> u8 {
+        self.0[12] & 15
+    }
+
+    /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN.
+    pub fn flags(&self) -> u8 {
+        self.0[13]
+    }
+
+    /// The window as it is in the header.
+    pub fn window(&self) -> u16 {
+        self.half(14)
+    }
+
+    /// The urgent pointer.
+    pub fn urgent(&self) -> u16 {
+        self.half(18)
+    }
+
+    /// Options.
+    pub fn options(&self) -> &'a [u8] {
+        &self.0[20..self.header_len()]
+    }
+
+    /// Data.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.0[self.header_len()..]
+    }
+
+    /// Kind and content of each option, up to the end; `None` in place of one that is cut.
+    pub fn each_option(&self) -> impl Iterator<Item = Option<(u8, &'a [u8])>> + use<'a> {
+        let mut rest = self.options();
+        std::iter::from_fn(move || {
+            while let [1, tail @ ..] = rest {
+                rest = tail;
+            }
+            match rest {
+                [] | [0, ..] => None,
+                [kind, len, ..] if *len >= 2 && rest.len() >= usize::from(*len) => {
+                    let content = &rest[2..usize::from(*len)];
+                    rest = &rest[usize::from(*len)..];
+                    Some(Some((*kind, content)))
+                }
+                _ => {
+                    rest = &[];
+                    Some(None)
+                }
+            }
+        })
+    }
+}
+
+impl fmt::Display for TcpView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+        let set = names.iter().enumerate().filter(|(bit, _)| self.flags() >> bit & 1 == 1);
+        let flags: Vec<&str> = set.map(|(_, name)| *name).collect();
+        write!(f, "[{}] seq {} len {}", flags.join(" "), self.seq(), self.payload().len())?;
+        write!(f, " ack {} win {}", self.ack(), self.window())?;
+        let word = |bytes: &[u8]| bytes.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
+        for option in self.each_option() {
+            match option {
+                Some((2, mss)) => write!(f, " mss {}", word(mss))?,
+                Some((3, shift)) => write!(f, " wscale {}", word(shift))?,
+                Some((4, _)) => write!(f, " sackOK")?,
+                Some((5, blocks)) => {
+                    for block in blocks.chunks(8) {
+                        let (from, to) = block.split_at(block.len() / 2);
+                        write!(f, " sack {}-{}", word(from), word(to))?;
+                    }
+                }
+                Some((8, times)) => {
+                    let (val, ecr) = times.split_at(times.len() / 2);
+                    write!(f, " ts {} {}", word(val), word(ecr))?;
+                }
+                Some((kind, content)) => write!(f, " option {kind} of {} bytes", content.len())?,
+                None => write!(f, " an option that is cut")?,
+            }
+        }
+        Ok(())
     }
 }

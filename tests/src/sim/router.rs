@@ -45,6 +45,8 @@ pub struct Router {
     neighbors: BTreeMap<(usize, IpAddr), Mac>,
     waiting: BTreeMap<(usize, IpAddr), Vec<Vec<u8>>>,
     counters: RouterCounters,
+    /// It tells nobody why a packet went no further.
+    is_silent: bool,
     out: Vec<(usize, Frame)>,
 }
 
@@ -62,6 +64,11 @@ impl Router {
     /// Changes the MTU of an interface.
     pub fn set_mtu(&mut self, port: usize, mtu: usize) {
         self.ports[port].mtu = mtu;
+    }
+
+    /// It tells nobody any more why a packet went no further: what is too long falls into a black hole.
+    pub fn set_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
     }
 
     /// What it has done.
@@ -275,6 +282,9 @@ impl Router {
 
     /// Tells the sender of `packet`, through the port on which it came.
     fn error(&mut self, port: usize, to: IpAddr, kind: u8, code: u8, rest: u32, packet: &[u8]) -> Option<()> {
+        if self.is_silent {
+            return None;
+        }
         let own = self.own(port, to)?;
         let quote = &packet[..packet.len().min(if to.is_ipv4() { 548 } else { 1232 })];
         self.route_out(port, to, packets::icmp_packet(own, to, kind, code, rest, quote))

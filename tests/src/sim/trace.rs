@@ -13,6 +13,8 @@ use smoltcp::phy::Medium;
 use smoltcp::time::{Duration, Instant};
 use wirestack::nic::capture::pcapng::{Direction, PcapngInterface, PcapngWriter};
 
+use super::packets::TcpView;
+
 /// Frames that are told of when a run fails.
 const SHOWN: usize = 40;
 /// Bytes of a frame that a file keeps: all.
@@ -35,6 +37,8 @@ pub(super) struct Trace {
     last: VecDeque<Record>,
     /// Where a file goes; then all frames are kept.
     file: Option<PathBuf>,
+    /// Bytes of a frame that are part of the hash.
+    hashed_bytes_max: usize,
 }
 
 impl Trace {
@@ -43,16 +47,34 @@ impl Trace {
         let hash = DefaultHasher::new();
         let file =
             std::env::var_os("PCAP").map(|dir| PathBuf::from(dir).join(format!("{name}-{seed}.pcapng")));
-        Self { name: name.to_owned(), seed, hash, frames: 0, last: VecDeque::new(), file }
+        Self {
+            name: name.to_owned(),
+            seed,
+            hash,
+            frames: 0,
+            last: VecDeque::new(),
+            file,
+            hashed_bytes_max: usize::MAX,
+        }
     }
 
     pub(super) fn record(&mut self, at: Instant, from: &str, frame: &[u8]) {
-        (at.total_micros(), from, frame).hash(&mut self.hash);
+        let hashed = &frame[..frame.len().min(self.hashed_bytes_max)];
+        (at.total_micros(), from, frame.len(), hashed).hash(&mut self.hash);
         self.frames += 1;
-        if self.file.is_none() && self.last.len() == SHOWN {
-            self.last.pop_front();
-        }
-        self.last.push_back(Record { at, from: from.to_owned(), frame: frame.to_vec() });
+        let is_full = self.file.is_none() && self.last.len() == SHOWN;
+        // The memory of what is forgotten is used again: there may be millions.
+        let old = if is_full { self.last.pop_front() } else { None };
+        let mut record = old.unwrap_or(Record { at, from: String::new(), frame: Vec::new() });
+        record.at = at;
+        from.clone_into(&mut record.from);
+        frame.clone_into(&mut record.frame);
+        self.last.push_back(record);
+    }
+
+    /// Only headers go into the hash from now on.
+    pub(super) fn set_light(&mut self) {
+        self.hashed_bytes_max = 128;
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -160,6 +182,10 @@ fn v6(bytes: &[u8]) -> Option<String> {
 
 fn transport(protocol: u8, src: IpAddr, dst: IpAddr, body: &[u8], is_first: bool) -> String {
     match (protocol, body) {
+        (6, _) if is_first => match TcpView::new(body) {
+            Some(tcp) => format!("{src}.{} > {dst}.{}: {tcp}", tcp.src_port(), tcp.dst_port()),
+            None => format!("{src} > {dst}: TCP, cut"),
+        },
         (17, [a, b, c, d, e, f, ..]) if is_first => {
             let [sport, dport, len] = [[*a, *b], [*c, *d], [*e, *f]].map(u16::from_be_bytes);
             format!("{src}.{sport} > {dst}.{dport}: UDP, length {}", i32::from(len) - 8)

@@ -38,7 +38,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 /// The demo samples for some seconds, and the machine may be busy.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(120);
 
-fn demo(args: &[&str]) -> io::Result<Ended> {
+pub(crate) fn demo(args: &[&str]) -> io::Result<Ended> {
     Child::start(&mut demo_command(args))?.wait(DEMO_TIMEOUT)
 }
 
@@ -46,7 +46,7 @@ fn demo_command(args: &[&str]) -> Command {
     wirestack(["demo"].iter().chain(args))
 }
 
-fn assert_prints_all(ended: &Ended) {
+pub(crate) fn assert_prints_all(ended: &Ended) {
     assert!(ended.status.success(), "{ended}");
     for part in [
         "│ This page was served by wirestack",

@@ -40,7 +40,7 @@ fn round_trip(mut stream: TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     received.join().expect("the reader does not panic")
 }
 
-fn ten_megabytes_come_back(wire: &Wire) -> Outcome {
+pub(crate) fn ten_megabytes_come_back(wire: &Wire) -> Outcome {
     for (device, vnet_hdr) in [
         ("profile=latency", true),
         ("profile=bulk", true),
@@ -83,7 +83,7 @@ fn come_back(wire: &Wire, device: &str, vnet_hdr: bool) -> Outcome {
     Ok(())
 }
 
-fn small_messages(wire: &Wire) -> Outcome {
+pub(crate) fn small_messages(wire: &Wire) -> Outcome {
     let server = serve(wire, &["echo"])?;
     let mut stream = connect(wire, SocketAddr::new(ADDRESSES[0], 7))?;
     stream.set_nodelay(true)?;
@@ -100,7 +100,7 @@ fn small_messages(wire: &Wire) -> Outcome {
 
 /// The peer does not read until everything that fits anywhere is sent: windows close in both
 /// directions, and open again.
-fn a_slow_reader(wire: &Wire) -> Outcome {
+pub(crate) fn a_slow_reader(wire: &Wire) -> Outcome {
     let server = serve(wire, &["echo"])?;
     let mut stream = connect(wire, SocketAddr::new(ADDRESSES[0], 7))?;
     stream.set_nonblocking(true)?;
@@ -131,7 +131,7 @@ fn a_slow_reader(wire: &Wire) -> Outcome {
     Ok(())
 }
 
-fn datagrams_come_back(wire: &Wire) -> Outcome {
+pub(crate) fn datagrams_come_back(wire: &Wire) -> Outcome {
     let server = serve(wire, &["echo", "--json"])?;
     for address in ADDRESSES {
         let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -186,7 +186,7 @@ fn no_loop(wire: &Wire) -> Outcome {
     Ok(())
 }
 
-fn closed_ports_refuse(wire: &Wire) -> Outcome {
+pub(crate) fn closed_ports_refuse(wire: &Wire) -> Outcome {
     let server = serve(wire, &["echo"])?;
     for address in ADDRESSES {
         let error = connect(wire, SocketAddr::new(address, 8)).expect_err("nobody listens");

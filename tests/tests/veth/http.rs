@@ -66,7 +66,7 @@ fn fetch_all(wire: &Wire, lens: &[usize]) -> Outcome {
     Ok(())
 }
 
-fn files_arrive_whole(wire: &Wire) -> Outcome {
+pub(crate) fn files_arrive_whole(wire: &Wire) -> Outcome {
     fetch_all(wire, &[0, 1, 1 << 10, 1460, 100 << 20])
 }
 
@@ -74,7 +74,7 @@ fn jumbo_frames(wire: &Wire) -> Outcome {
     fetch_all(wire, &[1 << 10, 10 << 20])
 }
 
-fn a_hundred_at_once(wire: &Wire) -> Outcome {
+pub(crate) fn a_hundred_at_once(wire: &Wire) -> Outcome {
     let (dir, files) = files(&[20_000])?;
     let server = serve(wire, &["http", "--dir", dir.path().to_str().expect("a plain path"), "--json"])?;
     let (name, digest) = &files[0];
@@ -93,7 +93,7 @@ fn a_hundred_at_once(wire: &Wire) -> Outcome {
     Ok(())
 }
 
-fn ping_is_answered(wire: &Wire) -> Outcome {
+pub(crate) fn ping_is_answered(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http"])?;
     for address in ADDRESSES {
         for size in ["0", "56", "1400"] {
@@ -114,7 +114,7 @@ fn open(wire: &Wire) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn requests_queue(wire: &Wire) -> Outcome {
+pub(crate) fn requests_queue(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http"])?;
     let mut stream = open(wire)?;
     // Three requests in four pieces, the last one asking for the end.
@@ -152,7 +152,7 @@ fn requests_queue(wire: &Wire) -> Outcome {
 
 const PIPELINED: usize = 20_000;
 
-fn strangers(wire: &Wire) -> Outcome {
+pub(crate) fn strangers(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http"])?;
     for (request, answer) in [
         (&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"[..], "HTTP/1.1 405 "),
@@ -188,7 +188,7 @@ fn strangers(wire: &Wire) -> Outcome {
 }
 
 /// More connections than the host has sockets, each closed by the server first.
-fn one_after_the_other(wire: &Wire) -> Outcome {
+pub(crate) fn one_after_the_other(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http", "--json"])?;
     let script = format!(
         "i=0; while [ $i -lt 8 ]; do \

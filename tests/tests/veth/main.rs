@@ -32,11 +32,16 @@ mod shard_neighbor;
 mod shard_services;
 mod shard_slaac;
 mod shard_udp;
+mod smoltcp_backend;
 mod steer;
 mod support;
 mod suppress;
 mod talk;
 mod tap;
+mod tcp_bridge;
+mod tcp_kill;
+mod tcp_serve;
+mod tcp_trace;
 mod testbed;
 mod tune;
 mod watch;
@@ -64,6 +69,11 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        smoltcp_backend::cases(),
+        tcp_serve::cases(),
+        tcp_kill::cases(),
+        tcp_bridge::cases(),
+        tcp_trace::cases(),
         ping::cases(),
         address::cases(),
         link::cases(),

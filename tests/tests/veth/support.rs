@@ -1,17 +1,31 @@
 //! What several modules of tests need: the program under test on a wire.
 
+use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, Wire};
 use wirestack_tests::programs::{Child, Ended, wirestack};
+use wirestack_tests::runner::Outcome;
 
 /// How long anything may take that ought to be quick, on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Both addresses of the stack.
 pub(crate) const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(OURS_IPV4), IpAddr::V6(OURS_IPV6)];
+
+thread_local! {
+    static BACKEND: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs a test with the TCP of smoltcp in all programs that [`serve`] starts.
+pub(crate) fn on_smoltcp(test: impl FnOnce() -> Outcome) -> Outcome {
+    BACKEND.set(Some("smoltcp"));
+    let outcome = test();
+    BACKEND.set(None);
+    outcome
+}
 
 /// Starts a serving program at our end with both addresses and waits until it serves. `args` begin
 /// with the program's name.
@@ -20,7 +34,9 @@ pub(crate) fn serve(wire: &Wire, args: &[&str]) -> io::Result<Child> {
     let (v4, v6) = (format!("{OURS_IPV4}/{IPV4_PREFIX_LEN}"), format!("{OURS_IPV6}/{IPV6_PREFIX_LEN}"));
     let (program, rest) = args.split_first().expect("a program's name");
     let host = ["--nic", &nic, "--address", &v4, "--address", &v6];
-    let mut command = wirestack([&[*program], &host[..], rest].concat());
+    let backend = BACKEND.get().map(|name| ["--backend", name]);
+    let backend = backend.as_ref().map_or(&[][..], |words| &words[..]);
+    let mut command = wirestack([&[*program], &host[..], backend, rest].concat());
     let mut child = wire.at_ours(|| Child::start(&mut command))?;
     child.wait_ready(LONG)?;
     Ok(child)

@@ -10,6 +10,12 @@ pub mod hystart;
 pub mod pacing;
 pub mod reno;
 pub mod validation;
+mod window;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
 
 use smoltcp::time::{Duration, Instant};
 
@@ -19,7 +25,7 @@ pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use pacing::Pacer;
 pub use reno::Reno;
-pub use validation::Validation;
+pub use validation::{Used, Validation};
 
 /// Which controller a connection has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -174,4 +180,98 @@ pub enum Congestion {
     Cubic(Cubic),
     /// BBR.
     Bbr(Box<Bbr>),
+}
+
+impl Congestion {
+    /// A controller in slow start, with a window of `initial_window` bytes. `mss`: bytes of payload of a full segment.
+    ///
+    /// A connection that changes its controller gives the window that there is, and then tells
+    /// [`reduce_to`](Controller::reduce_to) the threshold, if one is known.
+    pub fn new(algorithm: Algorithm, mss: u32, initial_window: u32, now: Instant) -> Self {
+        match algorithm {
+            Algorithm::Reno => Self::Reno(Reno::new(mss, initial_window)),
+            Algorithm::Cubic => Self::Cubic(Cubic::new(mss, initial_window)),
+            Algorithm::Bbr => Self::Bbr(Box::new(Bbr::new(mss, initial_window, now))),
+        }
+    }
+
+    /// Which one it is.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Reno(_) => Algorithm::Reno,
+            Self::Cubic(_) => Algorithm::Cubic,
+            Self::Bbr(_) => Algorithm::Bbr,
+        }
+    }
+}
+
+/// Asks or tells whichever there is.
+macro_rules! each {
+    ($congestion:expr, $controller:ident => $call:expr) => {
+        match $congestion {
+            Congestion::Reno($controller) => $call,
+            Congestion::Cubic($controller) => $call,
+            Congestion::Bbr($controller) => $call,
+        }
+    };
+}
+
+impl Controller for Congestion {
+    fn name(&self) -> &'static str {
+        each!(self, controller => controller.name())
+    }
+
+    #[inline]
+    fn cwnd(&self) -> u32 {
+        each!(self, controller => controller.cwnd())
+    }
+
+    #[inline]
+    fn ssthresh(&self) -> Option<u32> {
+        each!(self, controller => controller.ssthresh())
+    }
+
+    #[inline]
+    fn pacing_rate(&self) -> Option<u64> {
+        each!(self, controller => controller.pacing_rate())
+    }
+
+    #[inline]
+    fn send_quantum(&self) -> Option<u32> {
+        each!(self, controller => controller.send_quantum())
+    }
+
+    #[inline]
+    fn uses_prr(&self) -> bool {
+        each!(self, controller => controller.uses_prr())
+    }
+
+    #[inline]
+    fn on_ack(&mut self, sample: &AckSample) {
+        each!(self, controller => controller.on_ack(sample));
+    }
+
+    fn on_congestion(&mut self, event: &CongestionEvent) {
+        each!(self, controller => controller.on_congestion(event));
+    }
+
+    fn on_recovery_end(&mut self, now: Instant, in_flight: u32) {
+        each!(self, controller => controller.on_recovery_end(now, in_flight));
+    }
+
+    fn on_undo(&mut self, now: Instant) {
+        each!(self, controller => controller.on_undo(now));
+    }
+
+    fn on_restart(&mut self, now: Instant, idle: Duration) {
+        each!(self, controller => controller.on_restart(now, idle));
+    }
+
+    fn reduce_to(&mut self, cwnd: u32, ssthresh: u32) {
+        each!(self, controller => controller.reduce_to(cwnd, ssthresh));
+    }
+
+    fn set_mss(&mut self, mss: u32) {
+        each!(self, controller => controller.set_mss(mss));
+    }
 }

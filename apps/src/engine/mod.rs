@@ -1,0 +1,122 @@
+//! Who serves TCP for a program: the stack's own engine, or smoltcp's over a shard, for comparison.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `own` | a shard and its device, turned together with the connections of a program |
+//! | `connections` | the table of these connections: accepted, served by events, given up |
+//! | `over` | the same on smoltcp's TCP |
+
+mod connections;
+mod over;
+mod own;
+
+use std::fmt;
+use std::str::FromStr;
+
+use smoltcp::time::{Duration, Instant};
+use wirestack::nic::{LinkError, Nic};
+use wirestack::shard::Shard;
+use wirestack::tcp::{Algorithm, Keepalive, Nagle, TcpOptions};
+
+use crate::cli::TcpArgs;
+use crate::error::AppError;
+use crate::net::Net;
+use crate::serve::{Figures, Service};
+
+/// What a program does in each turn of the shard beside TCP.
+pub type InTurn = Box<dyn FnMut(&mut Shard)>;
+
+/// A shard, its device and TCP, with the service of a program on them.
+pub(crate) trait Engine {
+    /// Does everything that is to be done at `now`, and returns when to come again.
+    fn turn(&mut self, now: Instant) -> Option<Instant>;
+
+    /// Sleeps until there may be something to do, or `deadline`.
+    ///
+    /// # Errors
+    /// As for [`Nic::wait`].
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<(), LinkError>;
+
+    /// The shard.
+    fn shard(&mut self) -> &mut Shard;
+
+    /// True: the addresses that can be used are others than when this was asked last.
+    fn follow_addresses(&mut self) -> bool;
+
+    /// Accepts nobody any more and finishes every connection: what was written is still sent.
+    fn close(&mut self);
+
+    /// Whether no connection has anything left to send or to be acknowledged.
+    fn is_quiet(&mut self) -> bool;
+
+    /// Ends every connection at once; the next turn sends a RST for each.
+    fn abort(&mut self);
+
+    /// What was counted.
+    fn figures(&mut self) -> Figures;
+}
+
+/// Puts a service on a device, with the engine that the flags ask for.
+///
+/// # Errors
+/// A port that cannot be had, a limit that is out of its bounds. One line.
+pub(crate) fn open<'e, 'a: 'e, N: Nic + 'e>(
+    nic: N,
+    net: Net<'a>,
+    service: &impl Service,
+    tcp: &TcpArgs,
+) -> Result<Box<dyn Engine + 'e>, AppError> {
+    Ok(match tcp.backend {
+        Backend::Wirestack => Box::new(own::Own::new(nic, net, service, tcp)?),
+        Backend::Smoltcp => Box::new(over::open(nic, net, service, tcp)?),
+    })
+}
+
+/// Whose TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// The stack's own.
+    #[default]
+    Wirestack,
+    /// That of smoltcp, over a shard.
+    Smoltcp,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wirestack => "wirestack",
+            Self::Smoltcp => "smoltcp",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "wirestack" => Ok(Self::Wirestack),
+            "smoltcp" => Ok(Self::Smoltcp),
+            _ => Err("wirestack or smoltcp is accepted"),
+        }
+    }
+}
+
+/// How the connections of a program behave. They answer at once, since the programs write whole answers; and a peer
+/// that has gone without a word is found out, since it holds a place.
+fn options(congestion: Algorithm) -> TcpOptions {
+    TcpOptions {
+        congestion,
+        nagle: Nagle::Off,
+        keepalive: Some(KEEPALIVE),
+        user_timeout: Some(USER_TIMEOUT),
+        ..TcpOptions::default()
+    }
+}
+
+/// A silent peer is asked after a minute, and given up after three more.
+const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(20), probes: 9 };
+/// How long data may go without an answer.
+const USER_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,0 +1,160 @@
+//! Connections between two shards.
+
+use super::*;
+use crate::tcp::{Failure, RecvError, SendError};
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|byte| (byte % 251) as u8 ^ (byte / 251 % 256) as u8).collect()
+}
+
+/// A connection: its ends at the two shards, and the listener.
+fn connected(pair: &mut Pair, to: &str) -> (SocketId, SocketId, SocketId) {
+    let listener = pair.shards[1].tcp_listen(TcpListen::new(at(to))).expect("a listener");
+    let client = pair.shards[0].tcp_connect(TcpConnect::new(at(to))).expect("a connection");
+    pair.settle();
+    assert!(pair.shards[0].tcp_readiness(client).connected, "{:?}", pair.shards[0].tcp_info(client));
+    let server = pair.shards[1].tcp_accept(listener).expect("it waits");
+    (client, server, listener)
+}
+
+fn read_all(shard: &mut Shard, id: SocketId) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut room = [0; 10_000];
+    while let Ok(Some(len)) = shard.tcp_recv(id, &mut room) {
+        if len == 0 {
+            break;
+        }
+        all.extend_from_slice(&room[..len]);
+    }
+    all
+}
+
+#[test]
+fn a_question_and_an_answer() {
+    for to in ["10.0.0.2:80", "[fd00::2]:80"] {
+        let mut pair = Pair::new();
+        let (client, server, _) = connected(&mut pair, to);
+        assert_eq!(pair.shards[0].tcp_send(client, b"hello"), Ok(5));
+        pair.settle();
+        assert_eq!(read_all(&mut pair.shards[1], server), b"hello");
+        assert_eq!(pair.shards[1].tcp_send(server, b"you too"), Ok(7));
+        pair.settle();
+        assert_eq!(read_all(&mut pair.shards[0], client), b"you too");
+        pair.shards[0].close(client);
+        pair.settle();
+        assert_eq!(pair.shards[1].tcp_recv(server, &mut [0; 4]), Ok(Some(0)));
+        pair.shards[1].close(server);
+        pair.settle();
+        assert_eq!(pair.shards[0].tcp.time_waits.len(), 1, "who closes first waits");
+        assert_eq!((pair.shards[0].tcp.connections.len(), pair.shards[1].tcp.connections.len()), (0, 0));
+        assert_eq!(pair.shards[1].tcp.flows.len(), 0);
+        pair.advance(Duration::from_secs(61));
+        assert_eq!((pair.shards[0].tcp.time_waits.len(), pair.shards[0].tcp.flows.len()), (0, 0));
+        assert_eq!(pair.shards[0].tcp.pool.in_use_bytes(), 0);
+    }
+}
+
+#[test]
+fn megabytes_both_ways_at_once() {
+    for to in ["10.0.0.2:80", "[fd00::2]:80"] {
+        let mut pair = Pair::new();
+        let (client, server, _) = connected(&mut pair, to);
+        let data = pattern(3 << 20);
+        let (mut sent, mut received) = ([0, 0], [Vec::new(), Vec::new()]);
+        let ids = [client, server];
+        for _ in 0..20_000 {
+            for end in 0..2 {
+                sent[end] += pair.shards[end].tcp_send(ids[end], &data[sent[end]..]).expect("open");
+                let read = read_all(&mut pair.shards[end], ids[end]);
+                received[end].extend(read);
+            }
+            pair.settle();
+            if received.iter().all(|received| received.len() == data.len()) {
+                break;
+            }
+            pair.advance(Duration::from_millis(1));
+        }
+        assert!(received[0] == data && received[1] == data, "{:?}", [received[0].len(), received[1].len()]);
+        let info = pair.shards[0].tcp_info(client).expect("open");
+        assert_eq!(info.counters.retransmits, 0, "{info:?}");
+        pair.advance(Duration::from_millis(100));
+        assert_eq!([&pair.shards[0], &pair.shards[1]].map(|shard| shard.tcp.pool.in_use_bytes()), [0, 0]);
+    }
+}
+
+#[test]
+fn nobody_listens() {
+    let mut pair = Pair::new();
+    let client = pair.shards[0].tcp_connect(TcpConnect::new(at("10.0.0.2:80"))).expect("begun");
+    pair.settle();
+    assert_eq!(pair.shards[0].tcp_failure(client), Some(Failure::Refused));
+    assert_eq!(pair.shards[0].next_event(), Some(SocketEvent { socket: client }));
+    assert_eq!(pair.shards[0].tcp_recv(client, &mut [0; 1]), Err(RecvError::Failed(Failure::Refused)));
+    assert_eq!(pair.shards[0].tcp_send(client, b"x"), Err(SendError::Failed(Failure::Refused)));
+    pair.shards[0].close(client);
+    assert_eq!(pair.shards[0].tcp.connections.len(), 0);
+    assert_eq!(pair.shards[0].tcp_send(client, b"x"), Err(SendError::Closed));
+}
+
+#[test]
+fn nobody_is_there() {
+    let mut pair = Pair::new();
+    let client = pair.shards[0].tcp_connect(TcpConnect::new(at("10.0.0.9:80"))).expect("begun");
+    pair.advance(Duration::from_secs(10));
+    assert_eq!(pair.shards[0].tcp_failure(client), Some(Failure::HostUnreachable));
+}
+
+#[test]
+fn an_abort_is_a_reset() {
+    let mut pair = Pair::new();
+    let (client, server, _) = connected(&mut pair, "10.0.0.2:80");
+    pair.shards[0].tcp_send(client, b"before").expect("sent");
+    pair.settle();
+    pair.shards[0].tcp_abort(client);
+    pair.settle();
+    assert_eq!(pair.shards[1].tcp_failure(server), Some(Failure::Reset));
+    // What had come before can be read first.
+    assert_eq!(read_all(&mut pair.shards[1], server), b"before");
+    assert_eq!(pair.shards[1].tcp_recv(server, &mut [0; 4]), Err(RecvError::Failed(Failure::Reset)));
+    assert_eq!(pair.shards[0].tcp.time_waits.len(), 0);
+}
+
+#[test]
+fn half_a_close_leaves_the_other_half() {
+    let mut pair = Pair::new();
+    let (client, server, _) = connected(&mut pair, "10.0.0.2:80");
+    pair.shards[0].tcp_finish(client);
+    pair.settle();
+    assert_eq!(pair.shards[0].tcp_send(client, b"x"), Err(SendError::ShutDown));
+    assert_eq!(pair.shards[1].tcp_recv(server, &mut [0; 4]), Ok(Some(0)));
+    assert_eq!(pair.shards[1].tcp_send(server, b"still here"), Ok(10));
+    pair.settle();
+    assert_eq!(read_all(&mut pair.shards[0], client), b"still here");
+}
+
+#[test]
+fn to_ourselves() {
+    let mut pair = Pair::new();
+    let shard = &mut pair.shards[0];
+    let listener = shard.tcp_listen(TcpListen::new(at("127.0.0.1:80"))).expect("a listener");
+    let client = shard.tcp_connect(TcpConnect::new(at("127.0.0.1:80"))).expect("begun");
+    pair.advance(Duration::from_millis(1));
+    let server = pair.shards[0].tcp_accept(listener).expect("it waits");
+    let data = pattern(100_000);
+    let (mut sent, mut received) = (0, Vec::new());
+    for _ in 0..1_000 {
+        sent += pair.shards[0].tcp_send(client, &data[sent..]).expect("open");
+        pair.advance(Duration::from_millis(1));
+        received.extend(read_all(&mut pair.shards[0], server));
+        if received.len() == data.len() {
+            break;
+        }
+    }
+    assert!(received == data, "{}", received.len());
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    use crate::shard::tcp::Connection;
+    assert!(size_of::<Connection>() <= 1_024, "{}", size_of::<Connection>());
+}

@@ -1,5 +1,0 @@
-//! helper congestion
-
-/// helper congestion
-#[derive(Debug, Clone)]
-pub struct Bbr {}
