@@ -69,6 +69,16 @@ pub enum ConfigError {
         /// As configured.
         ports: RangeInclusive<u16>,
     },
+    /// A field of [`TcpConfig`](crate::tcp::TcpConfig).
+    #[error("{field} {value} is out of bounds; accepted: {accepted}")]
+    Tcp {
+        /// Its name.
+        field: &'static str,
+        /// As configured; a time in milliseconds.
+        value: u64,
+        /// What would be right.
+        accepted: &'static str,
+    },
     /// More than the storage holds, or none.
     #[error("sockets_max {sockets_max} is out of bounds; 1 to {storage} fit into the storage")]
     Sockets {

@@ -9,7 +9,7 @@ use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub type Outcome = Result<(), Failed>;
 /// kernels and a stack to keep busy.
 const TEST_THREADS: usize = 2;
 
+/// How many run at a time with the tests that do little but wait: see [`patient`].
+const PATIENT_THREADS: usize = 10;
+
 /// How long a test may take, so that one that hangs is a failure with a name.
 const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -36,6 +39,7 @@ pub struct Case {
     name: String,
     body: Box<dyn Fn() -> Outcome + Send + Sync>,
     root: bool,
+    is_patient: bool,
     programs: Vec<&'static str>,
 }
 
@@ -103,6 +107,12 @@ pub fn require_program(program: &'static str, mut cases: Vec<Case>) -> Vec<Case>
     cases
 }
 
+/// Says of tests that they do little but wait, so that many of them can run beside each other and beside others.
+pub fn patient(mut cases: Vec<Case>) -> Vec<Case> {
+    cases.iter_mut().for_each(|case| case.is_patient = true);
+    cases
+}
+
 /// Adds a line to the failure message of the test that runs on this thread: a seed, a command, a trace.
 pub fn note(line: impl Into<String>) {
     NOTES.with_borrow(|notes| lock(notes).push(line.into()));
@@ -112,11 +122,12 @@ pub fn note(line: impl Into<String>) {
 pub fn run(cases: impl IntoIterator<Item = Vec<Case>>) -> ExitCode {
     let mut args = Arguments::from_args();
     if args.test_threads.is_none() {
-        let given = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
-        args.test_threads = Some(given.unwrap_or(TEST_THREADS));
+        args.test_threads = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
     }
+    let permits = Arc::new(Permits::new(args.test_threads.unwrap_or(TEST_THREADS)));
+    args.test_threads.get_or_insert(PATIENT_THREADS);
     let machine = Machine::this();
-    let trials = cases.into_iter().flatten().map(|case| case.into_trial(&machine)).collect();
+    let trials = cases.into_iter().flatten().map(|case| case.into_trial(&machine, &permits)).collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -154,7 +165,7 @@ enum Plan {
 
 impl Case {
     fn new(name: String, body: impl Fn() -> Outcome + Send + Sync + 'static) -> Self {
-        Self { name, body: Box::new(body), root: false, programs: Vec::new() }
+        Self { name, body: Box::new(body), root: false, is_patient: false, programs: Vec::new() }
     }
 
     fn plan(&self, machine: &Machine) -> Plan {
@@ -166,11 +177,15 @@ impl Case {
         if self.root && !machine.is_root { Plan::Ignore("needs root".to_owned()) } else { Plan::Run }
     }
 
-    fn into_trial(self, machine: &Machine) -> Trial {
+    fn into_trial(self, machine: &Machine, permits: &Arc<Permits>) -> Trial {
         match self.plan(machine) {
             Plan::Run => {
-                let Self { name, body, .. } = self;
-                Trial::test(name.clone(), move || with_timeout(&name, body))
+                let Self { name, body, is_patient, .. } = self;
+                let permits = (!is_patient).then(|| Arc::clone(permits));
+                Trial::test(name.clone(), move || {
+                    let _permit = permits.as_ref().map(|permits| permits.wait());
+                    with_timeout(&name, body)
+                })
             }
             Plan::Ignore(reason) => {
                 let name = format!("{} ({reason})", self.name);
@@ -180,6 +195,40 @@ impl Case {
                 Trial::test(self.name, move || Err(format!("{reason}, and CI=true").into()))
             }
         }
+    }
+}
+
+/// How many tests that keep the machine busy may run.
+#[derive(Debug)]
+struct Permits {
+    left: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Permits {
+    fn new(count: usize) -> Self {
+        Self { left: Mutex::new(count), returned: Condvar::new() }
+    }
+
+    /// Waits for a permit, which is given back when it is dropped.
+    fn wait(&self) -> Permit<'_> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.returned.wait_while(left, |left| *left == 0);
+        *left.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Permit { permits: self }
+    }
+}
+
+/// One of [`Permits`].
+#[derive(Debug)]
+struct Permit<'a> {
+    permits: &'a Permits,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.permits.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.permits.returned.notify_one();
     }
 }
 

@@ -9,8 +9,8 @@ mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
-mod tcp_segment;
 mod tcp_passive;
+mod tcp_segment;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -46,8 +46,8 @@ pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
-pub use tcp_segment::tcp_segment;
 pub use tcp_passive::tcp_passive;
+pub use tcp_segment::tcp_segment;
 
 /// A body that takes any bytes, by its name.
 pub type Target = (&'static str, fn(&[u8]));

@@ -189,7 +189,7 @@ impl ShardConfig {
         if ports.is_empty() || *ports.start() == 0 {
             return Err(ConfigError::SourcePorts { ports: ports.clone() });
         }
-        Ok(())
+        self.tcp.check()
     }
 
     /// Adds an address.

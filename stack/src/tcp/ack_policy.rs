@@ -14,6 +14,7 @@ pub(crate) struct AckPolicy {
     unacked: u32,
     /// The largest segment that has come lately: what the peer takes for a full one.
     rcv_mss: u16,
+    rcv_mss_min: u16,
     /// Segments that are acknowledged at once: a peer in slow start needs the ACKs.
     quick: u8,
     /// Further ACKs that a peer without SACK counts.
@@ -25,11 +26,14 @@ pub(crate) struct AckPolicy {
 }
 
 impl AckPolicy {
-    pub(crate) fn new() -> Self {
+    /// A peer whose segments are not what it takes itself is rare.
+    pub(crate) fn new(peer_mss: u16) -> Self {
+        let rcv_mss_min = peer_mss.min(RCV_MSS_MIN);
         Self {
+            rcv_mss_min,
             due: None,
             unacked: 0,
-            rcv_mss: 536,
+            rcv_mss: rcv_mss_min,
             quick: QUICK_ACKS,
             repeats: 0,
             is_due: false,
@@ -42,14 +46,15 @@ impl AckPolicy {
         self.rcv_mss.into()
     }
 
-    /// Data came in order: `len` bytes, in segments of `segment` bytes.
+    /// Data came in order: `len` bytes, in segments of `segment` bytes; `is_full`: more follows, so that is as long as
+    /// they get.
     //= rfc9293#3.8.6.3
     //# a TCP implementation SHOULD implement a delayed ACK (SHLD-18), but a delayed ACK should be
     //# generated for at least every second full-sized segment
-    pub(crate) fn on_data(&mut self, now: Instant, len: u32, segment: u16, delay: Duration) {
+    pub(crate) fn on_data(&mut self, now: Instant, len: u32, segment: u16, is_full: bool, delay: Duration) {
         self.unacked = self.unacked.saturating_add(len);
-        if segment > self.rcv_mss {
-            self.rcv_mss = segment;
+        if segment > self.rcv_mss || is_full {
+            self.rcv_mss = segment.max(self.rcv_mss_min);
         }
         let is_quick = self.quick > 0 && !self.is_interactive;
         if is_quick || delay == Duration::ZERO || self.unacked >= 2 * u32::from(self.rcv_mss) {
@@ -116,3 +121,5 @@ impl AckPolicy {
 const QUICK_ACKS: u8 = 16;
 /// A bound of what one turn may owe.
 const REPEATS_MAX: u8 = 64;
+/// What counts as full before anything has come, and at least: the MSS of who says none (RFC 9293 section 3.7.1).
+const RCV_MSS_MIN: u16 = 536;

@@ -4,6 +4,7 @@ use smoltcp::time::Duration;
 
 use super::congestion::Algorithm;
 use super::rtt::RtoBounds;
+use crate::error::ConfigError;
 
 /// Limits of all TCP of a shard.
 #[derive(Debug, Clone)]
@@ -40,9 +41,8 @@ pub struct TcpConfig {
     /// How often data is sent again before the connection is given up (RFC 9293 section 3.8.3, R2): 15, which takes
     /// about 15 minutes. A user timeout overrides it.
     pub data_retries: u32,
-    /// Segments or records that one connection handles for one frame: a bound of work for hostile peers.
-    pub early_ranges_max: usize,
-    /// How a connection behaves that says nothing else.
+    /// How a connection behaves whose application says nothing else: what
+    /// [`Shard::tcp_default_options`](crate::shard::Shard::tcp_default_options) tells.
     pub options: TcpOptions,
 }
 
@@ -63,11 +63,59 @@ impl Default for TcpConfig {
             syn_retries: 6,
             syn_ack_retries: 5,
             data_retries: 15,
-            early_ranges_max: 256,
             options: TcpOptions::default(),
         }
     }
 }
+
+impl TcpConfig {
+    /// Checks everything that would otherwise be found out later.
+    ///
+    /// # Errors
+    /// The first field that is out of its bounds.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let flows =
+            self.connections_max.saturating_add(self.half_open_max).saturating_add(self.time_wait_max);
+        let millis = |time: Duration| time.total_millis();
+        let rto = self.options.rto;
+        let checks = [
+            (
+                "tcp.connections_max",
+                self.connections_max as u64,
+                flows < FLOWS_MAX,
+                "together less than 2^30",
+            ),
+            (
+                "tcp.pool_bytes_max",
+                self.pool_bytes_max as u64,
+                self.pool_bytes_max >= POOL_MIN,
+                "65536 or more",
+            ),
+            (
+                "tcp.options.rto.min",
+                millis(rto.min),
+                rto.min >= RTO_MIN && rto.min <= rto.max,
+                "1 ms to `max`",
+            ),
+            ("tcp.options.rto.initial", millis(rto.initial), rto.initial >= rto.min, "`min` or more"),
+        ];
+        match checks.into_iter().find(|(.., is_right, _)| !is_right) {
+            Some((field, value, _, accepted)) => Err(ConfigError::Tcp { field, value, accepted }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a 32-bit value of the table of flows can tell.
+const FLOWS_MAX: usize = 1 << 30;
+/// Bytes with which a connection gets on.
+const POOL_MIN: usize = 64 << 10;
+/// Less is the noise of a scheduler.
+const RTO_MIN: Duration = Duration::from_millis(1);
+/// RFC 9293 section 3.8.6.3, MUST-40.
+const DELAYED_ACK_MAX: Duration = Duration::from_millis(500);
+/// The largest window that can be told (RFC 7323 section 2.3).
+const WINDOW_MAX: u32 = 1 << 30;
 
 /// When a SYN is answered without a record (SYN cookies).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,6 +214,23 @@ pub struct TcpOptions {
     pub traffic_class: u8,
     /// Whether a path that swallows large segments is searched for (RFC 4821), beside what ICMP tells.
     pub mtu_probing: bool,
+}
+
+impl TcpOptions {
+    /// The same within bounds: what cannot be becomes the nearest that can.
+    pub(crate) fn within_bounds(mut self) -> Self {
+        self.rto.min = self.rto.min.max(RTO_MIN);
+        self.rto.max = self.rto.max.max(self.rto.min);
+        self.rto.initial = self.rto.initial.max(self.rto.min).min(self.rto.max);
+        //= rfc9293#3.8.6.3
+        //# the delay MUST be less than 0.5 seconds (MUST-40)
+        self.delayed_ack = self.delayed_ack.min(DELAYED_ACK_MAX - RTO_MIN);
+        self.recv_buffer = self.recv_buffer.clamp(1, WINDOW_MAX);
+        self.recv_buffer_max = self.recv_buffer_max.clamp(self.recv_buffer, WINDOW_MAX);
+        self.send_buffer_max = self.send_buffer_max.clamp(1, WINDOW_MAX);
+        self.hop_limit = self.hop_limit.map(|hops| hops.max(1));
+        self
+    }
 }
 
 impl Default for TcpOptions {

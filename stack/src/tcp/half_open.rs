@@ -488,8 +488,9 @@ impl HalfOpen {
             (false, ..) => Some(age),
             (true, Some(clock), Some(timestamps)) => {
                 let sent = timestamps.ecr.wrapping_sub(clock.offset);
-                let rtt = Duration::from_millis(milliseconds(now).wrapping_sub(sent).into());
-                (rtt <= age).then_some(rtt)
+                // Less than the clock can tell is not nothing.
+                let rtt = Duration::from_millis(milliseconds(now).wrapping_sub(sent).max(1).into());
+                (rtt <= age.max(Duration::from_millis(1))).then_some(rtt)
             }
             _ => None,
         };

@@ -198,10 +198,14 @@ impl Tcb {
         let room = self.payload_room(&plan.header);
         let data = if data_end.is_after(seq) { data_end.since(seq).min(len) } else { 0 };
         let data = data.min(self.frame_payload_max(room, limits));
+        // Options of today may take more than those for which the range was cut: no crumbs but at the end.
+        let data = if data > room && seq + data != data_end { data / room * room } else { data };
         let end = seq + data;
         let is_end = end == data_end;
-        let has_fin =
-            is_end && (self.fin_sent == Some(end) || self.owes_fin()) && (len > data || self.owes_fin());
+        let has_fin = match kind {
+            Kind::New => is_end && self.owes_fin(),
+            _ => self.fin_sent == Some(end) && len > data,
+        };
         plan.offset = seq.since(self.sender.snd_una()) as usize;
         plan.len = data as usize;
         plan.segment_bytes = (data > room).then(|| NonZeroU16::new(room as u16)).flatten();
@@ -379,6 +383,7 @@ impl Tcb {
                 }
             }
             Kind::Again | Kind::TailProbe => {
+                self.plpmtud.on_resent(now, sent.seq, sent.seq + sent.len);
                 self.sender.on_resent(now, &sent, plan.kind == Kind::TailProbe);
                 self.counters.bytes_retransmitted += plan.len as u64;
                 self.counters.retransmits += 1;

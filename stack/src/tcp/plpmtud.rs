@@ -157,6 +157,16 @@ impl Plpmtud {
         is_probe
     }
 
+    /// What lies from `start` to before `end` was sent again, in segments of a size that gets through. If the probe is
+    /// among it, it counts as lost, whether [`on_lost`](Self::on_lost) has told or not: the ACK that comes now is that
+    /// of the repetition.
+    pub fn on_resent(&mut self, now: Instant, start: Seq, end: Seq) {
+        let is_among = start.is_before(self.probe_end) && end.is_after(self.probe_start);
+        if self.probe_bytes != 0 && is_among {
+            self.fail(now);
+        }
+    }
+
     /// The RTO has expired for the `backoffs`-th time in a row, and what is outstanding begins with a packet of
     /// `bytes`: perhaps a black hole.
     pub fn on_timeout(&mut self, now: Instant, backoffs: u32, bytes: u16) -> Found {

@@ -484,7 +484,13 @@ impl Scoreboard {
             assert_eq!(key, at, "records lie side by side");
             assert!(record.len > 0 && !(record.is_sacked && record.is_lost));
             at = key + u64::from(record.len);
-            let index = if record.is_sacked { 0 } else if record.is_lost { 1 } else { 2 };
+            let index = if record.is_sacked {
+                0
+            } else if record.is_lost {
+                1
+            } else {
+                2
+            };
             if record.is_lost {
                 lost.insert(key);
             }

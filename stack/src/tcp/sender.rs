@@ -256,10 +256,8 @@ impl Sender {
             self.rate.restart(now);
             self.restart_window(now);
         }
-        let used = self.used();
-        if let Some((cwnd, ssthresh)) = self.validation.on_sent(now, self.rtt.srtt(), &used) {
-            self.congestion.reduce_to(cwnd, ssthresh);
-        }
+        let advice = self.validation.on_sent(now, &self.used());
+        self.follow(advice);
         let record = self.record(now, sent, self.in_flight().saturating_add(sent.len));
         self.board.push(record);
         self.rate.on_sent(self.board.nxt(), sent.is_app_limited, self.in_flight());
@@ -420,7 +418,16 @@ impl Sender {
             cwnd: self.congestion.cwnd(),
             ssthresh: self.congestion.ssthresh(),
             initial_window: self.initial_window,
-            in_flight: self.in_flight(),
+            srtt: self.rtt.srtt(),
+        }
+    }
+
+    /// The window was not used, and is to be smaller. A controller with a model does not need to be told.
+    fn follow(&mut self, advice: Option<(u32, u32)>) {
+        if let Some((cwnd, ssthresh)) = advice
+            && self.congestion.uses_prr()
+        {
+            self.congestion.reduce_to(cwnd, ssthresh);
         }
     }
 

@@ -237,7 +237,7 @@ impl Tcb {
             tuning: ReceiveTuning::new(now, agreed.rcv_wnd),
             fin_received: None,
             dsack: None,
-            ack: AckPolicy::new(),
+            ack: AckPolicy::new(agreed.peer_mss),
             last_ack_sent: rcv_nxt,
             clock: agreed.timestamps,
             recent_at: now,
@@ -365,7 +365,11 @@ impl Tcb {
         // What is under way and longer does not arrive.
         let is_less = mtu < self.plpmtud.mtu();
         self.path_mtu = mtu;
-        self.plpmtud.set_mtu(now, mtu, mtu);
+        if self.options.mtu_probing {
+            self.plpmtud.set_mtu(now, mtu, mtu);
+        } else {
+            self.plpmtud = Plpmtud::new(mtu, mtu, self.is_v4());
+        }
         self.apply_mss(now, is_less);
     }
 
@@ -457,13 +461,17 @@ impl Tcb {
         };
         let free = (free & !(unit - 1)).min(max);
         let threshold = (self.recv_limit / 2).min(self.ack.rcv_mss());
-        let window = if free >= old.saturating_add(threshold) {
-            free
+        if free >= old.saturating_add(threshold) {
+            return (self.rcv_nxt + free, (free >> self.rcv_scale) as u16);
+        }
+        // What was offered stays. A part of a unit is rounded up, so that the peer does not see the edge go back; but
+        // only into room that there is, or the window would never close.
+        let rounded = (old.saturating_add(unit - 1) & !(unit - 1)).min(max);
+        if rounded <= free {
+            (self.rcv_nxt + rounded, (rounded >> self.rcv_scale) as u16)
         } else {
-            // What was offered stays; a part of a unit is rounded up, so that the edge does not go back.
-            (old.saturating_add(unit - 1) & !(unit - 1)).min(max)
-        };
-        (self.rcv_nxt + window, (window >> self.rcv_scale) as u16)
+            (self.rcv_nxt + old, (old >> self.rcv_scale).min(u16::MAX.into()) as u16)
+        }
     }
 
     /// The application has read: is it time to tell the peer that the window is larger?
@@ -536,7 +544,7 @@ impl Tcb {
         self.opening = None;
         self.probe = None;
         self.timers.clear_all();
-        self.ack = AckPolicy::new();
+        self.ack = AckPolicy::new(self.peer_mss);
         self.news.changed = true;
     }
 

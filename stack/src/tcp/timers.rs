@@ -82,7 +82,8 @@ impl Tcb {
     fn user_deadline(&self) -> Option<Instant> {
         let timeout = self.options.user_timeout?;
         let is_outstanding = self.state.is_synchronized() && self.sender.snd_una() != self.sender.snd_nxt();
-        is_outstanding.then_some(self.progress_at + timeout)
+        let since = if self.snd_wnd == 0 { self.progress_at.max(self.heard_at) } else { self.progress_at };
+        is_outstanding.then_some(since + timeout)
     }
 
     /// Does what is due. `Some`: the connection is over.
@@ -143,6 +144,13 @@ impl Tcb {
     //# (b)  When the number of transmissions of the same segment reaches a threshold R2 greater
     //# than R1, close the connection.
     fn has_waited_enough(&self, cx: &Cx<'_>, times: u32) -> bool {
+        //= rfc1122#4.2.2.16
+        //# a sending TCP MUST be robust against window shrinking
+        if self.snd_wnd == 0 {
+            // What was sent into a window that has shut since: while the peer says so, it is there.
+            let silence = self.options.user_timeout.unwrap_or(self.options.rto.max * 2);
+            return cx.now > self.heard_at + silence;
+        }
         match self.options.user_timeout {
             Some(timeout) => cx.now >= self.progress_at + timeout,
             None => times > cx.config.data_retries,

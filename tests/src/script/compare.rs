@@ -17,7 +17,10 @@ pub(super) fn differences(wanted: &[Layer], came: &[Layer]) -> Vec<String> {
             rest = behind;
         }
         if layer.kind == Kind::Data && layer.is_set("any") {
-            rest = rest.split_first().filter(|(first, _)| first.kind == Kind::Data).map_or(rest, |(_, rest)| rest);
+            rest = rest
+                .split_first()
+                .filter(|(first, _)| first.kind == Kind::Data)
+                .map_or(rest, |(_, rest)| rest);
             continue;
         }
         match rest.split_first() {

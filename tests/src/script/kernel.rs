@@ -19,8 +19,8 @@ use wirestack_nic::tap::TapKind;
 use wirestack_nic::{Nic as _, Tap, TapConfig, wait};
 
 use super::build::End;
-use super::kernel_tcp::KernelStreams;
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
+use super::kernel_tcp::KernelStreams;
 use super::packet::Value;
 use super::parse::Setup;
 use super::print;
@@ -92,7 +92,14 @@ impl KernelSubject {
         // Last: some are of the interface.
         namespace.run(|| setup.sysctls.iter().try_for_each(|(name, value)| set(name, value)))?;
         let interface_index = u32::try_from(tap.interface().index).unwrap_or(0);
-        Ok(Self { namespace, tap, sockets: BTreeMap::new(), streams: KernelStreams::default(), begin: wait::now(), interface_index })
+        Ok(Self {
+            namespace,
+            tap,
+            sockets: BTreeMap::new(),
+            streams: KernelStreams::default(),
+            begin: wait::now(),
+            interface_index,
+        })
     }
 
     fn socket(&self, name: &str) -> Result<&UdpSocket, String> {

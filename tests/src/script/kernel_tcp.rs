@@ -261,7 +261,9 @@ fn info_of(line: &str, field: InfoField) -> Option<CallResult> {
         InfoField::Rto => number(value("rto:")?),
         InfoField::RoundTrip => number(value("rtt:")?.split('/').next()?),
         InfoField::Mss => number(value("mss:")?),
-        InfoField::Retransmits => number(value("retrans:").and_then(|text| text.split('/').nth(1)).unwrap_or("0")),
+        InfoField::Retransmits => {
+            number(value("retrans:").and_then(|text| text.split('/').nth(1)).unwrap_or("0"))
+        }
         InfoField::Backoffs => number(value("backoff:").unwrap_or("0")),
     }
 }

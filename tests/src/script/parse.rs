@@ -140,7 +140,15 @@ impl Script {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
         let script =
             Self { name: name.to_owned(), setup: Setup::default(), skips: Vec::new(), events: Vec::new() };
-        let mut parser = Parser { script, group: None, reason: None, ports: None, window: u16::MAX, is_v6: false, count: 1 };
+        let mut parser = Parser {
+            script,
+            group: None,
+            reason: None,
+            ports: None,
+            window: u16::MAX,
+            is_v6: false,
+            count: 1,
+        };
         let mut last = (0, "");
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             parser.line(number, line).map_err(|message| ScriptError {
@@ -369,8 +377,9 @@ impl Parser {
             let (call, result) = call::call(cursor)?;
             Action::Call(call, result)
         } else {
-            return Err(cursor
-                .complaint("`<`, `>`, `wait`, `differs`, `use`, a socket call or (at the top) a header line"));
+            return Err(cursor.complaint(
+                "`<`, `>`, `wait`, `differs`, `use`, a socket call or (at the top) a header line",
+            ));
         };
         Ok(Event { line: number, text: text.to_owned(), when, only, action })
     }
@@ -469,9 +478,10 @@ fn count(cursor: &mut Cursor<'_>) -> Result<u32, String> {
     };
     cursor.next();
     cursor.expect_word("x")?;
-    u32::try_from(count).ok().filter(|count| (1..=1_000).contains(count)).ok_or_else(|| {
-        format!("{count} x: 1 to 1000 are accepted")
-    })
+    u32::try_from(count)
+        .ok()
+        .filter(|count| (1..=1_000).contains(count))
+        .ok_or_else(|| format!("{count} x: 1 to 1000 are accepted"))
 }
 
 /// The packet, and those that follow it in the stream.

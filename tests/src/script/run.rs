@@ -212,10 +212,8 @@ impl Run<'_> {
         let came = self.subject.call(call, wanted)?;
         let now = self.subject.now();
         self.last = self.last.max(now);
-        self.trace.called(
-            now,
-            if came == CallResult::Ok { call.to_string() } else { format!("{call} = {came}") },
-        );
+        self.trace
+            .called(now, if came == CallResult::Ok { call.to_string() } else { format!("{call} = {came}") });
         if came.is(wanted) { Ok(()) } else { Err(format!("expected {wanted}, came {came}")) }
     }
 

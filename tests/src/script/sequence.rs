@@ -42,19 +42,24 @@ impl Sequences {
     /// Makes the numbers of a packet of the peer absolute, and gives it the timestamps that a script leaves out.
     pub(super) fn make_absolute(&mut self, layers: &mut [Layer], now: Instant) {
         for layer in layers.iter_mut() {
-            if let Some((_, Value::Packet(quoted))) =
-                layer.fields.iter_mut().find(|(name, _)| *name == "quoting")
-            {
-                quoted.iter_mut().filter(|layer| layer.kind == Kind::Tcp).for_each(|layer| {
-                    let ports = (layer.number_or_usual("to"), layer.number_or_usual("from"));
-                    let host_isn = self.connection(ports).host_isn;
-                    set(layer, "seq", |seq| seq.wrapping_add(host_isn));
-                    set(layer, "ack", |ack| ack.wrapping_add(PEER_ISN));
-                });
-            }
+            self.shift_quoted(layer, u32::wrapping_add);
             if layer.kind == Kind::Tcp {
                 self.make_segment_absolute(layer, now);
             }
+        }
+    }
+
+    /// What an error quotes was sent by the host.
+    fn shift_quoted(&self, layer: &mut Layer, shift: fn(u32, u32) -> u32) {
+        let Some((_, Value::Packet(quoted))) = layer.fields.iter_mut().find(|(name, _)| *name == "quoting")
+        else {
+            return;
+        };
+        for layer in quoted.iter_mut().filter(|layer| layer.kind == Kind::Tcp) {
+            let ports = (layer.number_or_usual("to"), layer.number_or_usual("from"));
+            let host_isn = self.connection(ports).host_isn;
+            set(layer, "seq", |seq| shift(seq, host_isn));
+            set(layer, "ack", |ack| shift(ack, PEER_ISN));
         }
     }
 
@@ -71,7 +76,8 @@ impl Sequences {
             let peer_has_timestamps = tcp_options::has_timestamps(&options);
             self.connections.entry(ports).or_default().peer_has_timestamps = peer_has_timestamps;
         } else if connection.has_timestamps() && !tcp_options::speaks_of_timestamps(&options) {
-            options = if options.is_empty() { "TS any any".to_owned() } else { format!("{options},TS any any") };
+            options =
+                if options.is_empty() { "TS any any".to_owned() } else { format!("{options},TS any any") };
         }
         let clock = PEER_TIMESTAMP.wrapping_add(now.total_millis() as u32);
         let base = connection.host_timestamp.unwrap_or(0);
@@ -87,7 +93,11 @@ impl Sequences {
 
     /// Makes the numbers of a packet of the peer relative again, for the trace.
     pub(super) fn relate_peer(&self, layers: &mut [Layer]) {
-        for layer in layers.iter_mut().filter(|layer| layer.kind == Kind::Tcp) {
+        for layer in layers.iter_mut() {
+            self.shift_quoted(layer, u32::wrapping_sub);
+            if layer.kind != Kind::Tcp {
+                continue;
+            }
             let connection = self.connection((layer.number_or_usual("from"), layer.number_or_usual("to")));
             let host_isn = connection.host_isn;
             set(layer, "seq", |seq| seq.wrapping_sub(PEER_ISN));

@@ -94,8 +94,17 @@ impl ShardSubject {
         let now = Instant::ZERO;
         let tcp_options = config.tcp.options;
         let shard = Shard::new(config, now).map_err(|error| error.to_string())?;
-        let mut subject =
-            Self { shard, nic, wire, sockets: BTreeMap::new(), streams, tcp_options, now, begin: Instant::ZERO, next: Some(now) };
+        let mut subject = Self {
+            shard,
+            nic,
+            wire,
+            sockets: BTreeMap::new(),
+            streams,
+            tcp_options,
+            now,
+            begin: Instant::ZERO,
+            next: Some(now),
+        };
         while subject.poll_frame(Instant::ZERO + SETTLE_TIME)?.is_some() {}
         subject.begin = subject.now;
         Ok(subject)

@@ -131,9 +131,7 @@ impl ShardStreams {
                 self.close(shard, name);
                 Ok(CallResult::Ok)
             }
-            TcpCall::Error(name) => {
-                Ok(shard.tcp_failure(self.id(name)?).map_or(CallResult::Ok, failed))
-            }
+            TcpCall::Error(name) => Ok(shard.tcp_failure(self.id(name)?).map_or(CallResult::Ok, failed)),
             TcpCall::Info(name, field) => {
                 let info = shard.tcp_info(self.id(name)?);
                 info.map(|info| told(&info, *field)).ok_or_else(|| format!("`{name}` is no connection"))

@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use smoltcp::wire::EthernetAddress;
 
 use super::names::{icmp_by_words, icmp_list, tcp_options};
-use super::packet::{
-    Field, Form, Kind, Layer, Mutation, Packet, Value, generated, stream, stream_position,
-};
+use super::packet::{Field, Form, Kind, Layer, Mutation, Packet, Value, generated, stream, stream_position};
 use super::tcp_options::plain;
 use super::token::{Cursor, Token, hex, number, range};
 

@@ -344,10 +344,36 @@ fn runs_succeed_and_fail_as_they_ought() {
             &[(0, "tcp 80 > 9 SA seq=1000"), (0, "tcp 80 > 9 A seq=1007")],
             None,
         ),
-        // What else an expectation of segments can say.
-        ("use ports\n> tcp A seq=5..9 ack=0", &[(0, "tcp 80 > 40000 PA seq=7 ack=4294966272")], None),
-        ("use ports\n> tcp A seq=5..6", &[(0, "tcp 80 > 40000 A seq=7")], Some("tcp seq: expected 5..6, came 7")),
-        ("use ports\n> tcp PA seq=7", &[(0, "tcp 80 > 40000 A seq=7")], Some("tcp flags: expected PA, came A")),
+    ] {
+        check_canned(lines, frames, failure);
+    }
+}
+
+/// A run that succeeds, or fails with these words.
+fn check_canned(lines: &str, frames: &[(u64, &str)], failure: Option<&str>) {
+    let (result, _) = run_canned(lines, frames);
+    match (result, failure) {
+        (Ok(()), None) => {}
+        (Err(text), Some(words)) => assert!(text.contains(words), "{lines}\n{text}\nhas not: {words}"),
+        (result, _) => panic!("{lines}\n{result:?}, not {failure:?}"),
+    }
+}
+
+#[test]
+fn segments_are_expected_in_many_ways() {
+    let pong = "icmp echo-reply id=1 seq=1";
+    for (lines, frames, failure) in [
+        ("use ports\n> tcp A seq=5..9 ack=0", &[(0, "tcp 80 > 40000 PA seq=7 ack=4294966272")][..], None),
+        (
+            "use ports\n> tcp A seq=5..6",
+            &[(0, "tcp 80 > 40000 A seq=7")],
+            Some("tcp seq: expected 5..6, came 7"),
+        ),
+        (
+            "use ports\n> tcp PA seq=7",
+            &[(0, "tcp 80 > 40000 A seq=7")],
+            Some("tcp flags: expected PA, came A"),
+        ),
         ("use ports\n> tcp A", &[(0, "tcp 81 > 40000 A")], Some("tcp from: expected 80, came 81")),
         ("use ports\n> tcp A seq=1", &[(0, "tcp 80 > 40000 A seq=1 data=5")], Some("data: came, and is not")),
         ("use ports\n> tcp A seq=1 data=any", &[(0, "tcp 80 > 40000 A seq=1 data=5")], None),
@@ -370,12 +396,7 @@ fn runs_succeed_and_fail_as_they_ought() {
             Some("tcp seq: expected 6, came 1"),
         ),
     ] {
-        let (result, _) = run_canned(lines, frames);
-        match (result, failure) {
-            (Ok(()), None) => {}
-            (Err(text), Some(words)) => assert!(text.contains(words), "{lines}\n{text}\nhas not: {words}"),
-            (result, _) => panic!("{lines}\n{result:?}, not {failure:?}"),
-        }
+        check_canned(lines, frames, failure);
     }
 }
 

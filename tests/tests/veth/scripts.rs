@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use wirestack_tests::runner::{Case, Outcome, require_program, root_test_of, test, test_of};
+use wirestack_tests::runner::{Case, Outcome, patient, require_program, root_test_of, test, test_of};
 use wirestack_tests::script::{KernelSubject, Script, ShardSubject, SubjectKind, run};
 use wirestack_tests::tidy::repository;
 
@@ -15,9 +15,10 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         let folder = repository().join(FOLDER);
         let name = name.strip_prefix(&folder).unwrap_or(&name).display().to_string().replace('/', "::");
         let shard_path = path.clone();
-        cases.push(test_of(format!("scripts::{name}::shard"), move || on_shard(&shard_path)));
+        cases.push(patient(test_of(format!("scripts::{name}::shard"), move || on_shard(&shard_path))));
         let on_kernel = move || on_kernel(&path);
-        cases.push(require_program("ip", root_test_of(format!("scripts::{name}::kernel"), on_kernel)));
+        let kernel_cases = root_test_of(format!("scripts::{name}::kernel"), on_kernel);
+        cases.push(patient(require_program("ip", require_program("ss", kernel_cases))));
     }
     cases
 }
@@ -48,7 +49,7 @@ fn scripts() -> io::Result<Vec<PathBuf>> {
 
 fn there_are_some() -> Outcome {
     let found = scripts()?;
-    assert!(found.len() > 30, "{} scripts in {FOLDER}", found.len());
+    assert!(found.len() > 300, "{} scripts in {FOLDER}", found.len());
     Ok(())
 }
 

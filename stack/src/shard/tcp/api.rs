@@ -234,9 +234,14 @@ impl Shard {
         self.tcb_of(id).map(|tcb| *tcb.options)
     }
 
+    /// The options of who says nothing else, as configured.
+    pub fn tcp_default_options(&self) -> TcpOptions {
+        self.tcp.config.options
+    }
+
     /// Other manners from now on; what a handshake settles stays as it is.
     pub fn tcp_set_options(&mut self, id: SocketId, options: TcpOptions) {
-        let now = self.now;
+        let (now, options) = (self.now, options.within_bounds());
         if let Some(&AnySocket::TcpListener(number)) = self.sockets.get(id) {
             if let Some(listening) = self.tcp.listeners.get_mut(&number) {
                 listening.options = Arc::new(options);

@@ -84,8 +84,9 @@ impl Shard {
         })?;
         self.tcp.next_listener = number.wrapping_add(1);
         let socket = self.sockets.insert(AnySocket::TcpListener(number));
-        let listener = Listener::new(local, listen.options, listen.backlog, listen.resets_on_overflow);
-        let listening = Listening { listener, options: Arc::new(listen.options), socket, binding };
+        let options = listen.options.within_bounds();
+        let listener = Listener::new(local, options, listen.backlog, listen.resets_on_overflow);
+        let listening = Listening { listener, options: Arc::new(options), socket, binding };
         self.tcp.listeners.insert(number, listening);
         Ok(socket)
     }
@@ -141,7 +142,8 @@ impl Shard {
         }
         let (iss, offset) = (self.tcp.isn.choose(self.now, &flow), self.tcp.isn.timestamp_offset(&flow));
         let mtu = path.mtu.min(u16::MAX.into()) as u16;
-        let tcb = Tcb::connecting(flow, iss, offset, Arc::new(connect.options), mtu, self.now);
+        let tcb =
+            Tcb::connecting(flow, iss, offset, Arc::new(connect.options.within_bounds()), mtu, self.now);
         let id = self.sockets.next_id();
         let index = self.tcp.add(tcb, Some(id), None);
         let index = index.ok_or(ConnectError::TooMany { max: self.tcp.config.connections_max })?;

@@ -34,14 +34,19 @@ impl Shard {
             return Verdict::Dropped(DropReason::TcpMalformed);
         };
         match self.tcp.flows.get(&flow).map(Flow::target) {
-            Some(Target::Connection(index)) => self.segment_for_connection(index, &segment),
+            Some(Target::Connection(index)) => self.segment_for_connection(index, &flow, &segment),
             Some(Target::HalfOpen(index)) => self.segment_for_half_open(index, &flow, &segment),
             Some(Target::TimeWait(index)) => self.segment_for_time_wait(index, &flow, &segment),
             None => self.segment_for_listener(&flow, &segment, None),
         }
     }
 
-    pub(super) fn segment_for_connection(&mut self, index: u32, segment: &Segment<'_>) -> Verdict {
+    pub(super) fn segment_for_connection(
+        &mut self,
+        index: u32,
+        flow: &FlowKey,
+        segment: &Segment<'_>,
+    ) -> Verdict {
         let Some((connection, mut cx)) = self.tcp.with_cx(index, self.now) else {
             return Verdict::Dropped(DropReason::TcpNoSocket);
         };
@@ -56,12 +61,16 @@ impl Shard {
         let verdict = match disposition {
             Disposition::Taken => Verdict::Delivered,
             Disposition::Dropped(reason) => Verdict::Dropped(reason),
-            Disposition::Answered(reason) | Disposition::Challenged(reason) => {
-                self.challenge(index);
+            Disposition::Answered(reason) => {
+                self.challenge(index, false);
+                Verdict::Dropped(reason)
+            }
+            Disposition::Challenged(reason) => {
+                self.challenge(index, true);
                 Verdict::Dropped(reason)
             }
             Disposition::Refused(reason, header) => {
-                self.send_reset(index, &header);
+                self.refuse(flow, &header);
                 Verdict::Dropped(reason)
             }
             Disposition::Ended(ending) => {
@@ -85,20 +94,21 @@ impl Shard {
         }
     }
 
-    /// An ACK for a segment that is not acceptable, unless the peer had one just now, or too many had.
-    fn challenge(&mut self, index: u32) {
+    /// An ACK for a segment that is not acceptable, unless the peer had one just now. What may be an attack has a bound
+    /// for all connections together; an answer to a probe has none, or a flood on one would silence the others.
+    fn challenge(&mut self, index: u32, is_attack: bool) {
         let now = self.now;
         let (interval, throttles) = (self.tcp.config.challenge_interval, &mut self.tcp.throttles);
         let Some(connection) = self.tcp.connections.get_mut(index as usize) else { return };
         let tcb = &mut connection.tcb;
         let is_soon = tcb.challenged_at.is_some_and(|at| now < at + interval);
-        if is_soon || !throttles.allow_challenge(now) {
+        if is_soon || (is_attack && !throttles.allow_challenge(now)) {
             self.tcp.counters.throttled += 1;
             return;
         }
         tcb.challenged_at = Some(now);
         tcb.ack.force();
-        self.tcp.counters.challenge_acks += 1;
+        self.tcp.counters.challenge_acks += u64::from(is_attack);
     }
 
     /// A reset from a connection.
@@ -157,7 +167,9 @@ impl Shard {
     fn segment_for_time_wait(&mut self, index: u32, flow: &FlowKey, segment: &Segment<'_>) -> Verdict {
         match self.tcp.time_waits.on_segment(self.now, index, segment) {
             TimeWaitVerdict::Reply { header, .. } => {
-                if !self.tcp.throttles.allow_challenge(self.now) {
+                // A FIN again: our ACK was lost. That is no attack.
+                let is_due = segment.flags.has(Flags::FIN) && !segment.flags.has(Flags::SYN);
+                if !is_due && !self.tcp.throttles.allow_challenge(self.now) {
                     self.tcp.counters.throttled += 1;
                     return Verdict::Dropped(DropReason::TcpOutOfWindow);
                 }

@@ -103,7 +103,7 @@ impl Shard {
             listening.listener.push(index);
             self.sockets.mark_ready(listening.socket);
         }
-        self.segment_for_connection(index, segment)
+        self.segment_for_connection(index, flow, segment)
     }
 
     /// A half-open connection is one no more.

@@ -173,8 +173,8 @@ impl RecvBuffer {
         result
     }
 
-    /// Throws away what came early, and tells how many bytes that were: memory is short. SACK allows it (RFC 2018
-    /// section 8).
+    /// Throws away what came early, and tells how many bytes that were: memory is short, and SACK allows it (RFC 2018
+    /// section 8); or a FIN has come, and what is behind it is nothing.
     pub fn drop_early(&mut self, pool: &mut Pool) -> usize {
         let Some(list) = &mut self.list else { return 0 };
         let received = &mut *list.0;

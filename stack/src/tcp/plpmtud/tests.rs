@@ -270,6 +270,31 @@ fn another_link_is_tried_and_not_believed() {
     assert_eq!(model.search.probe(model.now + Plpmtud::AGAIN * 2), None);
 }
 
+/// Nobody has said that it was lost; that it was repeated says so.
+#[test]
+fn what_was_repeated_says_nothing_of_the_probe() {
+    let size = 1460;
+    for (from, len, is_among) in [
+        (0, size, true),
+        (-1448, 1449, true),
+        (size - 1, 1448, true),
+        (-1448, 4 * 1448, true),
+        (-1448, 1448, false),
+        (size, 1448, false),
+    ] {
+        let mut model = Model::fallen(1500, 1500, true);
+        let (start, end) = (model.seq, model.seq + size as u32);
+        model.search.on_probe_sent(model.now, start, end);
+        let from = Seq(start.0.wrapping_add_signed(from));
+        model.search.on_resent(model.now, from, from + len as u32);
+        let found = model.search.on_ack(model.now, end);
+        let expected = if is_among { Found::Nothing } else { Found::Mtu { mtu: 1500, lost: false } };
+        assert_eq!(found, expected, "{from} {len}");
+        // It is the next size that is tried, as after any loss.
+        assert_eq!(model.search.probe(model.now), is_among.then_some(1262));
+    }
+}
+
 /// A probe that ends in a timeout, though data should have followed, holds the next one back.
 #[test]
 fn probes_do_not_cause_timeouts_all_the_time() {

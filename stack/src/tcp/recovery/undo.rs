@@ -13,8 +13,8 @@ pub(in crate::tcp) struct Undo {
     first_ts: Option<u32>,
     /// Bytes sent again for which no DSACK has come.
     unanswered: u64,
-    /// Something was sent again in it.
-    has_resent: bool,
+    /// Bytes sent again in it.
+    resent: u32,
     /// The first ACK after the repetition has told what Eifel can tell.
     is_told: bool,
     /// It cannot be taken back any more.
@@ -38,7 +38,7 @@ impl Undo {
             first_start: 0,
             first_ts: None,
             unanswered: u64::from(resent),
-            has_resent: false,
+            resent: 0,
             is_told: false,
             is_spent: false,
         }
@@ -46,24 +46,29 @@ impl Undo {
 
     /// Something was sent again.
     pub(in crate::tcp) fn on_resent(&mut self, start: Position, bytes: u32, ts_val: Option<u32>) {
-        if !self.has_resent {
+        if self.resent == 0 {
             self.first_start = start;
             self.first_ts = ts_val;
         }
-        self.has_resent = true;
+        self.resent = self.resent.saturating_add(bytes);
         self.unanswered += u64::from(bytes);
+    }
+
+    /// Bytes sent again in it.
+    pub(in crate::tcp) fn resent(&self) -> u32 {
+        self.resent
     }
 
     /// A DSACK has come.
     pub(in crate::tcp) fn on_dsack(&mut self, start: Position, end: Position) {
-        if start >= self.marker && self.has_resent {
+        if start >= self.marker && self.resent > 0 {
             self.unanswered = self.unanswered.saturating_sub(end - start);
         }
     }
 
     /// Whether the repair was needless, when an ACK has moved `snd_una` to `una` or left it there. Tells it once.
     pub(in crate::tcp) fn evidence(&mut self, una: Position, ts_ecr: Option<u32>) -> Option<Evidence> {
-        if self.is_spent || !self.has_resent {
+        if self.is_spent || self.resent == 0 {
             return None;
         }
         if self.unanswered == 0 {

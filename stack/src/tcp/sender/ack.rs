@@ -241,6 +241,7 @@ impl Sender {
         }
         self.recovery = None;
         self.congestion.on_undo(now);
+        self.validation.on_undo();
         self.owes_cwr = false;
         self.told().undone += 1;
     }
@@ -259,7 +260,10 @@ impl Sender {
         }
         recovery.phase = Phase::Open;
         recovery.high = nxt + 1;
+        let resent = recovery.undo.resent();
         self.congestion.on_recovery_end(now, in_flight);
+        let advice = self.validation.on_recovery_end(now, resent, &self.used());
+        self.follow(advice);
         self.rack.on_recovery_end();
     }
 
@@ -334,6 +338,7 @@ impl Sender {
     /// Fast recovery begins. `flight`: bytes in flight, what is lost included; `pipe`: the same before the ACK.
     pub(super) fn enter_recovery(&mut self, now: Instant, flight: u32, pipe: u32) {
         let (una, nxt) = (self.board.una(), self.board.nxt());
+        self.validation.on_congestion(flight, &self.used());
         self.reduce(now, Signal::Loss, flight);
         self.recovery = Some(Box::new(Recovery {
             phase: Phase::Fast,
@@ -351,10 +356,6 @@ impl Sender {
     }
 
     fn reduce(&mut self, now: Instant, signal: Signal, in_flight: u32) {
-        let used = self.used();
-        if let Some((cwnd, ssthresh)) = self.validation.on_congestion(now, self.board.lost(), &used) {
-            self.congestion.reduce_to(cwnd, ssthresh);
-        }
         let nxt = self.board.nxt();
         self.congestion.on_congestion(&CongestionEvent { now, signal, in_flight, snd_nxt: Seq(nxt as u32) });
         self.owes_cwr = true;
@@ -393,10 +394,8 @@ impl Sender {
             is_in_recovery: self.phase() != Phase::Open,
             is_cwnd_limited: self.is_cwnd_limited(),
         });
-        let used = self.used();
-        if let Some((cwnd, ssthresh)) = self.validation.on_ack(now, delivered, self.rtt.srtt(), &used) {
-            self.congestion.reduce_to(cwnd, ssthresh);
-        }
+        let advice = self.validation.on_ack(now, delivered, &self.used());
+        self.follow(advice);
     }
 }
 

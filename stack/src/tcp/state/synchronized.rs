@@ -51,8 +51,6 @@ impl Tcb {
         {
             return disposition;
         }
-        self.note_timestamp(cx, segment);
-        self.note_ecn(segment);
         self.on_valid(cx, segment)
     }
 
@@ -61,6 +59,8 @@ impl Tcb {
         if let Some(disposition) = self.on_ack(cx, segment) {
             return disposition;
         }
+        self.note_timestamp(cx, segment);
+        self.note_ecn(segment);
         self.heard_at = cx.now;
         self.probes_unanswered = 0;
         self.restart_keepalive(cx.now);

@@ -69,8 +69,10 @@ impl Tcb {
             let rtt = None;
             self.tuning.on_received(cx.now, self.rcv_nxt, window, rtt);
         }
-        let segment_bytes = segment.segment_bytes.map_or(payload.len(), |size| size.get().into());
-        self.acknowledge(cx, &inserted, is_cut, had_early, segment_bytes.min(u16::MAX.into()) as u16);
+        let full = self.segment_room_of(self.path_mtu) as usize;
+        let segment_bytes = segment.segment_bytes.map_or(payload.len().min(full), |size| size.get().into());
+        let is_full = !segment.flags.has_any(Flags::PSH | Flags::FIN);
+        self.acknowledge(cx, &inserted, is_cut || had_early, (segment_bytes as u16, is_full));
     }
 
     //= rfc5681#4.2
@@ -80,9 +82,8 @@ impl Tcb {
         &mut self,
         cx: &Cx<'_>,
         inserted: &crate::tcp::buffer::Inserted,
-        is_cut: bool,
-        had_early: bool,
-        segment_bytes: u16,
+        is_due: bool,
+        (segment_bytes, is_full): (u16, bool),
     ) {
         if inserted.is_early {
             self.counters.early_segments = self.counters.early_segments.wrapping_add(1);
@@ -91,10 +92,10 @@ impl Tcb {
         if is_out_of_order && !self.has_sack {
             // A peer without SACK counts ACKs: one for each segment that is out of order.
             self.ack.repeat();
-        } else if is_out_of_order || inserted.fills_hole || is_cut || had_early {
+        } else if is_out_of_order || inserted.fills_hole || is_due {
             self.ack.force();
         } else {
-            self.ack.on_data(cx.now, inserted.advanced, segment_bytes, self.options.delayed_ack);
+            self.ack.on_data(cx.now, inserted.advanced, segment_bytes, is_full, self.options.delayed_ack);
         }
         if is_out_of_order {
             self.ack.quicken();

@@ -12,7 +12,8 @@ fn told(segments: &[(u32, u32)]) -> Vec<(u32, u32)> {
 
 #[test]
 fn the_range_of_the_last_segment_is_told_first_then_those_before_it() {
-    let cases: &[(&[(u32, u32)], &[(u32, u32)])] = &[
+    type Pairs = &'static [(u32, u32)];
+    let cases: [(Pairs, Pairs); 11] = [
         (&[], &[]),
         (&[(10, 20)], &[(10, 20)]),
         (&[(10, 20), (30, 40)], &[(30, 40), (10, 20)]),
@@ -33,7 +34,7 @@ fn the_range_of_the_last_segment_is_told_first_then_those_before_it() {
         (&[(u32::MAX - 9, u32::MAX), (5, 10), (u32::MAX, 5)], &[(u32::MAX - 9, 10)]),
     ];
     for (segments, expected) in cases {
-        assert_eq!(told(segments), *expected, "{segments:?}");
+        assert_eq!(told(segments), expected, "{segments:?}");
     }
 }
 

@@ -113,7 +113,25 @@ impl Case {
             expected.fills_hole = had_early.is_some_and(|(start, _)| start as usize > first - self.readable);
         }
         expected.is_early = offset > 0 && len > 0;
-        self.compare(&inserted, &expected, &new_places)
+        self.compare(&inserted, &expected, &new_places)?;
+        self.check_blocks(seq, &inserted)
+    }
+
+    fn check_blocks(&self, seq: Seq, inserted: &Inserted) -> Result<(), TestCaseError> {
+        let (ranges, blocks) = (self.ranges(), self.buffer.sack_blocks());
+        let blocks = blocks.as_slice();
+        prop_assert_eq!(blocks.len(), ranges.len().min(4));
+        for (index, block) in blocks.iter().enumerate() {
+            prop_assert!(ranges.contains(block) && !blocks[..index].contains(block));
+        }
+        if inserted.is_early && inserted.refused == 0 {
+            let (start, end) = blocks[0];
+            prop_assert!(
+                seq.is_within(start, end.since(start)),
+                "the first block is not that of the segment"
+            );
+        }
+        Ok(())
     }
 
     /// Takes from the oracle what was refused, after it was told, and compares the rest.
@@ -362,4 +380,21 @@ fn data_in_order_takes_the_room_of_what_came_early() {
     assert_eq!((buffer.early(), pool.in_use_bytes()), (110, 16 * CHUNK_BYTES));
     assert_eq!(buffer.drop_early(&mut pool), 110);
     assert_eq!((buffer.readable(), pool.in_use_bytes()), (5 * CHUNK_BYTES - 1, 5 * CHUNK_BYTES));
+}
+
+#[test]
+fn what_is_left_behind_a_fin_harms_nothing() {
+    for early_at in [5, 5_000, 50_000] {
+        let (mut buffer, mut pool) = (RecvBuffer::default(), Pool::new(1 << 20));
+        insert(&mut buffer, &mut pool, 0, early_at, 5_000);
+        assert_eq!(insert(&mut buffer, &mut pool, 0, 0, 3).advanced, 3);
+        // The FIN has a number and no byte, so places no longer go with numbers. Nothing may come after it.
+        for seq in [4, 3, early_at, early_at - 1, 4] {
+            insert(&mut buffer, &mut pool, 4, seq, 4_000);
+            buffer.read(&mut pool, &mut [0; 1_000]);
+        }
+        buffer.drop_early(&mut pool);
+        buffer.clear(&mut pool);
+        assert_eq!(pool.in_use_bytes(), 0);
+    }
 }

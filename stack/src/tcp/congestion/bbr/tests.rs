@@ -104,12 +104,12 @@ fn a_plateau_of_three_rounds_ends_startup() {
     let mut driver = Driver::new();
     assert_eq!(driver.bbr.pacing_rate(), Some(27_700_000), "ten segments in a millisecond, 2.77 times");
     driver.rate = 1_000_000;
+    driver.in_flight = 2 * BDP;
     assert_eq!(driver.round(), Phase::Startup);
     driver.is_near(driver.bbr.pacing_rate, 2.77 * 0.99 * 1e6);
     for rate in [2_000_000, 4_000_000, 8_000_000, RATE] {
         driver.rate = rate;
         assert_eq!(driver.round(), Phase::Startup);
-        assert!(driver.bbr.cwnd() as u64 <= rate / 10 * 2 + u64::from(MSS) + 196_608);
     }
     // A quarter more is growth; one in a hundred is not.
     driver.rate = RATE * 101 / 100;
@@ -117,11 +117,11 @@ fn a_plateau_of_three_rounds_ends_startup() {
     assert_eq!(phases, [Phase::Startup, Phase::Startup, Phase::Drain]);
     driver.is_near(driver.bbr.pacing_rate, 0.5 * 0.99 * 1.01 * RATE as f64);
     // The queue goes.
-    driver.in_flight = 2 * BDP;
     assert_eq!(driver.round(), Phase::Drain);
     driver.in_flight = BDP;
-    assert_eq!(driver.round(), Phase::Down);
-    driver.is_near(driver.bbr.pacing_rate, 0.9 * 0.99 * 1.01 * RATE as f64);
+    // Down has nothing to do then.
+    assert_eq!(driver.round(), Phase::Cruise);
+    driver.is_near(driver.bbr.pacing_rate, 0.99 * 1.01 * RATE as f64);
 }
 
 #[test]
@@ -150,6 +150,7 @@ fn many_losses_in_a_round_of_recovery_end_startup() {
         (6, 3, false, Phase::Startup),
     ] {
         let mut driver = Driver::new();
+        driver.in_flight = 100 * BDP;
         driver.round();
         driver.event(Signal::Loss);
         (driver.is_in_recovery, driver.lost) = (is_in_recovery, MSS);
@@ -185,7 +186,9 @@ fn a_cycle_of_probing() {
     // More is to be had: it goes on. Then it is not.
     driver.rate = RATE * 13 / 10;
     assert_eq!([driver.round(), driver.round(), driver.round()], [Phase::Up; 3]);
+    driver.in_flight = 2 * BDP;
     assert_eq!(driver.round(), Phase::Down);
+    driver.is_near(driver.bbr.pacing_rate, 0.9 * 0.99 * 1.3 * RATE as f64);
     assert_eq!(driver.bbr.bandwidth(), RATE * 13 / 10);
     assert_eq!(driver.bbr.model.inflight_longterm, INFINITY, "nothing was too much");
 }
@@ -235,8 +238,6 @@ fn a_probe_after_one_that_was_too_much_is_cautious() {
     driver.round();
     (driver.lost, driver.lost_since) = (0, 0);
     driver.in_flight = BDP / 2;
-    let cruises = (0..60).filter(|_| driver.round() == Phase::Cruise).count();
-    assert!(cruises > 0);
     assert!((0..60).any(|_| driver.round() == Phase::Up));
     // As much is in flight as was too much: enough for now. A round later, when it was not, at once again.
     driver.in_flight = driver.bbr.model.inflight_longterm;
@@ -250,8 +251,7 @@ fn cruising_gives_way_to_losses_by_what_is_delivered() {
     driver.event(Signal::Loss);
     (driver.lost, driver.is_in_recovery) = (MSS, true);
     driver.rate = RATE * 9 / 10;
-    driver.round();
-    driver.round();
+    (0..4).for_each(|_| assert_eq!(driver.round(), Phase::Cruise));
     driver.is_near(driver.bbr.bandwidth(), 0.9 * RATE as f64);
     assert!(driver.bbr.cwnd() <= 2 * BDP);
     // No more than 0.7 of it in a round, however little is delivered.
@@ -318,7 +318,7 @@ fn a_silence_makes_the_search_needless() {
 #[test]
 fn a_timeout_leaves_one_segment_and_the_repair_gives_back_the_rest() {
     let mut driver = Driver::until(Phase::Cruise);
-    (0..5).for_each(|_| drop(driver.round()));
+    (0..5).for_each(|_| assert_eq!(driver.round(), Phase::Cruise));
     let before = driver.bbr.cwnd();
     driver.event(Signal::Timeout);
     assert_eq!(driver.bbr.cwnd(), MSS);

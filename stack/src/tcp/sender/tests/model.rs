@@ -121,7 +121,7 @@ impl Model {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.sender.snd_una() == Seq((self.start + self.to_send) as u32)
+        self.sent == self.to_send && self.sender.snd_una() == Seq((self.start + self.to_send) as u32)
     }
 
     /// Runs until all is acknowledged, or until `end`.
@@ -129,9 +129,15 @@ impl Model {
         self.pump();
         while !self.is_done() && self.now < end {
             let due = self.sender.deadline();
-            assert!(due.is_some() || self.sender.snd_una() == self.sender.snd_nxt(), "a timer is lost at {}", self.now);
+            assert!(
+                due.is_some() || self.sender.snd_una() == self.sender.snd_nxt(),
+                "a timer is lost at {}",
+                self.now
+            );
             let event = self.events.peek().map(|Reverse((time, ..))| at(*time));
-            let Some(next) = event.into_iter().chain(due).min() else { panic!("nothing will ever happen again") };
+            let Some(next) = event.into_iter().chain(due).min() else {
+                panic!("nothing will ever happen again")
+            };
             self.now = self.now.max(next);
             if event == Some(next) {
                 let Some(Reverse((.., event))) = self.events.pop() else { unreachable!() };
@@ -159,7 +165,8 @@ impl Model {
             return;
         }
         self.seen_una = ack.ack;
-        let blocks: Vec<_> = ack.blocks.iter().map(|(start, end)| (Seq(*start as u32), Seq(*end as u32))).collect();
+        let blocks: Vec<_> =
+            ack.blocks.iter().map(|(start, end)| (Seq(*start as u32), Seq(*end as u32))).collect();
         let ts_rtt = Duration::from_millis((self.clock().wrapping_sub(ack.ts_ecr)).into());
         let outcome = self.sender.on_ack(
             self.now,
@@ -337,7 +344,8 @@ impl Model {
                 blocks.push(*range);
             }
         }
-        let ack = SentAck { ack: self.rcv_nxt, blocks, ts_ecr: self.ts_recent, count: 1, window_changed: false };
+        let ack =
+            SentAck { ack: self.rcv_nxt, blocks, ts_ecr: self.ts_recent, count: 1, window_changed: false };
         self.waiting = 0;
         if self.chance(self.path.ack_loss) {
             return;
@@ -414,8 +422,81 @@ fn everything_arrives_over_bad_paths() {
             model.path.duplication = 0;
         }
         model.run(Instant::from_secs(4 * 3_600));
-        assert!(model.is_done(), "seed {seed}: {} of {to_send} at {}\n{config:?}\n{path:?}", model.received(), model.now);
+        assert!(
+            model.is_done(),
+            "seed {seed}: {} of {to_send} at {}\n{config:?}\n{path:?}",
+            model.received(),
+            model.now
+        );
         assert!(model.sender.deadline().is_none(), "seed {seed}: a timer without data");
         assert_eq!(model.sender.in_flight(), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn zz_goodput() {
+    for (mss, group) in [(1_460, 1)] {
+        for algorithm in [Algorithm::Reno, Algorithm::Cubic] {
+            for window in [1_u64 << 20, 4 << 20] {
+                for loss in [0, 1_000, 10_000, 30_000, 50_000] {
+                    let mut sum = 0.0;
+                    let mut info = String::new();
+                    for seed in 0..3 {
+                        let path = Path { data_loss: loss, group, ..CLEAN };
+                        let config = SenderConfig { mss, algorithm, ..config() };
+                        let mut model = Model::new(&config, path, 1 << 40, window, seed);
+                        model.run(Instant::from_secs(20));
+                        sum += model.received() as f64 / 20.0 / 1e6 / 3.0;
+                        let told = model.sender.told.as_deref();
+                        info = format!(
+                            "timeouts {} probes {} recoveries {} undone {} dsacks {} resent/dropped {:.3}",
+                            model.timeouts,
+                            model.probes,
+                            told.map_or(0, |t| t.recoveries),
+                            told.map_or(0, |t| t.undone),
+                            told.map_or(0, |t| t.dsacks),
+                            model.resent_bytes as f64 / (model.dropped_bytes as f64).max(1.0)
+                        );
+                    }
+                    eprintln!(
+                        "{algorithm:?} window {} KB loss {loss}e-6: {sum:.2} MB/s {info}",
+                        window >> 10
+                    );
+                }
+            }
+        }
+    }
+    for (reordering, loss) in [(0, 0), (1_000, 0), (10_000, 0), (10_000, 1_000), (0, 1_000)] {
+        let mut sum = 0.0;
+        let mut info = String::new();
+        for seed in 0..3 {
+            let path = Path { reordering, data_loss: loss, delay_max: Duration::from_micros(100), ..CLEAN };
+            let config = SenderConfig { mss: 1_460, algorithm: Algorithm::Cubic, ..config() };
+            let mut model = Model::new(&config, path, 1 << 40, 1 << 20, seed);
+            model.run(Instant::from_secs(5));
+            sum += model.received() as f64 / 5.0 / 1e6 / 3.0;
+            let told = model.sender.told.as_deref();
+            info = format!(
+                "timeouts {} recoveries {} undone {} dsacks {} resent {}",
+                model.timeouts,
+                told.map_or(0, |t| t.recoveries),
+                told.map_or(0, |t| t.undone),
+                told.map_or(0, |t| t.dsacks),
+                model.resent_bytes
+            );
+        }
+        eprintln!("reordering {reordering}e-6 loss {loss}e-6: {sum:.2} MB/s {info}");
+    }
+    eprintln!(
+        "size of Sender {} congestion {} validation {} board {} rtt {} rack {} probe {} timers {} rate {}",
+        size_of::<Sender>(),
+        size_of::<crate::tcp::congestion::Congestion>(),
+        size_of::<crate::tcp::congestion::Validation>(),
+        size_of::<crate::tcp::sack::Scoreboard>(),
+        size_of::<crate::tcp::rtt::Rtt>(),
+        size_of::<crate::tcp::rack::Rack>(),
+        size_of::<crate::tcp::rack::Probe>(),
+        size_of::<super::super::timers::Timers>(),
+        size_of::<super::super::rate::Rate>()
+    );
 }
