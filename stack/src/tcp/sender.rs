@@ -51,7 +51,8 @@ pub struct SenderConfig {
     pub handshake_rtt: Option<Duration>,
     /// A SYN or SYN-ACK was lost, as far as we know (RFC 5681 section 3.1: one segment to begin with).
     pub handshake_lost: bool,
-    /// Whether what is sent is spread over a round trip (pacing); a controller with a model always does.
+    /// Whether what is sent is spread over a round trip of a millisecond or more (pacing); a controller with a model
+    /// always does.
     pub pacing: bool,
 }
 
@@ -166,6 +167,9 @@ struct Usage {
     is_limited: bool,
 }
 
+/// A window that goes out in less time is not spread, in microseconds: a queue that holds it is short then, and timers
+/// would cost more than they save.
+const PACED_RTT_MIN: u64 = 1_000;
 /// The largest frame there is.
 const QUANTUM_MAX: u32 = 65_536;
 
@@ -311,7 +315,9 @@ impl Sender {
         // After a timeout the window is one segment, and what is too young to be lost may fill it: the oldest one is
         // repeated all the same (RFC 6298 section 5, rule 5.4). So it is at a partial ACK without SACK (RFC 6582
         // section 3.2 step 3).
-        let is_head_due = (self.phase() == Phase::Timeout || self.newreno.is_some())
+        let is_held_back = self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back());
+        let is_head_due = !is_held_back
+            && (self.phase() == Phase::Timeout || self.newreno.is_some())
             && self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
         if in_flight == 0 || is_head_due { room.max(self.mss) } else { room }
     }
@@ -402,7 +408,10 @@ impl Sender {
         if !self.is_paced {
             return None;
         }
-        let srtt = self.rtt.srtt()?.total_micros().max(1);
+        let srtt = self.rtt.srtt()?.total_micros();
+        if srtt < PACED_RTT_MIN {
+            return None;
+        }
         let window = u64::from(self.window().max(self.mss));
         // As Linux: twice the window in a round trip while it doubles in one, and a fifth more than the window after
         // that, so that pacing does not hold it back.
