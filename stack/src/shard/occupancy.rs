@@ -30,6 +30,18 @@ pub struct Occupancy {
     pub addresses: usize,
     /// Destinations with a path MTU of their own.
     pub paths: usize,
+    /// TCP connections, those included that their application has closed and that are not done yet.
+    pub tcp_connections: usize,
+    /// TCP connections that have begun at listeners.
+    pub tcp_half_open: usize,
+    /// Records of TCP connections in TIME-WAIT.
+    pub tcp_time_waits: usize,
+    /// 4-tuples of all of these that are not over.
+    pub tcp_flows: usize,
+    /// Timers of connections and half-open ones.
+    pub tcp_timers: usize,
+    /// Bytes of all send and receive buffers.
+    pub pool_bytes: usize,
 }
 
 impl Shard {
@@ -48,6 +60,12 @@ impl Shard {
             sockets: self.sockets.len(),
             addresses: self.addresses.iter().count(),
             paths: self.path_mtu.len(),
+            tcp_connections: self.tcp.connections.len(),
+            tcp_half_open: self.tcp.half_opens.len(),
+            tcp_time_waits: self.tcp.time_waits.len(),
+            tcp_flows: self.tcp.flows.len(),
+            tcp_timers: self.tcp.timers_len(),
+            pool_bytes: self.tcp.pool.in_use_bytes(),
         }
     }
 }
