@@ -69,7 +69,12 @@ impl Tcb {
     /// What can be sent now. `None`: nothing, until something happens or a timer is due.
     pub(crate) fn plan(&self, limits: &Limits, pool: &Pool) -> Option<Plan> {
         if let Some(opening) = &self.opening {
-            return opening.is_due.then(|| self.plan_syn(opening, limits));
+            if opening.is_due {
+                return Some(self.plan_syn(opening, limits));
+            }
+            // A challenge ACK: the peer's SYN has come, so there is something to acknowledge.
+            let is_ack_due = self.ack.is_due && self.state == State::SynReceived;
+            return is_ack_due.then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
         }
         if self.state == State::Closed {
             return None;
@@ -99,7 +104,7 @@ impl Tcb {
     /// Whether it is worth asking for a plan.
     pub(crate) fn may_send(&self) -> bool {
         match &self.opening {
-            Some(opening) => opening.is_due,
+            Some(opening) => opening.is_due || self.ack.is_due && self.state == State::SynReceived,
             None if self.state == State::Closed => false,
             None => {
                 let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.next_lost().is_some();
@@ -165,7 +170,8 @@ impl Tcb {
         if self.has_sack && (self.dsack.is_some() || self.recv.early() > 0) {
             if let Some((start, end)) = self.dsack {
                 //= rfc2883#4
-                //# (2) D-SACK block must be the first block
+                //# When D-SACK is used, the first block of the SACK option should be a D-SACK block specifying the
+                //# sequence numbers for the duplicate segment that triggers the acknowledgement.
                 options.sack.push(start, end);
             }
             for &(start, end) in self.recv.sack_blocks().as_slice() {
@@ -212,7 +218,7 @@ impl Tcb {
         plan.header.flags =
             plan.header.flags.with_if(Flags::PSH, is_end && data > 0).with_if(Flags::FIN, has_fin);
         // RFC 3168 section 6.1.5: what is repeated is not marked as capable.
-        plan.is_ect = self.has_ecn && kind == Kind::New && data > 0;
+        plan.is_ect = self.sends_ect && kind == Kind::New && data > 0;
         plan.header.flags = plan.header.flags.with_if(Flags::CWR, self.owes_cwr && plan.is_ect);
         plan
     }

@@ -75,6 +75,8 @@ impl Tcb {
         }
         self.grow_send_limit(cx.pool);
         self.tell_room();
+        //= rfc9293#3.10.7.4
+        //# if the FIN segment is now acknowledged, then enter FIN-WAIT-2 and continue processing in that state.
         if is_fin_acked && self.state == State::FinWait1 {
             self.state = State::FinWait2;
             self.news.changed = true;
@@ -83,7 +85,7 @@ impl Tcb {
     }
 
     //= rfc9293#3.10.7.4
-    //# if (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set
+    //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set
     //# SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK.
     fn update_window(&mut self, segment: &Segment<'_>, window: u32) {
         let is_newer = self.snd_wl1.is_before(segment.seq)

@@ -43,6 +43,21 @@ fn check(state: &str, table: &str) {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// Longer stories, from a state on, of which the last step is told.
+#[test]
+fn stories() {
+    let mut wrong = String::new();
+    for columns in lines(include_str!("tests/more.txt")) {
+        let (state, steps) = columns[0].split_once(", ").expect("a state and steps");
+        let actual = World::in_state(state).run(steps);
+        let expected = columns[1..].join(" | ");
+        if expected != actual {
+            wrong += &format!("{state}: {steps}\n  expected: {expected}\n  actual:   {state}, {steps} | {actual}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
 #[test]
 fn every_event_in_syn_sent() {
     check("SYN-SENT", include_str!("tests/syn_sent.txt"));

@@ -65,7 +65,7 @@ fn options() -> TcpOptions {
 
 impl World {
     fn new(tcb: Tcb) -> Self {
-        let config = TcpConfig { data_retries: 3, syn_retries: 2, ..TcpConfig::default() };
+        let config = TcpConfig { data_retries: 3, syn_retries: 4, ..TcpConfig::default() };
         let rcv_nxt = tcb.rcv_nxt;
         let base = Base { una: ISS, nxt: ISS + 1, rcv_nxt, edge: rcv_nxt + 10_000 };
         Self {
@@ -89,22 +89,23 @@ impl World {
         .expect("one family")
     }
 
-    fn connecting() -> Self {
-        let mut world = Self::new(Tcb::connecting(Self::flow(), ISS, 0, Arc::new(options()), 1_500, START));
+    fn connecting(feature: &str) -> Self {
+        let options = TcpOptions { ecn: feature == "+ECN", ..options() };
+        let mut world = Self::new(Tcb::connecting(Self::flow(), ISS, 0, Arc::new(options), 1_500, START));
         world.turn();
         world
     }
 
     /// 17 000 bytes have been received and read, and 100 were sent that are not acknowledged.
-    fn established() -> Self {
+    fn established(feature: &str) -> Self {
         let agreed = Negotiated {
             iss: ISS,
             irs: IRS,
             peer_mss: 1_012,
             window_scale: None,
-            sack: true,
-            timestamps: Some(Clock { offset: 0, recent: PEER_CLOCK }),
-            ecn: false,
+            sack: feature != "-SACK",
+            timestamps: (feature != "-TS").then_some(Clock { offset: 0, recent: PEER_CLOCK }),
+            ecn: feature == "+ECN",
             snd_wnd: 20_000,
             snd_wl: (IRS, ISS + 1),
             rcv_wnd: 10_000,
@@ -121,8 +122,9 @@ impl World {
         world
     }
 
-    /// By the shortest way.
-    pub(super) fn in_state(state: &str) -> Self {
+    /// By the shortest way. Behind the name: `+ECN`, `-SACK` or `-TS` for other terms than those of the tables.
+    pub(super) fn in_state(name: &str) -> Self {
+        let (state, feature) = name.split_once(' ').unwrap_or((name, ""));
         let steps: &[&str] = match state {
             "SYN-RECEIVED" => &["< S irs -"],
             "FIN-WAIT-1" => &["finish"],
@@ -134,7 +136,7 @@ impl World {
             _ => &[],
         };
         let is_opening = state.starts_with("SYN");
-        let mut world = if is_opening { Self::connecting() } else { Self::established() };
+        let mut world = if is_opening { Self::connecting(feature) } else { Self::established(feature) };
         if is_opening {
             world.base.rcv_nxt = IRS + 1;
             world.base.edge = world.base.rcv_nxt + 10_000;
@@ -216,6 +218,10 @@ impl World {
             "abort" => self.abort(),
             "close" => self.close(),
             "linger" => self.change(|options| options.linger = Linger::For(duration(rest))),
+            "silent" => {
+                self.change(|options| options.keepalive = None);
+                self.tcb.restart_keepalive(self.now);
+            }
             "user" => self.change(|options| options.user_timeout = Some(duration(rest))),
             "wait" => self.wait(duration(rest)),
             _ => panic!("no such step: {step}"),
@@ -313,7 +319,8 @@ impl World {
     fn note_plan(&mut self, plan: &Plan) {
         let mut payload = vec![0; plan.len];
         self.tcb.send.copy_out(plan.offset, &mut payload);
-        let words = self.words(&plan.header, plan.len);
+        let mut words = self.words(&plan.header, plan.len);
+        words.push_str(if plan.is_ect { " ect" } else { "" });
         self.sent.push(words);
     }
 
