@@ -114,6 +114,8 @@ const POOL_MIN: usize = 64 << 10;
 const RTO_MIN: Duration = Duration::from_millis(1);
 /// RFC 9293 section 3.8.6.3, MUST-40.
 const DELAYED_ACK_MAX: Duration = Duration::from_millis(500);
+/// A day: backed off it is still a time that can be told.
+const RTO_MAX: Duration = Duration::from_secs(86_400);
 /// A hundred years: a deadline that is later could not be told.
 const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The largest window that can be told (RFC 7323 section 2.3).
@@ -221,8 +223,8 @@ pub struct TcpOptions {
 impl TcpOptions {
     /// The same within bounds: what cannot be becomes the nearest that can.
     pub(crate) fn within_bounds(mut self) -> Self {
-        self.rto.min = self.rto.min.clamp(RTO_MIN, TIME_MAX);
-        self.rto.max = self.rto.max.clamp(self.rto.min, TIME_MAX);
+        self.rto.min = self.rto.min.clamp(RTO_MIN, RTO_MAX);
+        self.rto.max = self.rto.max.clamp(self.rto.min, RTO_MAX);
         self.rto.initial = self.rto.initial.max(self.rto.min).min(self.rto.max);
         //= rfc9293#3.8.6.3
         //# the delay MUST be less than 0.5 seconds (MUST-40)

@@ -348,7 +348,7 @@ impl Tcb {
             self.rcv_adv = plan.edge;
         }
         let segments = plan.segment_bytes.map_or(1, |size| (plan.len as u32).div_ceil(size.get().into()));
-        self.counters.segments_out += segments;
+        self.counters.segments_out = self.counters.segments_out.wrapping_add(segments);
         self.counters.bytes_sent += plan.len as u64;
         if plan.kind == Kind::Syn {
             self.on_syn_sent(now);
@@ -392,7 +392,7 @@ impl Tcb {
                 self.plpmtud.on_resent(now, sent.seq, sent.seq + sent.len);
                 self.sender.on_resent(now, &sent, plan.kind == Kind::TailProbe);
                 self.counters.bytes_retransmitted += plan.len as u64;
-                self.counters.retransmits += 1;
+                self.counters.retransmits = self.counters.retransmits.wrapping_add(1);
                 cx.counters.retransmits += 1;
             }
             Kind::Syn | Kind::Probe | Kind::Ack => {}

@@ -20,7 +20,7 @@ use super::segment::HEADER_LEN;
 use super::sender::{Sender, SenderConfig};
 use super::seq::Seq;
 use super::state::State;
-use super::timers::Timers;
+use super::timers::{Timer, Timers};
 use crate::demux::FlowKey;
 
 /// What of the shard a connection touches while it handles something.
@@ -301,7 +301,8 @@ impl Tcb {
         self.tuning = ReceiveTuning::new(now, agreed.rcv_wnd);
         self.sender = Sender::new(&sender_config(&self.options, agreed, self.mss()), now);
         self.opening = None;
-        self.timers.clear_all();
+        // An application that has closed before may linger still.
+        self.timers.clear(Timer::Handshake);
         (self.heard_at, self.progress_at) = (now, now);
         self.state = State::Established;
         self.restart_keepalive(now);

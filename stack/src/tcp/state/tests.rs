@@ -5,6 +5,7 @@
 //!
 //! LISTEN, SYN-RECEIVED of listeners and TIME-WAIT have no control block; their tables are beside them.
 
+mod properties;
 mod world;
 
 use world::World;

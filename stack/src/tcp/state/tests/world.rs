@@ -12,7 +12,7 @@ use crate::tcp::counters::TcpCounters;
 use crate::tcp::error::Failure;
 use crate::tcp::handshake::{Clock, Negotiated};
 use crate::tcp::options::{Options, Timestamps};
-use crate::tcp::output::{Limits, Plan};
+use crate::tcp::output::{Kind, Limits, Plan};
 use crate::tcp::segment::{Ecn, Flags, Header, Segment};
 use crate::tcp::seq::Seq;
 use crate::tcp::state::{Disposition, Ending, State};
@@ -37,6 +37,8 @@ pub(super) struct World {
     sent: Vec<String>,
     verdict: String,
     is_in_time_wait: bool,
+    /// The right edge of the window as the peer knows it.
+    told_edge: Option<Seq>,
 }
 
 /// From where numbers are counted.
@@ -78,6 +80,7 @@ impl World {
             sent: Vec::new(),
             verdict: String::new(),
             is_in_time_wait: false,
+            told_edge: None,
         }
     }
 
@@ -150,7 +153,7 @@ impl World {
         if !is_opening {
             world.rebase();
         }
-        assert_eq!(world.state(), state);
+        assert_eq!(world.state(), state, "{name}");
         world
     }
 
@@ -181,6 +184,48 @@ impl World {
         let news: String = letters.iter().filter(|(_, is_news)| *is_news).map(|(letter, _)| *letter).collect();
         let news = if news.is_empty() { "-".to_owned() } else { news };
         format!("{} | {} | {sent} | {news}", self.verdict, self.state())
+    }
+
+    /// Another event, after which everything has to be in order.
+    pub(super) fn happens(&mut self, steps: &str) {
+        if self.tcb.state.is_synchronized() {
+            self.rebase();
+        }
+        self.run(steps);
+        let tcb = &self.tcb;
+        let (una, nxt) = (tcb.sender.snd_una(), tcb.sender.snd_nxt());
+        assert!(una.is_at_most(nxt), "{una} {nxt}");
+        assert!(tcb.recv.readable() + tcb.recv.early() <= 30_000, "more than was offered");
+        assert!(self.pool.in_use_bytes() <= self.pool.bytes_max());
+        if tcb.state == State::Closed {
+            assert_eq!(tcb.deadline(), None);
+            assert!(!tcb.may_send() && tcb.send.is_empty());
+            return;
+        }
+        let waits = una != nxt || tcb.unsent() > 0 || tcb.owes_fin() || tcb.opening.is_some();
+        assert!(!waits || tcb.deadline().is_some(), "nothing will ever happen: {tcb:?}");
+        assert!(tcb.deadline().is_none_or(|at| at > self.now), "a timer that is due stays so: {tcb:?}");
+        let numbers = tcb.send.len() as u32 + u32::from(tcb.fin_sent.is_some() && !tcb.is_fin_acked());
+        assert!(una + numbers == nxt + tcb.unsent(), "{una} {numbers} {nxt}");
+    }
+
+    /// What a peer relies on.
+    fn check_plan(&mut self, plan: &Plan) {
+        let (header, tcb) = (&plan.header, &self.tcb);
+        if header.flags.has(Flags::SYN) {
+            return;
+        }
+        assert_eq!(header.ack, tcb.rcv_nxt);
+        let edge = header.ack + u32::from(header.window);
+        assert!(self.told_edge.is_none_or(|told| edge.is_at_least(told)), "the window shrinks");
+        self.told_edge = Some(edge);
+        let end = header.seq + plan.len as u32;
+        let fin = u32::from(header.flags.has(Flags::FIN));
+        assert!((end + fin).is_at_most(tcb.data_end() + 1), "more than was written");
+        if plan.kind == Kind::New && plan.len > 0 {
+            assert_eq!(header.seq, tcb.sender.snd_nxt());
+            assert!(end.is_at_most(tcb.sender.snd_una() + tcb.snd_wnd), "beyond the window of the peer");
+        }
     }
 
     fn state(&self) -> &'static str {
@@ -312,6 +357,7 @@ impl World {
         let limits = Limits { now: self.now, gso_bytes_max: 0, link_mtu: 1_500 };
         let Some(plan) = self.tcb.plan(&limits, &self.pool) else { return false };
         self.note_plan(&plan);
+        self.check_plan(&plan);
         self.with_cx(|tcb, cx| tcb.on_sent(cx, &plan));
         true
     }
