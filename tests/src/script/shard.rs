@@ -136,6 +136,8 @@ impl ShardSubject {
             LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
         // The plainest one, which a kernel lets everybody use.
         config.tcp.options.congestion = Algorithm::Reno;
+        // As of that controller in a kernel.
+        config.tcp.options.pacing = false;
         for (name, value) in &setup.sysctls {
             shard_tcp::configure(&mut config, name, value);
             let seconds = value.parse().map(Duration::from_secs);
