@@ -130,7 +130,7 @@ impl Tcb {
         //# If the FIN bit is set, signal the user "connection closing" and return any pending RECEIVEs with same
         //# message, advance RCV.NXT over the FIN, and send an acknowledgment for the FIN.
         self.rcv_nxt += 1;
-        // What has come from behind the FIN is nothing, and no SACK is to tell of it.
+        // Nothing comes behind it, whatever a peer has sent.
         self.recv.drop_early(cx.pool);
         self.ack.force();
         self.news.readable = true;

@@ -61,6 +61,7 @@ fn options() -> TcpOptions {
             probes: 2,
         }),
         mtu_probing: false,
+        pacing: false,
         ..TcpOptions::default()
     }
 }
@@ -85,11 +86,8 @@ impl World {
     }
 
     fn flow() -> FlowKey {
-        FlowKey::new(
-            "10.0.0.1:1000".parse().expect("an address"),
-            "10.0.0.2:80".parse().expect("an address"),
-        )
-        .expect("one family")
+        FlowKey::new("10.0.0.1:1000".parse().expect("an address"), "10.0.0.2:80".parse().expect("an address"))
+            .expect("one family")
     }
 
     fn connecting(feature: &str) -> Self {
@@ -181,7 +179,8 @@ impl World {
         let sent = if self.sent.is_empty() { "-".to_owned() } else { self.sent.join(", ") };
         let News { readable, writable, changed } = self.tcb.news;
         let letters = [("r", readable), ("w", writable), ("c", changed)];
-        let news: String = letters.iter().filter(|(_, is_news)| *is_news).map(|(letter, _)| *letter).collect();
+        let news: String =
+            letters.iter().filter(|(_, is_news)| *is_news).map(|(letter, _)| *letter).collect();
         let news = if news.is_empty() { "-".to_owned() } else { news };
         format!("{} | {} | {sent} | {news}", self.verdict, self.state())
     }
