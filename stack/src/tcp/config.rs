@@ -177,7 +177,7 @@ pub struct TcpOptions {
     pub nagle: Nagle,
     /// Congestion control.
     pub congestion: Algorithm,
-    /// Whether what is sent is spread over a round trip.
+    /// Whether what is sent is spread over a round trip, if that takes a millisecond or more. BBR always paces.
     pub pacing: bool,
     /// Whether ECN is asked for and agreed to (RFC 3168).
     pub ecn: bool,
@@ -238,7 +238,7 @@ impl Default for TcpOptions {
         Self {
             nagle: Nagle::default(),
             congestion: Algorithm::default(),
-            pacing: false,
+            pacing: true,
             ecn: false,
             sack: true,
             timestamps: true,

@@ -548,6 +548,14 @@ impl Tcb {
         self.news.changed = true;
     }
 
+    /// Whether an abort sends a reset in this state.
+    //= rfc9293#3.10.5
+    //# All queued SENDs and RECEIVEs should be given "connection reset" notification; all segments queued for
+    //# transmission (except for the RST formed above) or retransmission should be flushed.
+    pub(crate) fn is_reset_by_abort(&self) -> bool {
+        !matches!(self.state, State::SynSent | State::Closed)
+    }
+
     /// The application finishes sending.
     pub(crate) fn finish(&mut self) {
         self.state = match self.state {

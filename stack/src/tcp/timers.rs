@@ -133,6 +133,7 @@ impl Tcb {
                     return Some(self.soft_error.unwrap_or(Failure::TimedOut));
                 }
                 self.note_lost_probe(cx);
+                self.note_application_limit(cx.now);
                 self.look_for_black_hole(cx, backoffs);
             }
         }

@@ -182,6 +182,9 @@ impl Router {
     }
 
     fn ndp(&mut self, port: usize, packet: &[u8], src: IpAddr) -> Option<()> {
+        let dst = IpAddr::from(<[u8; 16]>::try_from(packet.get(24..40)?).ok()?);
+        // A wire that damages frames would make it learn a hardware address that nobody has.
+        packets::is_sum_right(src, dst, packets::ICMPV6, packet.get(40..)?).then_some(())?;
         let target = IpAddr::from(<[u8; 16]>::try_from(packet.get(48..64)?).ok()?);
         let mac = packet.get(66..72).and_then(|mac| <[u8; 6]>::try_from(mac).ok());
         let IpAddr::V6(to) = src else { return None };

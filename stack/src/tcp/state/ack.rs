@@ -1,13 +1,13 @@
 //! The fifth step: what a segment acknowledges, and the window that it offers.
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 
 use super::{Disposition, State};
 use crate::observe::DropReason;
 use crate::tcp::handshake::milliseconds;
 use crate::tcp::plpmtud::Found;
 use crate::tcp::segment::{Flags, Segment};
-use crate::tcp::sender::Ack;
+use crate::tcp::sender::{Ack, LimitedBy};
 use crate::tcp::tcb::{Cx, Tcb};
 
 impl Tcb {
@@ -49,7 +49,16 @@ impl Tcb {
         if outcome.acked > 0 {
             self.on_acked(cx, outcome.acked, segment);
         }
+        self.note_application_limit(cx.now);
         None
+    }
+
+    /// Tells the sender that there is nothing more to send: one that waits for new data to find out whether a timeout
+    /// was needless (F-RTO) waits no longer.
+    pub(crate) fn note_application_limit(&mut self, now: Instant) {
+        if self.unsent() == 0 {
+            self.sender.set_limited_by(now, LimitedBy::Application);
+        }
     }
 
     /// A probe of the path MTU that is lost says that the path takes less.

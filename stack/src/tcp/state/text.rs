@@ -38,7 +38,7 @@ impl Tcb {
         if !payload.is_empty() {
             self.receive_data(cx, seq, payload, segment);
         }
-        self.take_fin();
+        self.take_fin(cx);
     }
 
     fn receive_data(&mut self, cx: &mut Cx<'_>, seq: Seq, payload: &[u8], segment: &Segment<'_>) {
@@ -113,7 +113,7 @@ impl Tcb {
     }
 
     /// All data before the FIN is there: the FIN is next.
-    fn take_fin(&mut self) {
+    fn take_fin(&mut self, cx: &mut Cx<'_>) {
         if self.fin_received != Some(self.rcv_nxt) || !self.state.receives() {
             if self.fin_received.is_some() {
                 self.ack.force();
@@ -121,6 +121,8 @@ impl Tcb {
             return;
         }
         self.rcv_nxt += 1;
+        // Nothing comes behind it, whatever a peer has sent.
+        self.recv.drop_early(cx.pool);
         self.ack.force();
         self.news.readable = true;
         self.state = match self.state {

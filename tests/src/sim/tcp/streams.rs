@@ -184,10 +184,20 @@ impl Streams {
         Ok(())
     }
 
-    /// Connections one of whose ends holds an error.
+    /// Connections one of whose ends holds an error, in words.
+    pub fn failed(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for ((client, server), all) in &self.connections {
+            let failed = |ends: &&[End; 2]| ends.iter().any(|end| matches!(end.outcome, Some(Err(_))));
+            told.extend(all.iter().filter(failed).map(|ends| format!("{client} to {server}: {ends:?}")));
+        }
+        told.sort_unstable();
+        told
+    }
+
+    /// How many these are.
     pub fn failures(&self) -> usize {
-        let failed = |ends: &&[End; 2]| ends.iter().any(|end| matches!(end.outcome, Some(Err(_))));
-        self.connections.values().flatten().filter(failed).count()
+        self.failed().len()
     }
 }
 
