@@ -82,14 +82,9 @@ impl Tcb {
         if let Some((seq, len)) = self.sender.next_lost() {
             let is_paced = self.sender.next_send_at(limits.now).is_some();
             let allowance = self.sender.allowance();
-            if allowance > 0 && !is_paced {
-                return Some(self.plan_again(
-                    seq,
-                    len.min(allowance.max(self.mss())),
-                    Kind::Again,
-                    limits,
-                    pool,
-                ));
+            // Less than a segment adds up until it is one.
+            if allowance >= len.min(self.mss()) && !is_paced {
+                return Some(self.plan_again(seq, len.min(allowance), Kind::Again, limits, pool));
             }
         }
         if let Some(probe) = self.probe {
