@@ -82,14 +82,9 @@ impl Tcb {
         if let Some((seq, len)) = self.sender.next_lost() {
             let is_paced = self.sender.next_send_at(limits.now).is_some();
             let allowance = self.sender.allowance();
-            if allowance > 0 && !is_paced {
-                return Some(self.plan_again(
-                    seq,
-                    len.min(allowance.max(self.mss())),
-                    Kind::Again,
-                    limits,
-                    pool,
-                ));
+            // Less than a segment adds up until it is one.
+            if allowance >= len.min(self.mss()) && !is_paced {
+                return Some(self.plan_again(seq, len.min(allowance), Kind::Again, limits, pool));
             }
         }
         if let Some(probe) = self.probe {
@@ -107,7 +102,7 @@ impl Tcb {
             Some(opening) => opening.is_due || self.ack.is_due && self.state == State::SynReceived,
             None if self.state == State::Closed => false,
             None => {
-                let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.next_lost().is_some();
+                let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.has_lost();
                 self.ack.is_due || self.probe.is_some() || has_data
             }
         }
@@ -115,7 +110,7 @@ impl Tcb {
 
     /// When pacing lets more go, if that is what holds it back.
     pub(crate) fn paced_until(&self, now: Instant) -> Option<Instant> {
-        let has_more = self.unsent() > 0 || self.sender.next_lost().is_some();
+        let has_more = self.unsent() > 0 || self.sender.has_lost();
         (self.state.is_synchronized() && has_more).then(|| self.sender.next_send_at(now)).flatten()
     }
 
@@ -300,7 +295,7 @@ impl Tcb {
     /// A segment that is longer than what is known to get through (RFC 4821 section 7.2): while there is enough data
     /// behind it that its loss is found out at once.
     fn plan_mtu_probe(&self, len: u32, limits: &Limits, pool: &Pool) -> Option<Plan> {
-        if !self.options.mtu_probing || self.sender.next_lost().is_some() {
+        if !self.options.mtu_probing || self.sender.has_lost() {
             return None;
         }
         let size = self.plpmtud.probe(limits.now)?;

@@ -53,7 +53,9 @@ fn stories() {
         let actual = World::in_state(state).run(steps);
         let expected = columns[1..].join(" | ");
         if expected != actual {
-            wrong += &format!("{state}: {steps}\n  expected: {expected}\n  actual:   {state}, {steps} | {actual}\n");
+            wrong += &format!(
+                "{state}: {steps}\n  expected: {expected}\n  actual:   {state}, {steps} | {actual}\n"
+            );
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
