@@ -285,6 +285,8 @@ const RFCS: &[(u16, &str)] = &[
     (8981, "Temporary Address Extensions for SLAAC in IPv6"),
     (9131, "Gratuitous Neighbor Discovery"),
     (9293, "Transmission Control Protocol"),
+    (9406, "HyStart++: Modified Slow Start for TCP"),
+    (9438, "CUBIC for Fast and Long-Distance Networks"),
 ];
 
 #[cfg(test)]

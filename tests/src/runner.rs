@@ -298,7 +298,7 @@ mod tests {
         let case = root_test("x", || Ok(())).remove(0);
         assert_eq!(case.plan(&EMPTY_CI), Plan::Ignore("needs root".to_owned()));
         assert_eq!(case.plan(&FULL), Plan::Run);
-        let trial = case.into_trial(&EMPTY);
+        let trial = case.into_trial(&EMPTY, &Arc::new(Permits::new(1)));
         assert_eq!((trial.name(), trial.has_ignored_flag()), ("x (needs root)", true));
     }
 

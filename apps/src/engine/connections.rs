@@ -141,11 +141,9 @@ impl Connections {
     fn accept(&mut self, shard: &mut Shard, listener: SocketId) {
         loop {
             if self.len >= self.len_max {
-                // It is not known whether somebody waits; if so, it is until a place is free.
-                if !self.holds_back {
-                    self.counters.held_back += 1;
-                }
-                self.holds_back = true;
+                let waits = shard.tcp_readiness(listener).readable;
+                self.counters.held_back += u64::from(waits && !self.holds_back);
+                self.holds_back |= waits;
                 return;
             }
             let Some(id) = shard.tcp_accept(listener) else { return };

@@ -89,17 +89,18 @@ pub(super) struct Scoreboard {
     nxt: Position,
     /// Before this, nothing that was sent once waits for its age.
     fresh: Position,
-    sacked: u32,
-    lost: u32,
-    resent: u32,
-    /// Segments that were sacked, as far as they can be told.
-    sacked_segments: u32,
     repair: Option<Box<Repair>>,
 }
 
-/// What there is only while something is repeated.
+/// What there is only while something is missing.
 #[derive(Debug, Default)]
 struct Repair {
+    /// Bytes reported by SACK; lost; sent again and in flight.
+    sacked_bytes: u32,
+    lost_bytes: u32,
+    resent_bytes: u32,
+    /// Segments that were sacked, as far as they can be told.
+    sacked_segments: u32,
     /// Where lost records begin.
     lost: BTreeSet<Position>,
     /// What was sent again, in that order. Entries that say nothing any more are found when they are looked at.
@@ -118,17 +119,7 @@ impl Scoreboard {
     pub(super) fn new(start: Seq) -> Self {
         // One turn of the number space on, so that there are numbers below the first one.
         let start = (1 << 32) + u64::from(start.0);
-        Self {
-            records: BTreeMap::new(),
-            una: start,
-            nxt: start,
-            fresh: start,
-            sacked: 0,
-            lost: 0,
-            resent: 0,
-            sacked_segments: 0,
-            repair: None,
-        }
+        Self { records: BTreeMap::new(), una: start, nxt: start, fresh: start, repair: None }
     }
 
     #[inline]
@@ -157,31 +148,45 @@ impl Scoreboard {
     /// Of these, reported by SACK.
     #[inline]
     pub(super) fn sacked(&self) -> u32 {
-        self.sacked
+        self.repair.as_ref().map_or(0, |repair| repair.sacked_bytes)
     }
 
     /// Of these, lost and not sent again since.
     #[inline]
     pub(super) fn lost(&self) -> u32 {
-        self.lost
+        self.repair.as_ref().map_or(0, |repair| repair.lost_bytes)
     }
 
     /// Of these, sent again and in flight.
     #[inline]
     pub(super) fn resent(&self) -> u32 {
-        self.resent
+        self.repair.as_ref().map_or(0, |repair| repair.resent_bytes)
     }
 
     /// Segments reported by SACK, as far as they can be told.
     #[inline]
     pub(super) fn sacked_segments(&self) -> u32 {
-        self.sacked_segments
+        self.repair.as_ref().map_or(0, |repair| repair.sacked_segments)
     }
 
     /// The number at which the first lost record begins, and its length.
     pub(super) fn first_lost(&self) -> Option<(Position, u32)> {
         let start = *self.repair.as_ref()?.lost.first()?;
         self.records.get(&start).map(|record| (start, record.len))
+    }
+
+    /// The same, with what is lost behind it without a gap, up to `len_max` or a little more.
+    pub(super) fn first_lost_run(&self, len_max: u32) -> Option<(Position, u32)> {
+        let lost = &self.repair.as_ref()?.lost;
+        let start = *lost.first()?;
+        let mut end = start;
+        for key in lost {
+            if *key != end || end - start >= u64::from(len_max) {
+                break;
+            }
+            end += u64::from(self.records.get(key)?.len);
+        }
+        Some((start, (end - start) as u32))
     }
 
     /// The last segment that was sent.
@@ -242,18 +247,22 @@ impl Scoreboard {
                 self.count(ack, &rest);
             }
             if record.is_sacked {
-                self.sacked_segments = self.sacked_segments.saturating_sub(record.len.div_ceil(mss));
+                if let Some(repair) = &mut self.repair {
+                    repair.sacked_segments = repair.sacked_segments.saturating_sub(record.len.div_ceil(mss));
+                }
             } else {
                 each(&Delivered { end: end.min(ack), record });
             }
         }
         self.una = ack;
         self.fresh = self.fresh.max(ack);
-        if self.sacked == 0 {
-            self.sacked_segments = 0;
-        }
         if self.records.is_empty() {
             self.repair = None;
+        }
+        if let Some(repair) = &mut self.repair
+            && repair.sacked_bytes == 0
+        {
+            repair.sacked_segments = 0;
         }
     }
 
@@ -312,7 +321,8 @@ impl Scoreboard {
         let Some(&old) = self.records.get(&key) else { return };
         each(&Delivered { end: key + u64::from(old.len), record: old });
         self.replace(key, &old, Record { is_sacked: true, is_lost: false, ..old });
-        self.sacked_segments = self.sacked_segments.saturating_add(old.len.div_ceil(mss.max(1)));
+        let repair = self.repair.get_or_insert_default();
+        repair.sacked_segments = repair.sacked_segments.saturating_add(old.len.div_ceil(mss.max(1)));
         // Neighbours that are sacked too become one with it.
         let (mut key, mut len) = (key, old.len);
         if let Some((&before, record)) = self.records.range_mut(..key).next_back()
@@ -399,7 +409,9 @@ impl Scoreboard {
                 self.replace(key, &old, Record { is_sacked: false, ..old });
             }
         }
-        self.sacked_segments = 0;
+        if let Some(repair) = &mut self.repair {
+            repair.sacked_segments = 0;
+        }
     }
 
     /// Marks as lost what `age` says has expired: it is asked for the time of sending and the end of what is in
@@ -476,6 +488,12 @@ impl Scoreboard {
         self.repair.get_or_insert_default().log.push_back(repetition);
     }
 
+    /// Records.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Counts everything anew.
     #[cfg(test)]
     pub(super) fn check(&self) {
@@ -497,7 +515,7 @@ impl Scoreboard {
             sums[index] += if index < 2 || record.is_resent { record.len } else { 0 };
         }
         assert_eq!(at, self.nxt);
-        assert_eq!(sums, [self.sacked, self.lost, self.resent], "sacked, lost, resent");
+        assert_eq!(sums, [self.sacked(), self.lost(), self.resent()], "sacked, lost, resent");
         let listed = self.repair.as_ref().map(|repair| repair.lost.clone()).unwrap_or_default();
         assert_eq!(listed, lost);
         let log = self.repair.as_ref().map_or(0, |repair| repair.log.len());
@@ -512,25 +530,25 @@ impl Scoreboard {
 
     fn count(&mut self, key: Position, record: &Record) {
         if record.is_sacked {
-            self.sacked += record.len;
+            self.repair.get_or_insert_default().sacked_bytes += record.len;
         } else if record.is_lost {
-            self.lost += record.len;
-            self.repair.get_or_insert_default().lost.insert(key);
+            let repair = self.repair.get_or_insert_default();
+            repair.lost_bytes += record.len;
+            repair.lost.insert(key);
         } else if record.is_resent {
-            self.resent += record.len;
+            self.repair.get_or_insert_default().resent_bytes += record.len;
         }
     }
 
     fn uncount(&mut self, key: Position, record: &Record) {
+        let Some(repair) = &mut self.repair else { return };
         if record.is_sacked {
-            self.sacked -= record.len;
+            repair.sacked_bytes -= record.len;
         } else if record.is_lost {
-            self.lost -= record.len;
-            if let Some(repair) = &mut self.repair {
-                repair.lost.remove(&key);
-            }
+            repair.lost_bytes -= record.len;
+            repair.lost.remove(&key);
         } else if record.is_resent {
-            self.resent -= record.len;
+            repair.resent_bytes -= record.len;
         }
     }
 }

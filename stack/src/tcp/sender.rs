@@ -51,7 +51,8 @@ pub struct SenderConfig {
     pub handshake_rtt: Option<Duration>,
     /// A SYN or SYN-ACK was lost, as far as we know (RFC 5681 section 3.1: one segment to begin with).
     pub handshake_lost: bool,
-    /// Whether what is sent is spread over a round trip (pacing); a controller with a model always does.
+    /// Whether what is sent is spread over a round trip of a millisecond or more (pacing); a controller with a model
+    /// always does.
     pub pacing: bool,
 }
 
@@ -161,11 +162,14 @@ struct Usage {
     /// The most that was in flight.
     in_flight_max: u32,
     /// The round trip ends when this is acknowledged.
-    until: Position,
+    until: Seq,
     /// The window was what held the sender back.
     is_limited: bool,
 }
 
+/// A window that goes out in less time is not spread, in microseconds: a queue that holds it is short then, and timers
+/// would cost more than they save.
+const PACED_RTT_MIN: u64 = 1_000;
 /// The largest frame there is.
 const QUANTUM_MAX: u32 = 65_536;
 
@@ -175,7 +179,7 @@ impl Sender {
         let mss = config.mss.max(1);
         let mut bounds = config.rto;
         if config.handshake_lost && config.handshake_rtt.is_none() {
-            //= rfc6298#5.7
+            //= rfc6298#5
             //# If the timer expires awaiting the ACK of a SYN segment and the
             //# TCP implementation is using an RTO less than 3 seconds, the RTO
             //# MUST be re-initialized to 3 seconds when data transmission
@@ -198,7 +202,7 @@ impl Sender {
             pacer: Pacer::new(),
             validation: Validation::new(now),
             rate: Rate::new(now),
-            usage: Usage { in_flight_max: 0, until: start, is_limited: false },
+            usage: Usage { in_flight_max: 0, until: config.start, is_limited: false },
             mss,
             initial_window,
             last_sent_at: now,
@@ -260,7 +264,7 @@ impl Sender {
         self.follow(advice);
         let record = self.record(now, sent, self.in_flight().saturating_add(sent.len));
         self.board.push(record);
-        self.rate.on_sent(self.board.nxt(), sent.is_app_limited, self.in_flight());
+        self.rate.on_sent(sent.is_app_limited, self.in_flight());
         let nxt = self.board.nxt();
         if let Some(recovery) = &mut self.recovery {
             recovery.frto.on_sent(nxt);
@@ -291,12 +295,19 @@ impl Sender {
         }
     }
 
-    /// What to repeat first: a number, and how many from there. All of it left in one piece.
+    /// What to repeat first: a number, and how many from there, of which a first part may be sent.
     pub fn next_lost(&self) -> Option<(Seq, u32)> {
-        if self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back()) {
+        if !self.has_lost() {
             return None;
         }
-        self.board.first_lost().map(|(start, len)| (Seq(start as u32), len))
+        self.board.first_lost_run(QUANTUM_MAX).map(|(start, len)| (Seq(start as u32), len))
+    }
+
+    /// Whether there is something to repeat.
+    #[inline]
+    pub fn has_lost(&self) -> bool {
+        let is_held_back = || self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back());
+        self.board.first_lost().is_some() && !is_held_back()
     }
 
     /// How many bytes may go now as far as congestion is concerned: window or PRR, less what is in flight. Not 0 when
@@ -309,8 +320,11 @@ impl Sender {
         let in_flight = self.in_flight();
         let room = self.window().saturating_sub(in_flight);
         // After a timeout the window is one segment, and what is too young to be lost may fill it: the oldest one is
-        // repeated all the same (RFC 6298 section 5, rule 5.4).
-        let is_head_due = self.phase() == Phase::Timeout
+        // repeated all the same (RFC 6298 section 5, rule 5.4). So it is at a partial ACK without SACK (RFC 6582
+        // section 3.2 step 3).
+        let is_held_back = self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back());
+        let is_head_due = !is_held_back
+            && (self.phase() == Phase::Timeout || self.newreno.is_some())
             && self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
         if in_flight == 0 || is_head_due { room.max(self.mss) } else { room }
     }
@@ -401,7 +415,10 @@ impl Sender {
         if !self.is_paced {
             return None;
         }
-        let srtt = self.rtt.srtt()?.total_micros().max(1);
+        let srtt = self.rtt.srtt()?.total_micros();
+        if srtt < PACED_RTT_MIN {
+            return None;
+        }
         let window = u64::from(self.window().max(self.mss));
         // As Linux: twice the window in a round trip while it doubles in one, and a fifth more than the window after
         // that, so that pacing does not hold it back.
@@ -489,9 +506,9 @@ impl Sender {
     fn note_usage(&mut self) {
         let in_flight = self.in_flight();
         let is_limited = self.allowance() < self.mss;
-        let is_new_round = self.board.una() >= self.usage.until;
+        let is_new_round = self.snd_una().is_at_least(self.usage.until);
         if is_new_round || is_limited || (!self.usage.is_limited && in_flight > self.usage.in_flight_max) {
-            self.usage = Usage { in_flight_max: in_flight, until: self.board.nxt(), is_limited };
+            self.usage = Usage { in_flight_max: in_flight, until: self.snd_nxt(), is_limited };
         }
     }
 }

@@ -306,7 +306,16 @@ impl Record {
         if segment.flags.has_any(Flags::ACK | Flags::FIN) {
             return false;
         }
+        //= rfc9293#3.6.1
+        //= type=exception
+        //= reason=the record is gone; a SYN that passes here is no old one, unless numbers have come around
+        //# returns to TIME-WAIT state if the SYN turns out to be an old duplicate.
         let is_beyond = segment.seq.is_after(self.rcv_nxt);
+        //= rfc6191#2
+        //# If TCP Timestamps would be enabled for the new incarnation of the connection, and the
+        //# timestamp contained in the incoming SYN segment is greater than the last timestamp seen on
+        //# the previous incarnation of the connection (for that direction of the data transfer), honor
+        //# the connection request (creating a connection in the SYN-RECEIVED state).
         match (self.clock(), segment.options.timestamps) {
             (Some(clock), Some(timestamps)) if timestamps.val != clock.recent => {
                 is_older(clock.recent, timestamps.val)

@@ -53,8 +53,7 @@ impl Controller for Reno {
         //# and the given segment has not yet been resent by way of the
         //# retransmission timer, the value of ssthresh MUST be set to no more
         //# than the value given in equation (4):
-        //#
-        //#    ssthresh = max (FlightSize / 2, 2*SMSS)            (4)
+        //# ssthresh = max (FlightSize / 2, 2*SMSS)            (4)
         let ssthresh = self.window.flight_size(event) / 2;
         self.window.reduce(event, ssthresh);
     }

@@ -345,15 +345,15 @@ fn expected_of(verdict: &HalfOpenVerdict, syn_ack: &Header, sent: &Segment<'_>) 
     }
 }
 
-/// SYN-RECEIVED, RFC 9293 section 3.10.7.4, with and without timestamps: flags, SEG.SEQ - RCV.NXT, SEG.ACK - SND.NXT,
-/// payload.
-#[test]
-fn every_kind_of_segment_in_syn_received() {
+/// Flags, SEG.SEQ - RCV.NXT, SEG.ACK - SND.NXT, payload.
+type Case = (Flags, i32, i32, &'static [u8], Expected);
+
+fn cases() -> [Case; 38] {
     use DropReason::{TcpNoAck, TcpOutOfWindow};
     use Expected::{Challenge, Closed, Dropped, Established, Refuse, SynAck};
     let ack = Flags::ACK;
     let window = WINDOW as i32;
-    let cases: [(Flags, i32, i32, &'static [u8], Expected); 38] = [
+    [
         (ack, 0, 0, b"", Established),
         (ack, 0, 0, b"data", Established),
         (ack | Flags::FIN, 0, 0, b"", Established),
@@ -397,7 +397,14 @@ fn every_kind_of_segment_in_syn_received() {
         (Flags::SYN, 1_000_000, 0, b"", Challenge),
         (Flags::SYN | ack, -1, 0, b"", Challenge),
         (Flags::SYN | Flags::FIN, -1, 0, b"", Challenge),
-    ];
+    ]
+}
+
+/// SYN-RECEIVED, RFC 9293 section 3.10.7.4, with and without timestamps.
+#[test]
+fn every_kind_of_segment_in_syn_received() {
+    use Expected::{Challenge, SynAck};
+    let cases = cases();
     for has_timestamps in [false, true] {
         for (flags, seq, ack, payload, expected) in &cases {
             let mut table = Table::new(TcpConfig::default());

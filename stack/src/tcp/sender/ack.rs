@@ -311,7 +311,7 @@ impl Sender {
     ) {
         let (una, nxt) = (self.board.una(), self.board.nxt());
         if lost > 0 && self.phase() == Phase::Open {
-            self.enter_recovery(now, self.in_flight() + lost, before.pipe);
+            self.enter_recovery(now, before.pipe);
         } else if self.phase() == Phase::Open {
             if probe == ProbeOutcome::Repaired {
                 self.reduce(now, Signal::Loss, before.in_flight);
@@ -335,8 +335,10 @@ impl Sender {
         self.ecn_recover = if self.phase() == Phase::Open { self.ecn_recover } else { nxt };
     }
 
-    /// Fast recovery begins. `flight`: bytes in flight, what is lost included; `pipe`: the same before the ACK.
-    pub(super) fn enter_recovery(&mut self, now: Instant, flight: u32, pipe: u32) {
+    /// Fast recovery begins. `pipe`: bytes in flight before the ACK, what is lost included.
+    pub(super) fn enter_recovery(&mut self, now: Instant, pipe: u32) {
+        // FlightSize of RFC 5681: what SACK has reported is in it.
+        let flight = self.board.outstanding();
         let (una, nxt) = (self.board.una(), self.board.nxt());
         self.validation.on_congestion(flight, &self.used());
         self.reduce(now, Signal::Loss, flight);

@@ -3,7 +3,7 @@
 use smoltcp::time::{Duration, Instant};
 
 use crate::tcp::congestion::RateSample;
-use crate::tcp::sack::{Position, Record};
+use crate::tcp::sack::Record;
 
 /// Totals of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -16,10 +16,11 @@ pub(super) struct Rate {
     delivered_at: Instant,
     /// When the segment was sent that was acknowledged last (C.first_sent_time).
     first_sent_at: Instant,
-    /// The total that ends a time in which the application had too little (C.app_limited). 0: there is none.
-    app_limited_until: u64,
+    /// Bytes that are to be delivered before a time ends in which the application had too little (C.app_limited). 0:
+    /// there is none.
+    app_limited_left: u32,
     /// The newest sample, in bytes per second. 0: none.
-    newest: u64,
+    newest: f32,
     is_newest_app_limited: bool,
 }
 
@@ -40,8 +41,8 @@ impl Rate {
             lost: 0,
             delivered_at: now,
             first_sent_at: now,
-            app_limited_until: 0,
-            newest: 0,
+            app_limited_left: 0,
+            newest: 0.0,
             is_newest_app_limited: false,
         }
     }
@@ -59,12 +60,12 @@ impl Rate {
             lost: self.lost as u32,
             since_delivered: micros(now - self.delivered_at),
             since_first_sent: micros(now - self.first_sent_at),
-            is_app_limited: self.app_limited_until != 0,
+            is_app_limited: self.app_limited_left != 0,
         }
     }
 
     /// Something was sent; with it there are `in_flight` bytes in flight.
-    pub(super) fn on_sent(&mut self, _nxt: Position, is_app_limited: bool, in_flight: u32) {
+    pub(super) fn on_sent(&mut self, is_app_limited: bool, in_flight: u32) {
         if is_app_limited {
             self.set_app_limited(in_flight);
         }
@@ -72,7 +73,7 @@ impl Rate {
 
     /// The application has nothing more to send: samples of what is in flight do not tell how fast the path is.
     pub(super) fn set_app_limited(&mut self, in_flight: u32) {
-        self.app_limited_until = (self.delivered + u64::from(in_flight)).max(1);
+        self.app_limited_left = in_flight.saturating_add(1);
     }
 
     /// `delivered` and `lost` bytes more.
@@ -82,9 +83,7 @@ impl Rate {
         }
         self.delivered += u64::from(delivered);
         self.delivered_at = now;
-        if self.app_limited_until != 0 && self.delivered > self.app_limited_until {
-            self.app_limited_until = 0;
-        }
+        self.app_limited_left = self.app_limited_left.saturating_sub(delivered);
     }
 
     /// The sample of the newest segment that an ACK acknowledges, after [`on_ack`](Self::on_ack).
@@ -101,8 +100,8 @@ impl Rate {
         }
         let rate = behind.saturating_mul(1_000_000) / interval;
         // As Linux: a time in which the application had too little shows only if it delivered more than before.
-        if !newest.is_app_limited || rate >= self.newest || self.is_newest_app_limited {
-            self.newest = rate;
+        if !newest.is_app_limited || rate as f32 >= self.newest || self.is_newest_app_limited {
+            self.newest = rate as f32;
             self.is_newest_app_limited = newest.is_app_limited;
         }
         Some(RateSample {
@@ -118,7 +117,7 @@ impl Rate {
 
     /// The newest sample, in bytes per second, and whether the application had too little.
     pub(super) fn newest(&self) -> Option<(u64, bool)> {
-        (self.newest != 0).then_some((self.newest, self.is_newest_app_limited))
+        (self.newest > 0.0).then_some((self.newest as u64, self.is_newest_app_limited))
     }
 }
 

@@ -25,36 +25,56 @@ enum Early {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timers {
     rto_at: Instant,
-    early_at: Instant,
+    /// How long before `rto_at` the early one is due, in microseconds.
+    early_before: u32,
     early: Early,
 }
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Self { rto_at: NEVER, early_at: NEVER, early: Early::Nothing }
+        Self { rto_at: NEVER, early_before: 0, early: Early::Nothing }
     }
 
     pub(super) fn cancel_early(&mut self) {
         self.early = Early::Nothing;
-        self.early_at = NEVER;
     }
 
     fn set_early(&mut self, early: Early, at: Instant) {
         self.early = early;
-        self.early_at = at;
+        // What would be due after the RTO is due with it.
+        let before = if at < self.rto_at { self.rto_at - at } else { Duration::ZERO };
+        self.early_before = u32::try_from(before.total_micros()).unwrap_or(u32::MAX);
+    }
+
+    /// The RTO is due at another time, the early one when it was.
+    fn set_rto(&mut self, at: Instant) {
+        let early_at = self.early_at();
+        self.rto_at = at;
+        if at == NEVER {
+            self.cancel_early();
+        } else if self.early != Early::Nothing {
+            self.set_early(self.early, early_at);
+        }
+    }
+
+    fn early_at(&self) -> Instant {
+        if self.early == Early::Nothing {
+            return NEVER;
+        }
+        self.rto_at - Duration::from_micros(u64::from(self.early_before))
     }
 }
 
 impl Sender {
     /// When a timer of the sender is due: RTO, probe, or the age of a segment. `None` if nothing is in flight.
     pub fn deadline(&self) -> Option<Instant> {
-        let at = self.timers.rto_at.min(self.timers.early_at);
+        let at = self.timers.rto_at.min(self.timers.early_at());
         (at != NEVER).then_some(at)
     }
 
     /// That time has come.
     pub fn on_timeout(&mut self, now: Instant) -> Timeout {
-        if now >= self.timers.early_at {
+        if now >= self.timers.early_at() {
             let early = self.timers.early;
             self.timers.cancel_early();
             match early {
@@ -83,7 +103,7 @@ impl Sender {
                 self.on_rto(now);
                 return Timeout::Retransmit;
             }
-            self.timers.rto_at = NEVER;
+            self.timers.set_rto(NEVER);
         }
         Timeout::Nothing
     }
@@ -97,7 +117,8 @@ impl Sender {
 
     /// Rules 5.2 and 5.3.
     pub(super) fn restart_rto(&mut self, now: Instant) {
-        self.timers.rto_at = if self.board.outstanding() > 0 { now + self.rtt.rto() } else { NEVER };
+        let at = if self.board.outstanding() > 0 { now + self.rtt.rto() } else { NEVER };
+        self.timers.set_rto(at);
     }
 
     /// New data has left, or some was acknowledged: a probe goes if nothing is heard for two round trips.
@@ -109,7 +130,8 @@ impl Sender {
             // One segment may be what the peer waits with its ACK for. It is allowed as much as it always is by the RTO
             // (as Linux: TCP_RTO_MIN).
             Some(srtt) if self.board.outstanding() <= self.mss => srtt * 2 + self.rtt.floor(),
-            Some(srtt) => srtt * 2,
+            // Who shares a processor answers now and then by some milliseconds later than a short path lets expect.
+            Some(srtt) => srtt * 2 + PROBE_SPARE,
             None => Duration::from_secs(1),
         };
         self.timers.set_early(Early::Probe, (now + pto).min(self.timers.rto_at));
@@ -152,7 +174,7 @@ impl Sender {
         }
         if lost > 0 {
             if self.phase() == Phase::Open {
-                self.enter_recovery(now, before, before);
+                self.enter_recovery(now, before);
             }
             let (in_flight, mss) = (self.in_flight(), self.mss);
             if let Some(recovery) = &mut self.recovery {
@@ -165,7 +187,7 @@ impl Sender {
     /// RFC 6298 section 5, rules 5.4 to 5.6.
     fn on_rto(&mut self, now: Instant) {
         let (una, nxt) = (self.board.una(), self.board.nxt());
-        let flight = self.board.outstanding() - self.board.sacked();
+        let flight = self.board.outstanding();
         let resent = self.board.resent();
         let phase = self.phase();
         let has_progressed = self.rtt.backoffs() == 0;
@@ -214,11 +236,11 @@ impl Sender {
         let is_reneged = self.board.first().is_some_and(|record| record.is_sacked)
             || (self.rtt.backoffs() > 0 && self.board.sacked() > 0);
         //= rfc2018#8
+        //= type=exception
+        //= reason=only where there is a sign of it, as errata 1610 of RFC 2018 and RFC 6675 section 5.1 allow
         //# After a retransmit timeout the data sender SHOULD turn off all of the
         //# SACKed bits, since the timeout might indicate that the data receiver
         //# has reneged.
-        //= type=exception
-        //= reason=Only where there is a sign of it, as errata 1610 of RFC 2018 and RFC 6675 section 5.1 allow.
         if is_reneged {
             self.board.forget_sacks();
         }
@@ -234,3 +256,6 @@ impl Sender {
         self.rate.lost += u64::from(lost);
     }
 }
+
+/// How much longer than two round trips a probe waits, as on Linux (TCP_TIMEOUT_MIN, two ticks of its clock).
+const PROBE_SPARE: Duration = Duration::from_millis(2);

@@ -13,6 +13,8 @@ impl Tcb {
         if segment.payload.is_empty() && !segment.flags.has(Flags::FIN) {
             return None;
         }
+        //= rfc9293#3.10.7.4
+        //# This should not occur since a FIN has been received from the remote side.  Ignore the segment text.
         if !self.state.receives() {
             // The peer has finished before; what it says again is acknowledged again.
             self.ack.force();
@@ -38,7 +40,7 @@ impl Tcb {
         if !payload.is_empty() {
             self.receive_data(cx, seq, payload, segment);
         }
-        self.take_fin();
+        self.take_fin(cx);
     }
 
     fn receive_data(&mut self, cx: &mut Cx<'_>, seq: Seq, payload: &[u8], segment: &Segment<'_>) {
@@ -56,6 +58,10 @@ impl Tcb {
         let inserted = self.recv.insert(cx.pool, self.rcv_nxt, seq, data);
         let window = self.rcv_adv.since(self.rcv_nxt);
         self.rcv_nxt += inserted.advanced;
+        if self.has_peer_finished() {
+            // Data had come from behind the FIN: where that was, no FIN can have been.
+            self.fin_received = None;
+        }
         self.counters.bytes_received += u64::from(inserted.advanced);
         cx.counters.early_dropped_bytes += u64::from(inserted.refused);
         if let Some((start, end)) = inserted.duplicate {
@@ -113,14 +119,19 @@ impl Tcb {
     }
 
     /// All data before the FIN is there: the FIN is next.
-    fn take_fin(&mut self) {
+    fn take_fin(&mut self, cx: &mut Cx<'_>) {
         if self.fin_received != Some(self.rcv_nxt) || !self.state.receives() {
             if self.fin_received.is_some() {
                 self.ack.force();
             }
             return;
         }
+        //= rfc9293#3.10.7.4
+        //# If the FIN bit is set, signal the user "connection closing" and return any pending RECEIVEs with same
+        //# message, advance RCV.NXT over the FIN, and send an acknowledgment for the FIN.
         self.rcv_nxt += 1;
+        // Nothing comes behind it, whatever a peer has sent.
+        self.recv.drop_early(cx.pool);
         self.ack.force();
         self.news.readable = true;
         self.state = match self.state {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use self::Expected::{Challenge, Dropped, Reopen, Restart};
 use super::*;
 use crate::tcp::segment::Ecn;
 
@@ -60,17 +61,18 @@ enum Expected {
     Dropped(DropReason),
 }
 
-/// RFC 9293 section 3.10.7.4, RFC 6191, RFC 1337, RFC 7323: flags, SEG.SEQ - RCV.NXT, SEG.ACK - SND.NXT, payload,
-/// SEG.TSval - TS.Recent; what is expected with timestamps, and without (`None`: as with).
-#[test]
-fn every_kind_of_segment_in_time_wait() {
-    use DropReason::{TcpNoAck, TcpNoTimestamp, TcpTimeWait};
-    use Expected::{Challenge, Dropped, Reopen, Restart};
-    let (ack, fin, syn, rst) = (Flags::ACK, Flags::FIN, Flags::SYN, Flags::RST);
-    let over = Dropped(TcpTimeWait);
-    let missing = Dropped(TcpNoTimestamp);
-    type Case = (Flags, i32, i32, &'static [u8], Option<i32>, Expected, Option<Expected>);
-    let cases: [Case; 50] = [
+/// Flags, SEG.SEQ - RCV.NXT, SEG.ACK - SND.NXT, payload, SEG.TSval - TS.Recent; what is expected with timestamps, and
+/// without (`None`: as with).
+type Case = (Flags, i32, i32, &'static [u8], Option<i32>, Expected, Option<Expected>);
+
+const MISSING: Expected = Dropped(DropReason::TcpNoTimestamp);
+const OVER: Expected = Dropped(DropReason::TcpTimeWait);
+const NO_ACK: Expected = Dropped(DropReason::TcpNoAck);
+
+/// Segments of a connection that is there.
+fn segments() -> [Case; 29] {
+    let (ack, fin) = (Flags::ACK, Flags::FIN);
+    [
         // The FIN again, with and without data.
         (ack | fin, -1, 0, b"", Some(0), Restart, None),
         (ack | fin, -1, 0, b"", Some(1_000), Restart, None),
@@ -78,17 +80,17 @@ fn every_kind_of_segment_in_time_wait() {
         (ack | fin, -5, 0, b"data", Some(0), Restart, None),
         (ack | fin | Flags::PSH | Flags::URG, -5, 0, b"data", Some(7), Restart, None),
         (ack | fin, -1, 0, b"", Some(-1), Challenge, Some(Restart)),
-        (ack | fin, -1, 0, b"", None, missing, Some(Restart)),
+        (ack | fin, -1, 0, b"", None, MISSING, Some(Restart)),
         (fin, -1, 0, b"", Some(0), Challenge, None),
         // Another FIN.
         (ack | fin, 0, 0, b"", Some(0), Challenge, None),
         (ack | fin, -2, 0, b"", Some(0), Challenge, None),
         // ACKs.
-        (ack, 0, 0, b"", Some(0), over, None),
-        (ack, 0, -1, b"", Some(0), over, None),
-        (ack, 0, 1, b"", Some(0), over, None),
-        (ack, 0, 0, b"", Some(-1), Challenge, Some(over)),
-        (ack, 0, 0, b"", None, missing, Some(over)),
+        (ack, 0, 0, b"", Some(0), OVER, None),
+        (ack, 0, -1, b"", Some(0), OVER, None),
+        (ack, 0, 1, b"", Some(0), OVER, None),
+        (ack, 0, 0, b"", Some(-1), Challenge, Some(OVER)),
+        (ack, 0, 0, b"", None, MISSING, Some(OVER)),
         (ack, -1, 0, b"", Some(0), Challenge, None),
         (ack, 1, 0, b"", Some(0), Challenge, None),
         (ack, 1_000_000, 0, b"", Some(0), Challenge, None),
@@ -98,21 +100,28 @@ fn every_kind_of_segment_in_time_wait() {
         (ack, -4, 0, b"data", Some(0), Challenge, None),
         (ack, -1, 0, b"x", Some(0), Challenge, None),
         (ack, 1_000_000, 0, b"data", Some(0), Challenge, None),
-        (ack, 0, 0, b"data", None, missing, Some(Challenge)),
+        (ack, 0, 0, b"data", None, MISSING, Some(Challenge)),
         // Without ACK.
-        (Flags::NONE, 0, 0, b"", Some(0), over, None),
-        (Flags::NONE, 0, 0, b"data", Some(0), Dropped(TcpNoAck), None),
-        (fin, 5, 0, b"", Some(0), Dropped(TcpNoAck), None),
+        (Flags::NONE, 0, 0, b"", Some(0), OVER, None),
+        (Flags::NONE, 0, 0, b"data", Some(0), NO_ACK, None),
+        (fin, 5, 0, b"", Some(0), NO_ACK, None),
         (Flags::NONE, -9, 0, b"data", Some(0), Challenge, None),
         (Flags::PSH | Flags::URG, 1_000_000, 0, b"", Some(0), Challenge, None),
+    ]
+}
+
+/// What is to end a connection, or to begin one.
+fn resets_and_syns() -> [Case; 21] {
+    let (ack, fin, syn, rst) = (Flags::ACK, Flags::FIN, Flags::SYN, Flags::RST);
+    [
         // Resets.
-        (rst, 0, 0, b"", Some(0), over, None),
-        (rst, 0, 0, b"", None, over, None),
-        (rst | ack, 0, 0, b"", Some(-1), over, None),
-        (rst, 5, 0, b"", None, over, None),
-        (rst | ack, -1, 5, b"", None, over, None),
-        (rst | syn, 1, 0, b"", Some(1), over, None),
-        (rst | ack | fin, -1, 0, b"", Some(1), over, None),
+        (rst, 0, 0, b"", Some(0), OVER, None),
+        (rst, 0, 0, b"", None, OVER, None),
+        (rst | ack, 0, 0, b"", Some(-1), OVER, None),
+        (rst, 5, 0, b"", None, OVER, None),
+        (rst | ack, -1, 5, b"", None, OVER, None),
+        (rst | syn, 1, 0, b"", Some(1), OVER, None),
+        (rst | ack | fin, -1, 0, b"", Some(1), OVER, None),
         // SYNs: newer by timestamp, by number.
         (syn, 1, 0, b"", Some(1), Reopen, None),
         (syn, -1_000, 0, b"", Some(1), Reopen, Some(Challenge)),
@@ -128,7 +137,13 @@ fn every_kind_of_segment_in_time_wait() {
         (syn | fin, 1, 0, b"", Some(1), Challenge, None),
         (syn | ack, -1, 0, b"", None, Challenge, None),
         (syn, i32::MAX, 0, b"", Some(i32::MAX), Reopen, None),
-    ];
+    ]
+}
+
+/// RFC 9293 section 3.10.7.4, RFC 6191, RFC 1337, RFC 7323.
+#[test]
+fn every_kind_of_segment_in_time_wait() {
+    let cases = segments().into_iter().chain(resets_and_syns());
     for (flags, seq, ack, payload, age, with, without) in cases {
         for has_timestamps in [true, false] {
             let expected = if has_timestamps { with } else { without.unwrap_or(with) };

@@ -39,6 +39,13 @@ fn the_range_of_the_last_segment_is_told_first_then_those_before_it() {
 }
 
 #[test]
+fn a_range_that_grows_for_long_does_not_make_the_others_forgotten() {
+    let mut segments = vec![(10, 20), (50, 60), (30, 40), (70, 80)];
+    segments.extend((80..100).map(|start| (start, start + 1)));
+    assert_eq!(told(&segments), [(70, 100), (30, 40), (50, 60), (10, 20)]);
+}
+
+#[test]
 fn ranges_that_are_gone_are_not_told() {
     let mut ranges = EarlyRanges::default();
     for start in [10, 30, 50, 70] {

@@ -158,6 +158,16 @@ fn small_writes_share_a_chunk() {
 }
 
 #[test]
+fn a_chunk_goes_back_with_its_last_byte() {
+    let (mut buffer, mut pool) = (SendBuffer::default(), Pool::new(1 << 20));
+    buffer.write(&mut pool, &bytes(0, 2 * CHUNK_BYTES), usize::MAX);
+    for (len, chunks) in [(CHUNK_BYTES - 1, 2), (1, 1), (CHUNK_BYTES - 1, 1), (1, 0)] {
+        buffer.consume(&mut pool, len);
+        assert_eq!(pool.in_use_bytes(), chunks * CHUNK_BYTES);
+    }
+}
+
+#[test]
 fn an_owned_piece_is_not_copied_and_counts_with_its_capacity() {
     let (mut buffer, mut pool) = (SendBuffer::default(), Pool::new(1 << 20));
     let mut data = Vec::with_capacity(10_000);

@@ -21,8 +21,8 @@ fn lossy(lost_per_million: u32, seed: u64) -> Path {
 
 #[test]
 fn cubic_fills_a_path_with_a_short_queue() {
-    for pacing in [true, false] {
-        let found = goodput(Path { pacing, ..Path::default() }, Algorithm::Cubic, 20);
+    for (pacing, seconds) in [(true, 10), (false, 20)] {
+        let found = goodput(Path { pacing, ..Path::default() }, Algorithm::Cubic, seconds);
         assert!(found >= 88.0, "{found} MB/s, pacing {pacing}");
     }
 }
@@ -31,8 +31,8 @@ fn cubic_fills_a_path_with_a_short_queue() {
 fn cubic_under_loss_is_near_the_ideal_sender() {
     // MB/s of an ideal sender with SACK and RACK at 10 Gbit/s and 10 ms; nine tenths are asked for.
     for (lost_per_million, ideal) in [(1_000, 7.3), (10_000, 2.07), (30_000, 1.20), (50_000, 0.91)] {
-        let sum: f64 = (0..8).map(|seed| goodput(lossy(lost_per_million, seed), Algorithm::Cubic, 20)).sum();
-        assert!(sum / 8.0 >= 0.9 * ideal, "{} MB/s at {lost_per_million}, not {ideal}", sum / 8.0);
+        let sum: f64 = (0..5).map(|seed| goodput(lossy(lost_per_million, seed), Algorithm::Cubic, 12)).sum();
+        assert!(sum / 5.0 >= 0.9 * ideal, "{} MB/s at {lost_per_million}, not {ideal}", sum / 5.0);
     }
 }
 
@@ -42,19 +42,20 @@ fn bbr_does_not_mind_losses_of_one_percent() {
     let bbr = goodput(Path { buffer: 1 << 20, ..lossy(10_000, 1) }, Algorithm::Bbr, 4);
     assert!(bbr >= 20.0 * cubic, "{bbr} and {cubic} MB/s");
     let path = Path { lost_per_million: 10_000, ..Path::default() };
-    let bbr = goodput(path, Algorithm::Bbr, 10);
+    let bbr = goodput(path, Algorithm::Bbr, 5);
     assert!(bbr >= 0.75 * 125.0, "{bbr} MB/s of 125");
 }
 
 #[test]
 fn bbr_keeps_queues_short() {
-    let bdp = Path::default().bdp();
+    let path = Path { rate: 25_000_000, buffer: 64 << 20, ..Path::default() };
+    let bdp = path.bdp();
     for queue in [bdp / 10, bdp, 10 * bdp] {
-        let mut sim = Sim::one(Path { queue, buffer: 64 << 20, ..Path::default() }, Algorithm::Bbr);
+        let mut sim = Sim::one(Path { queue, ..path }, Algorithm::Bbr);
         sim.run(Duration::from_secs(1));
         sim.reset_statistics();
         let rate = sim.run(Duration::from_secs(11))[0] / 1e6;
-        assert!(rate >= 0.9 * 125.0, "{rate} MB/s with a queue of {queue}");
+        assert!(rate >= 0.9 * 25.0, "{rate} MB/s with a queue of {queue}");
         assert!(sim.queue_max_seen <= bdp * 3 / 2, "{} of {queue} bytes", sim.queue_max_seen);
         let mean = sim.flows[0].rtt_mean() / 1_000;
         assert!(mean <= 11_500, "a round trip of {mean} µs");
@@ -124,8 +125,8 @@ fn flows_share_a_path() {
     for (algorithm, least) in [(Algorithm::Reno, 0.95), (Algorithm::Cubic, 0.95), (Algorithm::Bbr, 0.8)] {
         let two = [(algorithm, Duration::ZERO), (algorithm, Duration::from_secs(5))];
         let mut sim = Sim::new(path, &two);
-        sim.run(Duration::from_secs(20));
-        let rates = sim.run(Duration::from_secs(20));
+        sim.run(Duration::from_secs(15));
+        let rates = sim.run(Duration::from_secs(15));
         assert!(jain(&rates) >= least, "{algorithm:?}, two: {rates:?}");
         let eight: Vec<_> = (0..8).map(|index| (algorithm, Duration::from_millis(137 * index))).collect();
         let mut sim = Sim::new(path, &eight);

@@ -61,6 +61,7 @@ fn a_timeout_in_fast_recovery_is_no_second_loss() {
         (End, 1, 10),
         (Ack(9), 10, 10),
     ]);
+    check(&[(Ack(10), 20, 0), (Event(Signal::Loss, 20), 10, 10), (Event(Signal::Timeout, 30), 1, 10)]);
     // But no more than half of what is in flight (RFC 5681, equation 4).
     check(&[(Ack(10), 20, 0), (Event(Signal::Loss, 20), 10, 10), (Event(Signal::Timeout, 12), 1, 6)]);
 }
@@ -88,7 +89,8 @@ fn what_was_no_loss_is_undone_once() {
         (Event(Signal::Timeout, 4), 1, 2),
         (AckInRecovery(1), 2, 2),
         (Undo, 5, 5),
-        (Undo, 5, 5),
+        (ReduceTo(3, 4), 3, 4),
+        (Undo, 3, 4),
     ]);
     check(&[(Undo, 10, 0)]);
 }
