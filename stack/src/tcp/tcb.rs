@@ -451,9 +451,12 @@ impl Tcb {
         self.send_limit = self.send_limit.max(wanted);
     }
 
-    /// There is room again for who wanted it: a quarter of the buffer, so that it does not come in crumbs.
+    /// There is room again for who wanted it: a quarter of the buffer, so that it does not come in crumbs. If all that
+    /// was written is on its way, less is enough: a buffer that just holds what the path takes in a round trip would
+    /// leave a quarter of it empty.
     pub(crate) fn tell_room(&mut self) {
-        if self.wants_room && self.room() >= self.send_limit as usize / 4 {
+        let part = if self.unsent() == 0 { 16 } else { 4 };
+        if self.wants_room && self.room() >= (self.send_limit as usize / part).max(1) {
             self.wants_room = false;
             self.news.writable = true;
         }
