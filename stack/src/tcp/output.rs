@@ -239,7 +239,6 @@ impl Tcb {
     fn plan_probe(&self, probe: Probe, limits: &Limits, pool: &Pool) -> Plan {
         match probe {
             //= rfc8985#7.3
-            //# TLP_send_probe():
             //# If an unsent segment exists AND
             //# the receive window allows new data to be sent:
             Probe::Tail(seq, len) => {
