@@ -378,7 +378,7 @@ impl Tcb {
                 if has_fin {
                     self.fin_sent = Some(end);
                 }
-                let is_small = plan.len as u32 % self.mss() != 0;
+                let is_small = !(plan.len as u32).is_multiple_of(self.mss());
                 if is_small {
                     self.snd_sml = end;
                 }

@@ -36,7 +36,7 @@ fn next_state(state: u64) -> u64 {
 }
 
 fn output(state: u64) -> u32 {
-    (state >> (HIDDEN_BITS as u64 - (state >> 61))) as u32
+    (state >> (u64::from(HIDDEN_BITS) - (state >> 61))) as u32
 }
 
 /// The least `x` with `from <= a * x mod modulus <= to`, found as a greatest common divisor is.

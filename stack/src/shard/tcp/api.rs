@@ -151,7 +151,7 @@ impl Shard {
             (taken, result)
         })?;
         // At the end of the stream the closure has not been called.
-        Ok(taken.map(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))).flatten())
+        Ok(taken.and_then(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))))
     }
 
     /// `Some(None)`: the end of the stream. `None`: nothing now. `f` says how much was taken.
