@@ -11,6 +11,7 @@ use wirestack_tests::sim::tcp::{Dial, Serve, TcpApp, stuck};
 use wirestack_tests::sim::{LinkId, LinkSpec, NicConfig, NodeId, Router, RouterPort, Sim};
 
 use crate::support::*;
+use crate::tcp_support::assert_nothing_is_left;
 
 /// See the [module](self).
 pub(crate) struct Path {
@@ -91,5 +92,6 @@ impl Path {
         if let Err(wrong) = self.sim.ledger.tcp.check_end() {
             panic!("{wrong}");
         }
+        assert_nothing_is_left(&mut self.sim, self.hosts);
     }
 }

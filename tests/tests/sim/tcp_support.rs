@@ -69,6 +69,17 @@ impl Pair {
         if let Err(wrong) = self.sim.ledger.tcp.check_end() {
             panic!("{wrong}");
         }
+        assert_nothing_is_left(&mut self.sim, self.hosts);
+    }
+}
+
+/// When all is over and TIME-WAIT has passed, nothing is kept of it: no connection, no buffer, no timer.
+pub(crate) fn assert_nothing_is_left(sim: &mut Sim, hosts: [NodeId; 2]) {
+    sim.run_for(Duration::from_secs(200));
+    for host in hosts {
+        let held = sim.shard(host).occupancy();
+        let left = [held.tcp_connections, held.tcp_half_open, held.tcp_time_waits, held.tcp_buffer_bytes];
+        assert_eq!(left, [0; 4], "connections, half-open ones, TIME-WAIT, bytes of buffers");
     }
 }
 

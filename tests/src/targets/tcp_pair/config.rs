@@ -46,7 +46,7 @@ impl Kind {
         if self.1 & 0x80 != 0 { 2 } else { 4_096 }
     }
 
-    pub(super) fn shard(self, end: usize, options: TcpOptions) -> ShardConfig {
+    pub(super) fn shard(self, end: usize) -> ShardConfig {
         let mut config = ShardConfig::new(EthernetAddress([2, 0, 0, 0, 0, end as u8 + 1]));
         config.addresses =
             vec![IpCidr::new(address(end, self.is_v6()).into(), if self.is_v6() { 64 } else { 24 })];
@@ -54,7 +54,6 @@ impl Kind {
         config.neighbor.probes = AddressProbes::None;
         config.seed = u64::from(self.0) << 16 | u64::from(self.1) << 8 | end as u64;
         let tcp = &mut config.tcp;
-        tcp.options = options;
         tcp.cookies =
             [Cookies::WhenFull, Cookies::Always, Cookies::Never, Cookies::WhenFull][usize::from(self.0 >> 6)];
         if self.0 & 0x10 != 0 {
@@ -154,4 +153,10 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
 /// Times so long that a connection need not end.
 pub(super) fn is_endless(bytes: [u8; 4]) -> bool {
     bytes[3] >> 6 == 3
+}
+
+/// Windows or segments of so few bytes that much data takes long.
+pub(super) fn is_tiny([_, second, third, fourth]: [u8; 4]) -> bool {
+    let has_tiny_buffer = [2, 4].iter().any(|shift| matches!(second >> shift & 3, 1 | 2));
+    has_tiny_buffer || matches!(third >> 6, 1 | 2) || fourth >> 6 == 3
 }

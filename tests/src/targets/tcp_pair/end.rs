@@ -10,8 +10,6 @@ use super::nic::PairNic;
 
 /// Turns at a time that stands still.
 const TURNS_MAX: usize = 400;
-/// Bytes that an application writes in all.
-const WRITTEN_MAX: u64 = 200_000;
 
 pub(super) fn address(end: usize, is_v6: bool) -> IpAddr {
     let last = end as u8 + 1;
@@ -49,7 +47,9 @@ pub(super) struct App {
     /// What comes is what was sent.
     pub(super) trusts: bool,
     room: Vec<u8>,
-    written: u64,
+    /// Bytes that were written, and how many may be.
+    pub(super) written: usize,
+    written_max: usize,
 }
 
 impl App {
@@ -114,7 +114,7 @@ impl App {
     /// Writes `len` bytes in one of three ways.
     pub(super) fn send(&mut self, shard: &mut Shard, index: usize, len: usize, how: u8) {
         let Some(conn) = self.conns.get_mut(index) else { return };
-        let len = len.min((WRITTEN_MAX - self.written.min(WRITTEN_MAX)) as usize);
+        let len = len.min(self.written_max - self.written);
         let room = shard.tcp_room(conn.id);
         let (from, to, sent) = (conn.local, conn.remote, conn.sent);
         let data: Vec<u8> = (0..len).map(|at| pattern(from, to, sent + at as u64)).collect();
@@ -130,7 +130,7 @@ impl App {
         let Ok(written) = written else { return };
         assert!(written <= room.max(len), "{written} of {room}");
         conn.sent += written as u64;
-        self.written += written as u64;
+        self.written += written;
     }
 }
 
@@ -145,9 +145,9 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(config: ShardConfig, nic: PairNic, is_eager: bool, now: Instant) -> Self {
+    pub(super) fn new(config: ShardConfig, nic: PairNic, is_eager: bool, written_max: usize, now: Instant) -> Self {
         let shard = Shard::new(config.clone(), now).expect("a configuration that is right");
-        let app = App { is_eager, trusts: true, ..App::default() };
+        let app = App { is_eager, trusts: true, written_max, ..App::default() };
         Self { shard, nic, app, config, next: Some(now) }
     }
 
@@ -178,7 +178,7 @@ impl End {
         assert!(now.tcp_time_waits <= tcp.time_wait_max, "{now:?}");
         assert!(now.tcp_flows <= now.tcp_connections + now.tcp_half_open + now.tcp_time_waits, "{now:?}");
         assert!(now.tcp_timers <= now.tcp_connections + now.tcp_half_open, "{now:?}");
-        assert!(now.pool_bytes <= tcp.pool_bytes_max, "{now:?}");
+        assert!(now.tcp_buffer_bytes <= tcp.pool_bytes_max, "{now:?}");
         for conn in &self.app.conns {
             let Some(info) = self.shard.tcp_info(conn.id) else { continue };
             if info.state != "CLOSED" {
