@@ -252,7 +252,8 @@ impl TcpOptions {
         self.hop_limit = self.hop_limit.map(|hops| hops.max(1));
         self.user_timeout = self.user_timeout.map(|timeout| timeout.min(TIME_MAX));
         if let Some(keepalive) = &mut self.keepalive {
-            keepalive.idle = keepalive.idle.min(TIME_MAX);
+            // Nor at once: the answer to a probe would be followed by the next one.
+            keepalive.idle = keepalive.idle.clamp(RTO_MIN, TIME_MAX);
             keepalive.interval = keepalive.interval.clamp(RTO_MIN, TIME_MAX);
         }
         if let Linger::For(time) = &mut self.linger {

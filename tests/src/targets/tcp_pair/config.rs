@@ -75,7 +75,7 @@ impl Kind {
         }
         if self.1 & 0x20 != 0 {
             (tcp.resets_per_second, tcp.challenge_acks_per_second) = (None, None);
-            tcp.challenge_interval = Duration::ZERO;
+            tcp.challenge_interval = Duration::from_millis(20);
         }
         config
     }
@@ -115,7 +115,7 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
             [
                 None,
                 keepalive(secs(1), secs(1), 3),
-                keepalive(millis(100), millis(100), 2),
+                keepalive(secs(10), millis(900), 2),
                 keepalive(secs(0), secs(0), 5),
             ],
             third,
@@ -129,14 +129,14 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
                 plain.rto,
                 rto(millis(1), millis(1), secs(1)),
                 rto(secs(60), secs(10), secs(120)),
-                rto(millis(200), millis(0), millis(0)),
+                rto(millis(0), millis(0), millis(300)),
             ],
             fourth,
             4,
         ),
         ..plain
     };
-    if is_endless([first, second, third, fourth]) {
+    if fourth >> 6 == 3 {
         let ever = Duration::from_micros(u64::MAX);
         options.rto.max = ever;
         options.linger = Linger::For(ever);
@@ -150,9 +150,9 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
     options
 }
 
-/// Times so long that a connection need not end.
-pub(super) fn is_endless(bytes: [u8; 4]) -> bool {
-    bytes[3] >> 6 == 3
+/// Times so long that a connection need not end, or so short that the clock would have to stop too often.
+pub(super) fn is_endless([_, _, third, fourth]: [u8; 4]) -> bool {
+    fourth >> 6 == 3 || third >> 4 & 3 == 3
 }
 
 /// Windows or segments of so few bytes that much data takes long.

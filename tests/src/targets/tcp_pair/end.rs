@@ -1,14 +1,15 @@
 //! One end: a shard with its device and its application, and what must hold after each of its turns.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use smoltcp::time::Instant;
 use wirestack::shard::{Shard, ShardConfig, SocketId, TcpConnect, TcpListen};
 use wirestack::tcp::{TcpInfo, TcpOptions};
 
-use super::nic::PairNic;
+use super::nic::{Packet, PairNic};
 
-/// Turns at a time that stands still.
+/// Turns at a time that stands still, beside those for each byte: a window may be one byte, and the peer ourselves.
 const TURNS_MAX: usize = 400;
 
 pub(super) fn address(end: usize, is_v6: bool) -> IpAddr {
@@ -140,6 +141,8 @@ pub(super) struct End {
     pub(super) nic: PairNic,
     pub(super) app: App,
     config: ShardConfig,
+    /// A connection was closed.
+    has_closed: bool,
     /// When it wants the next turn.
     pub(super) next: Option<Instant>,
 }
@@ -154,23 +157,24 @@ impl End {
     ) -> Self {
         let shard = Shard::new(config.clone(), now).expect("a configuration that is right");
         let app = App { is_eager, trusts: true, written_max, ..App::default() };
-        Self { shard, nic, app, config, next: Some(now) }
+        Self { shard, nic, app, config, has_closed: false, next: Some(now) }
     }
 
     /// Turns until none is wanted at once, and hands over what was sent.
-    pub(super) fn settle(&mut self, now: Instant, mut sent: impl FnMut(super::nic::Packet)) {
-        for _ in 0..TURNS_MAX {
+    pub(super) fn settle(&mut self, now: Instant, mut sent: impl FnMut(Rc<Packet>)) {
+        let turns = TURNS_MAX + 4 * self.app.written;
+        for _ in 0..turns {
             let app = &mut self.app;
             self.next = self.shard.turn(now, &mut self.nic, |shard| app.turn(shard));
             let was_refused = std::mem::take(&mut self.nic.was_refused);
             assert!(self.nic.tx.len() <= self.nic.tx_max.min(self.config.budgets.egress_frames));
-            self.nic.tx.drain(..).for_each(&mut sent);
+            self.nic.tx.drain(..).for_each(|packet| sent(Rc::new(packet)));
             let is_at_once = self.next.is_some_and(|next| next <= now);
             if !is_at_once && !was_refused && self.nic.rx.is_empty() {
                 return self.check();
             }
         }
-        panic!("{TURNS_MAX} turns at {now}, and another is wanted: {:?}", self.infos());
+        panic!("{turns} turns at {now}, and another is wanted: {:?}", self.infos());
     }
 
     fn infos(&self) -> Vec<Option<TcpInfo>> {
@@ -191,6 +195,14 @@ impl End {
                 check_info(&info, self.next);
             }
         }
+    }
+
+    /// Whether a connection may have come into being again after its end: a cookie is good for a while, and its ACK may
+    /// come late.
+    pub(super) fn may_come_again(&self) -> bool {
+        let has_failed = |conn: &Conn| self.shard.tcp_failure(conn.id).is_some();
+        let has_ended = self.has_closed || self.app.conns.iter().any(has_failed);
+        has_ended && self.shard.tcp_counters().cookies_accepted > 0
     }
 
     /// Whether nothing is left of any connection, and no timer runs.
@@ -217,6 +229,7 @@ impl End {
         if index < self.app.conns.len() {
             let conn = self.app.conns.swap_remove(index);
             self.shard.close(conn.id);
+            self.has_closed = true;
             assert!(self.shard.tcp_info(conn.id).is_none());
         }
     }

@@ -117,11 +117,10 @@ pub(super) fn resize(packet: &mut Packet, &Step { a, b, c, .. }: &Step) {
 
 /// A router was about to drop it.
 pub(super) fn mark(packet: &mut Packet) {
-    if packet.ip_len() == 20 {
-        packet.bytes[1] |= 3;
+    let is_v4 = packet.ip_len() == 20;
+    if let Some(traffic_class) = packet.bytes.get_mut(1) {
+        *traffic_class |= if is_v4 { 3 } else { 0x30 };
         packet.mend();
-    } else {
-        packet.bytes[1] |= 0x30;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
@@ -64,7 +65,7 @@ impl Packet {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct PairNic {
-    pub(super) rx: VecDeque<Packet>,
+    pub(super) rx: VecDeque<Rc<Packet>>,
     pub(super) tx: Vec<Packet>,
     pub(super) mtu: usize,
     pub(super) splits: bool,
@@ -95,7 +96,7 @@ impl PairNic {
     }
 }
 
-pub(super) struct RxToken(Packet);
+pub(super) struct RxToken(Rc<Packet>);
 
 impl phy::RxToken for RxToken {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
