@@ -221,6 +221,20 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
+    /// The same with what a SYN offers as in `others`.
+    pub(crate) fn offering_as(self, others: &Self) -> Self {
+        Self {
+            ecn: others.ecn,
+            sack: others.sack,
+            timestamps: others.timestamps,
+            window_scaling: others.window_scaling,
+            mss_max: others.mss_max,
+            recv_buffer: others.recv_buffer,
+            recv_buffer_max: others.recv_buffer_max,
+            ..self
+        }
+    }
+
     /// The same within bounds: what cannot be becomes the nearest that can.
     pub(crate) fn within_bounds(mut self) -> Self {
         self.rto.min = self.rto.min.clamp(RTO_MIN, RTO_MAX);

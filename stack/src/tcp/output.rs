@@ -239,7 +239,6 @@ impl Tcb {
     fn plan_probe(&self, probe: Probe, limits: &Limits, pool: &Pool) -> Plan {
         match probe {
             //= rfc8985#7.3
-            //# TLP_send_probe():
             //# If an unsent segment exists AND
             //# the receive window allows new data to be sent:
             Probe::Tail(seq, len) => {
@@ -378,7 +377,7 @@ impl Tcb {
                 if has_fin {
                     self.fin_sent = Some(end);
                 }
-                let is_small = plan.len as u32 % self.mss() != 0;
+                let is_small = !(plan.len as u32).is_multiple_of(self.mss());
                 if is_small {
                     self.snd_sml = end;
                 }

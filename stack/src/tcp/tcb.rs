@@ -1,6 +1,6 @@
 //! One connection: the transmission control block of RFC 9293 section 3.3.1.
 //!
-//! It does no I/O. A [`Segment`] goes in (`state/`), a [`Plan`](super::output::Plan) comes out (`output`), and
+//! It does no I/O. A [`Segment`](super::segment::Segment) goes in (`state/`), a [`Plan`](super::output::Plan) comes out (`output`), and
 //! [`deadline`](Tcb::deadline) tells when to call [`handle_timeout`](Tcb::handle_timeout) (`timers`).
 
 use std::net::SocketAddr;

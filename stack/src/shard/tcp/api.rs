@@ -151,7 +151,7 @@ impl Shard {
             (taken, result)
         })?;
         // At the end of the stream the closure has not been called.
-        Ok(taken.map(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))).flatten())
+        Ok(taken.and_then(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))))
     }
 
     /// `Some(None)`: the end of the stream. `None`: nothing now. `f` says how much was taken.
@@ -252,6 +252,8 @@ impl Shard {
         let Some(index) = self.connection_of(id) else { return };
         let Some(connection) = self.tcp.connections.get_mut(index as usize) else { return };
         let tcb = &mut connection.tcb;
+        // What our SYN has offered stays: the peer goes by it.
+        let options = if tcb.opening.is_some() { options.offering_as(&tcb.options) } else { options };
         let before = std::mem::replace(&mut tcb.options, Arc::new(options));
         if before.congestion != options.congestion {
             tcb.sender.set_algorithm(now, options.congestion);

@@ -97,7 +97,10 @@ impl Tcb {
     //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set
     //# SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK.
     fn update_window(&mut self, segment: &Segment<'_>, window: u32) {
-        let is_newer = self.snd_wl1.is_before(segment.seq)
+        // What acknowledges something new was said later, whatever its number is: a hole is filled by old numbers with
+        // a window of now. The old one, counted from the new SND.UNA, would reach further than the peer ever allowed.
+        let is_newer = segment.ack.is_after(self.sender.snd_una())
+            || self.snd_wl1.is_before(segment.seq)
             || (self.snd_wl1 == segment.seq && self.snd_wl2.is_at_most(segment.ack));
         if !is_newer {
             return;

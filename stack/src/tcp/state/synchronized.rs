@@ -138,7 +138,8 @@ impl Tcb {
     //#
     //# 3) If the RST bit is set and the sequence number does not exactly
     //#    match the next expected sequence value, yet is within the current
-    //#    receive window, TCP MUST send an acknowledgment (challenge ACK):
+    //#    receive window (RCV.NXT < SEG.SEQ < RCV.NXT+RCV.WND), TCP MUST send
+    //#    an acknowledgment (challenge ACK):
     fn on_reset(&mut self, segment: &Segment<'_>) -> Disposition {
         if segment.seq == self.rcv_nxt {
             let failure = if self.state == State::SynReceived { Failure::Refused } else { Failure::Reset };
