@@ -148,7 +148,8 @@ impl Said {
             return None;
         }
         let edge = ack + window;
-        let wrong = |what: &str, other: u64| Some(format!("{what} ({other}): {segment:?}"));
+        let wrong =
+            |what: &str, other: u64| Some(format!("frame {}: {what} ({other}): {segment:?}", segment.number));
         if !is_ack {
             return wrong("no acknowledgment", 0);
         }
@@ -208,7 +209,7 @@ fn violations(segments: &[Segment], allowed: &[&str]) -> Vec<String> {
         if segment.is_ours {
             found.extend(said.check(segment));
             let bad = segment.remarks.iter().filter(|remark| !allowed.contains(remark));
-            found.extend(bad.map(|remark| format!("{remark}: {segment:?}")));
+            found.extend(bad.map(|remark| format!("{remark} in frame {}: {segment:?}", segment.number)));
         }
         said.take(segment);
     }
