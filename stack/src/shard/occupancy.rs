@@ -38,6 +38,10 @@ pub struct Occupancy {
     pub tcp_time_waits: usize,
     /// Bytes of send and receive buffers of TCP.
     pub tcp_buffer_bytes: usize,
+    /// 4-tuples of those that are not over.
+    pub tcp_flows: usize,
+    /// Timers of connections, those in TIME-WAIT not included.
+    pub tcp_timers: usize,
 }
 
 impl Shard {
@@ -60,6 +64,8 @@ impl Shard {
             tcp_half_open: self.tcp.half_opens.len(),
             tcp_time_waits: self.tcp.time_waits.len(),
             tcp_buffer_bytes: self.tcp.pool.in_use_bytes(),
+            tcp_flows: self.tcp.flows.len(),
+            tcp_timers: self.tcp.timers_len(),
         }
     }
 }

@@ -202,6 +202,11 @@ impl Tcp {
         }
     }
 
+    /// Timers that run, those of TIME-WAIT not counted.
+    pub(crate) fn timers_len(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Whether some connection may have something to send.
     #[inline]
     pub(crate) fn has_ready(&self) -> bool {
