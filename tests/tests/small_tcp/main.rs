@@ -97,6 +97,13 @@ const ROWS: &[Row] = &[
         small: "SACK blocks",
     },
     Row {
+        name: "islands and duplicates of a burst are all told",
+        source: "RFC 2018 section 4, RFC 2883 section 4",
+        setup: Setup { listeners: 2, timestamps: true, ..Setup::PLAIN },
+        check: rows::islands_in_a_burst,
+        small: "of what came again",
+    },
+    Row {
         name: "a window of old is ignored",
         source: "RFC 9293 section 3.10.7.4, SND.WL1",
         setup: Setup::PLAIN,

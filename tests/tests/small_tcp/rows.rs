@@ -205,6 +205,36 @@ pub(crate) fn islands(peer: &mut Peer) -> Checked {
     Ok(())
 }
 
+/// The same in one turn: an ACK for all of them has no room for what it has to tell.
+pub(crate) fn islands_in_a_burst(peer: &mut Peer) -> Checked {
+    for (port, with_timestamps) in [(5_000, false), (5_001, true)] {
+        let times = if with_timestamps { timestamp(10_000, 0) } else { Vec::new() };
+        let syn = Craft::syn(client(port), &[&MSS_AND_SACK[..], &times].concat());
+        let end = peer.connect_with(syn, &times, 65_535)?;
+        let segment = |at: u32| {
+            let data = pattern(4_000)[at as usize..at as usize + 100].to_vec();
+            Craft { seq: end.seq + at, data, options: times.clone(), ..end.segment() }
+        };
+        let islands: Vec<u32> = [100, 300, 500, 1_700, 1_500, 1_300, 900, 700, 1_100].to_vec();
+        islands.iter().for_each(|at| peer.push(&segment(*at)));
+        let sent = peer.settle()?;
+        let told: Vec<_> = sent.iter().flat_map(|one| &one.sack).collect();
+        for at in islands {
+            let island = (end.seq + at, end.seq + at + 100);
+            expect!(told.contains(&&island), "{at} of a burst of islands was not told: SACK blocks {told:?}");
+        }
+        // What comes again is told first, each on its own: the peer has to know that nothing was lost.
+        for at in [300, 900, 1_500, 300] {
+            let whole = segment(at);
+            peer.push(&Craft { seq: whole.seq + 20, data: whole.data[20..70].to_vec(), ..whole });
+        }
+        let sent = peer.settle()?;
+        let again: Vec<_> = sent.iter().filter_map(|one| Some(one.sack.first()?.0 - end.seq)).collect();
+        expect!(again == [320, 920, 1_520, 320], "of what came again, {again:?} was told as SACK blocks");
+    }
+    Ok(())
+}
+
 pub(crate) fn old_window(peer: &mut Peer) -> Checked {
     let mut end = peer.connect(client(5_000), &MSS, 0)?;
     let begin = end.ack;
