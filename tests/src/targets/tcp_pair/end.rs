@@ -145,7 +145,13 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(config: ShardConfig, nic: PairNic, is_eager: bool, written_max: usize, now: Instant) -> Self {
+    pub(super) fn new(
+        config: ShardConfig,
+        nic: PairNic,
+        is_eager: bool,
+        written_max: usize,
+        now: Instant,
+    ) -> Self {
         let shard = Shard::new(config.clone(), now).expect("a configuration that is right");
         let app = App { is_eager, trusts: true, written_max, ..App::default() };
         Self { shard, nic, app, config, next: Some(now) }
