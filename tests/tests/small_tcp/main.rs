@@ -134,9 +134,16 @@ const ROWS: &[Row] = &[
     Row {
         name: "a byte and a FIN before a shut window",
         source: "RFC 9293 section 3.8.6.1",
-        setup: Setup::PLAIN,
+        setup: Setup { listeners: 3, ..Setup::PLAIN },
         check: rows::byte_and_fin_before_a_shut_window,
         small: "goes on for ever",
+    },
+    Row {
+        name: "resets have a bound",
+        source: "RFC 5961 section 7, as of challenge ACKs",
+        setup: Setup::PLAIN,
+        check: rows::resets_are_throttled,
+        small: "10000 resets",
     },
     Row {
         name: "TIME-WAIT is reopened",

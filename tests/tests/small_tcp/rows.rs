@@ -274,8 +274,13 @@ pub(crate) fn beyond_the_first_window(peer: &mut Peer) -> Checked {
     Ok(())
 }
 
+/// The window is shut from the beginning, or has room for the byte, or for both, and is shut then.
 pub(crate) fn byte_and_fin_before_a_shut_window(peer: &mut Peer) -> Checked {
-    let mut end = peer.connect(client(5_000), &MSS, 0)?;
+    (0..3).try_for_each(|window| byte_and_fin(peer, window))
+}
+
+fn byte_and_fin(peer: &mut Peer, window: u16) -> Checked {
+    let mut end = peer.connect(client(5_000 + window), &MSS, window)?;
     peer.engine.write(b"x");
     peer.engine.finish();
     let (begin, mut frames, mut got) = (end.ack, 0, Vec::new());
@@ -300,6 +305,23 @@ pub(crate) fn byte_and_fin_before_a_shut_window(peer: &mut Peer) -> Checked {
     expect!(frames <= 100, "{frames} frames for one byte");
     peer.put(Craft { flags: FIN | ACK, ..end.segment() })?;
     expect!(!peer.engine.is_open(), "both have finished, and the connection is there");
+    Ok(())
+}
+
+pub(crate) fn resets_are_throttled(peer: &mut Peer) -> Checked {
+    let (mut resets, count) = (0, 10_000_u16);
+    for port in 0..count {
+        let end = End { from: client(1_024 + port), seq: 1, ack: 1, window: 65_535 };
+        peer.push(&end.segment());
+        if port % 250 == 249 {
+            resets += peer.settle()?.iter().filter(|one| one.has(RST)).count();
+        }
+    }
+    expect!((1..=2_000).contains(&resets), "{resets} resets for {count} segments at one time");
+    peer.advance(Duration::from_secs(2))?;
+    let end = End { from: client(1_024), seq: 1, ack: 1, window: 65_535 };
+    let sent = peer.put(end.segment())?;
+    expect!(sent.len() == 1 && sent[0].has(RST), "no reset later on: {sent:?}");
     Ok(())
 }
 
