@@ -222,7 +222,7 @@ impl Shard {
             return self.refuse_segment(flow, segment);
         };
         if flags.has(Flags::RST) {
-            return Verdict::Dropped(DropReason::TcpBadReset);
+            return Verdict::Dropped(DropReason::TcpNoSocket);
         }
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
             return self.handle_syn(listener, flow, segment, iss_min);
