@@ -27,7 +27,7 @@
 //! | [`egress`] | frames on their way out |
 //! | [`observe`] | drop reasons, counters, snapshots, events |
 //! | [`random`] | all randomness, from one seed |
-//! | [`backend`] | smoltcp's engine, which still serves TCP |
+//! | [`backend`] | smoltcp's engine, for comparison |
 //! | [`config`], [`error`] | addresses and limits of a host, and what can be wrong with them |
 //!
 //! What this crate does not know: interfaces, rings and system calls. It reads no clock (except in

@@ -9,6 +9,7 @@ mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
+mod tcp_pair;
 mod tcp_passive;
 mod tcp_segment;
 
@@ -46,6 +47,7 @@ pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
+pub use tcp_pair::tcp_pair;
 pub use tcp_passive::tcp_passive;
 pub use tcp_segment::tcp_segment;
 
@@ -73,8 +75,9 @@ pub const TARGETS: &[Target] = &[
     ("shard", shard),
     ("spec", spec),
     ("steer", steer),
-    ("tcp_segment", tcp_segment),
+    ("tcp_pair", tcp_pair),
     ("tcp_passive", tcp_passive),
+    ("tcp_segment", tcp_segment),
     ("virtio", virtio),
 ];
 
@@ -322,6 +325,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
+        "tcp_pair" => tcp_pair::seeds(),
         "tcp_segment" => tcp_segment::seeds(),
         "tcp_passive" => tcp_passive::seeds(),
         _ => seeds_of_frames_and_text(target),

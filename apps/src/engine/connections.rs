@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use smoltcp::time::Instant;
 use wirestack::shard::{Shard, SocketId, TcpListen};
-use wirestack::tcp::{ListenError, TcpInfo};
+use wirestack::tcp::ListenError;
 use wirestack::timer::{TimerId, Wheel};
 
 use crate::cli::TcpArgs;
@@ -89,11 +89,9 @@ impl Connections {
         tcp: &TcpArgs,
     ) -> Result<(), ListenError> {
         let id = shard.tcp_listen(TcpListen {
-            local: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), listening.port),
-            v6_only: false,
             backlog: tcp.backlog().into(),
-            resets_on_overflow: false,
             options: super::options(tcp.congestion()),
+            ..TcpListen::new(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), listening.port))
         })?;
         self.put(id, Place::Listener(listening));
         self.listeners.push(id);
@@ -141,11 +139,9 @@ impl Connections {
     fn accept(&mut self, shard: &mut Shard, listener: SocketId) {
         loop {
             if self.len >= self.len_max {
-                // It is not known whether somebody waits; if so, it is until a place is free.
-                if !self.holds_back {
-                    self.counters.held_back += 1;
-                }
-                self.holds_back = true;
+                let waits = shard.tcp_readiness(listener).readable;
+                self.counters.held_back += u64::from(waits && !self.holds_back);
+                self.holds_back |= waits;
                 return;
             }
             let Some(id) = shard.tcp_accept(listener) else { return };
@@ -199,8 +195,8 @@ impl Connections {
         }
         if log::log_enabled!(log::Level::Debug) {
             let end = shard.tcp_failure(id).map_or("closed".to_owned(), |failure| failure.to_string());
-            let info = shard.tcp_info(id).map(|info| Line(&info).to_string()).unwrap_or_default();
-            log::debug!("{}: {end}; {info}", connection.peer);
+            let info = shard.tcp_info(id).map(|info| info.to_string()).unwrap_or_default();
+            log::debug!("{}: {end}\n{info}", connection.peer);
         }
         shard.close(id);
     }
@@ -322,33 +318,6 @@ impl Stream for Lent<'_> {
 
     fn abort(&mut self) {
         self.shard.tcp_abort(self.id);
-    }
-}
-
-/// What is said of a connection at its end.
-struct Line<'a>(&'a TcpInfo);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TcpInfo { congestion, cwnd, srtt, counters, .. } = self.0;
-        write!(
-            f,
-            "{} bytes in, {} bytes out, {} acknowledged, {} sent again in {} frames, {} timeouts, {} probes, {} \
-             recoveries, {} came early; {congestion}, cwnd {cwnd}",
-            counters.bytes_received,
-            counters.bytes_sent,
-            counters.bytes_acked,
-            counters.bytes_retransmitted,
-            counters.retransmits,
-            counters.timeouts,
-            counters.probes,
-            counters.recoveries,
-            counters.early_segments,
-        )?;
-        match srtt {
-            Some(srtt) => write!(f, ", srtt {srtt}"),
-            None => Ok(()),
-        }
     }
 }
 

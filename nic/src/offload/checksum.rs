@@ -73,8 +73,9 @@ pub fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
         return false;
     }
     let sum = !sum::data(&frame[start..]);
-    // 0 would say that there is none (RFC 768); for TCP, 0xffff is the same number.
-    let sum = if sum == 0 { 0xffff } else { sum };
+    // Which protocol it is tells the place of its checksum.
+    let is_udp = usize::from(offset) == Transport::Udp.checksum_offset();
+    let sum = stored(sum, if is_udp { Transport::Udp } else { Transport::Tcp });
     frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     true
 }

@@ -1,6 +1,6 @@
-//! Engines: what turns frames into byte streams.
+//! Other engines than this crate's own: what turns frames into byte streams.
 //!
-//! Today there is one, on smoltcp's `Interface` and sockets: complete enough to serve pages on a clean
-//! link to a friendly peer, and the yardstick for the engine of this crate's own.
+//! There is one, on smoltcp's `Interface` and sockets: complete enough to serve pages on a clean link to a friendly
+//! peer, and kept as a yardstick.
 
 pub mod smoltcp;

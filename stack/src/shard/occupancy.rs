@@ -30,6 +30,18 @@ pub struct Occupancy {
     pub addresses: usize,
     /// Destinations with a path MTU of their own.
     pub paths: usize,
+    /// TCP connections, those that their application has closed and that are not done yet included.
+    pub tcp_connections: usize,
+    /// TCP connections that have begun and are not accepted by both ends.
+    pub tcp_half_open: usize,
+    /// Records of TCP connections in TIME-WAIT.
+    pub tcp_time_waits: usize,
+    /// Bytes of send and receive buffers of TCP.
+    pub tcp_buffer_bytes: usize,
+    /// 4-tuples of those that are not over.
+    pub tcp_flows: usize,
+    /// Timers of connections, those in TIME-WAIT not included.
+    pub tcp_timers: usize,
 }
 
 impl Shard {
@@ -48,6 +60,12 @@ impl Shard {
             sockets: self.sockets.len(),
             addresses: self.addresses.iter().count(),
             paths: self.path_mtu.len(),
+            tcp_connections: self.tcp.connections.len(),
+            tcp_half_open: self.tcp.half_opens.len(),
+            tcp_time_waits: self.tcp.time_waits.len(),
+            tcp_buffer_bytes: self.tcp.pool.in_use_bytes(),
+            tcp_flows: self.tcp.flows.len(),
+            tcp_timers: self.tcp.timers_len(),
         }
     }
 }

@@ -49,8 +49,9 @@ impl AckPolicy {
     /// Data came in order: `len` bytes, in segments of `segment` bytes; `is_full`: more follows, so that is as long as
     /// they get.
     //= rfc9293#3.8.6.3
-    //# a TCP implementation SHOULD implement a delayed ACK (SHLD-18), but a delayed ACK should be
-    //# generated for at least every second full-sized segment
+    //# A TCP endpoint SHOULD implement a delayed ACK (SHLD-18), but an ACK should not be excessively delayed; in
+    //# particular, the delay MUST be less than 0.5 seconds (MUST-40).  An ACK SHOULD be generated for at least every
+    //# second full-sized segment or 2*RMSS bytes of new data
     pub(crate) fn on_data(&mut self, now: Instant, len: u32, segment: u16, is_full: bool, delay: Duration) {
         self.unacked = self.unacked.saturating_add(len);
         if segment > self.rcv_mss || is_full {

@@ -114,6 +114,10 @@ const POOL_MIN: usize = 64 << 10;
 const RTO_MIN: Duration = Duration::from_millis(1);
 /// RFC 9293 section 3.8.6.3, MUST-40.
 const DELAYED_ACK_MAX: Duration = Duration::from_millis(500);
+/// A day: backed off it is still a time that can be told.
+const RTO_MAX: Duration = Duration::from_secs(86_400);
+/// A hundred years: a deadline that is later could not be told.
+const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The largest window that can be told (RFC 7323 section 2.3).
 const WINDOW_MAX: u32 = 1 << 30;
 
@@ -217,10 +221,24 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
+    /// The same with what a SYN offers as in `others`.
+    pub(crate) fn offering_as(self, others: &Self) -> Self {
+        Self {
+            ecn: others.ecn,
+            sack: others.sack,
+            timestamps: others.timestamps,
+            window_scaling: others.window_scaling,
+            mss_max: others.mss_max,
+            recv_buffer: others.recv_buffer,
+            recv_buffer_max: others.recv_buffer_max,
+            ..self
+        }
+    }
+
     /// The same within bounds: what cannot be becomes the nearest that can.
     pub(crate) fn within_bounds(mut self) -> Self {
-        self.rto.min = self.rto.min.max(RTO_MIN);
-        self.rto.max = self.rto.max.max(self.rto.min);
+        self.rto.min = self.rto.min.clamp(RTO_MIN, RTO_MAX);
+        self.rto.max = self.rto.max.clamp(self.rto.min, RTO_MAX);
         self.rto.initial = self.rto.initial.max(self.rto.min).min(self.rto.max);
         //= rfc9293#3.8.6.3
         //# the delay MUST be less than 0.5 seconds (MUST-40)
@@ -229,6 +247,14 @@ impl TcpOptions {
         self.recv_buffer_max = self.recv_buffer_max.clamp(self.recv_buffer, WINDOW_MAX);
         self.send_buffer_max = self.send_buffer_max.clamp(1, WINDOW_MAX);
         self.hop_limit = self.hop_limit.map(|hops| hops.max(1));
+        self.user_timeout = self.user_timeout.map(|timeout| timeout.min(TIME_MAX));
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.idle = keepalive.idle.min(TIME_MAX);
+            keepalive.interval = keepalive.interval.clamp(RTO_MIN, TIME_MAX);
+        }
+        if let Linger::For(time) = &mut self.linger {
+            *time = (*time).min(TIME_MAX);
+        }
         self
     }
 }

@@ -65,7 +65,7 @@ pub enum HalfOpenTimeout {
 /// What a listener says of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
-    /// Which listener, for [`HalfOpens::listener`].
+    /// Which listener, for [`HalfOpens::get`].
     pub listener: u32,
     /// Its options.
     pub options: &'a TcpOptions,

@@ -69,7 +69,12 @@ impl Tcb {
     /// What can be sent now. `None`: nothing, until something happens or a timer is due.
     pub(crate) fn plan(&self, limits: &Limits, pool: &Pool) -> Option<Plan> {
         if let Some(opening) = &self.opening {
-            return opening.is_due.then(|| self.plan_syn(opening, limits));
+            if opening.is_due {
+                return Some(self.plan_syn(opening, limits));
+            }
+            // A challenge ACK: the peer's SYN has come, so there is something to acknowledge.
+            let is_ack_due = self.ack.is_due && self.state == State::SynReceived;
+            return is_ack_due.then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
         }
         if self.state == State::Closed {
             return None;
@@ -77,14 +82,9 @@ impl Tcb {
         if let Some((seq, len)) = self.sender.next_lost() {
             let is_paced = self.sender.next_send_at(limits.now).is_some();
             let allowance = self.sender.allowance();
-            if allowance > 0 && !is_paced {
-                return Some(self.plan_again(
-                    seq,
-                    len.min(allowance.max(self.mss())),
-                    Kind::Again,
-                    limits,
-                    pool,
-                ));
+            // Less than a segment adds up until it is one.
+            if allowance >= len.min(self.mss()) && !is_paced {
+                return Some(self.plan_again(seq, len.min(allowance), Kind::Again, limits, pool));
             }
         }
         if let Some(probe) = self.probe {
@@ -99,10 +99,10 @@ impl Tcb {
     /// Whether it is worth asking for a plan.
     pub(crate) fn may_send(&self) -> bool {
         match &self.opening {
-            Some(opening) => opening.is_due,
+            Some(opening) => opening.is_due || self.ack.is_due && self.state == State::SynReceived,
             None if self.state == State::Closed => false,
             None => {
-                let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.next_lost().is_some();
+                let has_data = self.unsent() > 0 || self.owes_fin() || self.sender.has_lost();
                 self.ack.is_due || self.probe.is_some() || has_data
             }
         }
@@ -110,7 +110,7 @@ impl Tcb {
 
     /// When pacing lets more go, if that is what holds it back.
     pub(crate) fn paced_until(&self, now: Instant) -> Option<Instant> {
-        let has_more = self.unsent() > 0 || self.sender.next_lost().is_some();
+        let has_more = self.unsent() > 0 || self.sender.has_lost();
         (self.state.is_synchronized() && has_more).then(|| self.sender.next_send_at(now)).flatten()
     }
 
@@ -165,15 +165,35 @@ impl Tcb {
         if self.has_sack && (self.dsack.is_some() || self.recv.early() > 0) {
             if let Some((start, end)) = self.dsack {
                 //= rfc2883#4
-                //# (2) D-SACK block must be the first block
+                //# When D-SACK is used, the first block of the SACK option should be a D-SACK block specifying the
+                //# sequence numbers for the duplicate segment that triggers the acknowledgement.
                 options.sack.push(start, end);
             }
             for &(start, end) in self.recv.sack_blocks().as_slice() {
                 options.sack.push(start, end);
             }
-            options.sack.truncate(if timestamps.is_some() { 3 } else { 4 });
+            options.sack.truncate(self.sack_room());
         }
         options
+    }
+
+    /// Blocks that an option has room for (RFC 2018 section 3).
+    fn sack_room(&self) -> usize {
+        if self.clock.is_some() { 3 } else { 4 }
+    }
+
+    /// Whether the next ACK is full of what it has to tell. Then it does not wait for the end of the turn: what comes
+    /// until then would take the place of ranges that the peer has not been told of, and would take for lost.
+    pub(crate) fn has_to_tell_now(&self) -> bool {
+        self.has_sack
+            && self.ack.is_due
+            && self.state != State::Closed
+            && (self.dsack.is_some() || self.recv.untold() >= self.sack_room())
+    }
+
+    /// An ACK without data.
+    pub(crate) fn plan_bare_ack(&self, now: Instant, pool: &Pool) -> Plan {
+        self.plan_ack(Kind::Ack, self.sender.snd_nxt(), now, pool)
     }
 
     /// A segment without payload.
@@ -212,7 +232,7 @@ impl Tcb {
         plan.header.flags =
             plan.header.flags.with_if(Flags::PSH, is_end && data > 0).with_if(Flags::FIN, has_fin);
         // RFC 3168 section 6.1.5: what is repeated is not marked as capable.
-        plan.is_ect = self.has_ecn && kind == Kind::New && data > 0;
+        plan.is_ect = self.sends_ect && kind == Kind::New && data > 0;
         plan.header.flags = plan.header.flags.with_if(Flags::CWR, self.owes_cwr && plan.is_ect);
         plan
     }
@@ -238,7 +258,6 @@ impl Tcb {
     fn plan_probe(&self, probe: Probe, limits: &Limits, pool: &Pool) -> Plan {
         match probe {
             //= rfc8985#7.3
-            //# TLP_send_probe():
             //# If an unsent segment exists AND
             //# the receive window allows new data to be sent:
             Probe::Tail(seq, len) => {
@@ -294,7 +313,7 @@ impl Tcb {
     /// A segment that is longer than what is known to get through (RFC 4821 section 7.2): while there is enough data
     /// behind it that its loss is found out at once.
     fn plan_mtu_probe(&self, len: u32, limits: &Limits, pool: &Pool) -> Option<Plan> {
-        if !self.options.mtu_probing || self.sender.next_lost().is_some() {
+        if !self.options.mtu_probing || self.sender.has_lost() {
             return None;
         }
         let size = self.plpmtud.probe(limits.now)?;
@@ -342,7 +361,7 @@ impl Tcb {
             self.rcv_adv = plan.edge;
         }
         let segments = plan.segment_bytes.map_or(1, |size| (plan.len as u32).div_ceil(size.get().into()));
-        self.counters.segments_out += segments;
+        self.counters.segments_out = self.counters.segments_out.wrapping_add(segments);
         self.counters.bytes_sent += plan.len as u64;
         if plan.kind == Kind::Syn {
             self.on_syn_sent(now);
@@ -350,6 +369,7 @@ impl Tcb {
         }
         self.last_ack_sent = self.rcv_nxt;
         self.dsack = None;
+        self.recv.mark_told();
         self.ack.on_sent(plan.len > 0);
         let has_fin = plan.header.flags.has(Flags::FIN);
         let end = plan.header.seq + plan.len as u32;
@@ -377,7 +397,7 @@ impl Tcb {
                 if has_fin {
                     self.fin_sent = Some(end);
                 }
-                let is_small = plan.len as u32 % self.mss() != 0;
+                let is_small = !(plan.len as u32).is_multiple_of(self.mss());
                 if is_small {
                     self.snd_sml = end;
                 }
@@ -386,7 +406,7 @@ impl Tcb {
                 self.plpmtud.on_resent(now, sent.seq, sent.seq + sent.len);
                 self.sender.on_resent(now, &sent, plan.kind == Kind::TailProbe);
                 self.counters.bytes_retransmitted += plan.len as u64;
-                self.counters.retransmits += 1;
+                self.counters.retransmits = self.counters.retransmits.wrapping_add(1);
                 cx.counters.retransmits += 1;
             }
             Kind::Syn | Kind::Probe | Kind::Ack => {}

@@ -175,6 +175,20 @@ impl Scoreboard {
         self.records.get(&start).map(|record| (start, record.len))
     }
 
+    /// The same, with what is lost behind it without a gap, up to `len_max` or a little more.
+    pub(super) fn first_lost_run(&self, len_max: u32) -> Option<(Position, u32)> {
+        let lost = &self.repair.as_ref()?.lost;
+        let start = *lost.first()?;
+        let mut end = start;
+        for key in lost {
+            if *key != end || end - start >= u64::from(len_max) {
+                break;
+            }
+            end += u64::from(self.records.get(key)?.len);
+        }
+        Some((start, (end - start) as u32))
+    }
+
     /// The last segment that was sent.
     pub(super) fn last_segment(&self, mss: u32) -> Option<(Position, u32)> {
         let (start, record) = self.records.last_key_value()?;

@@ -295,12 +295,19 @@ impl Sender {
         }
     }
 
-    /// What to repeat first: a number, and how many from there. All of it left in one piece.
+    /// What to repeat first: a number, and how many from there, of which a first part may be sent.
     pub fn next_lost(&self) -> Option<(Seq, u32)> {
-        if self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back()) {
+        if !self.has_lost() {
             return None;
         }
-        self.board.first_lost().map(|(start, len)| (Seq(start as u32), len))
+        self.board.first_lost_run(QUANTUM_MAX).map(|(start, len)| (Seq(start as u32), len))
+    }
+
+    /// Whether there is something to repeat.
+    #[inline]
+    pub fn has_lost(&self) -> bool {
+        let is_held_back = || self.recovery.as_ref().is_some_and(|recovery| recovery.frto.holds_back());
+        self.board.first_lost().is_some() && !is_held_back()
     }
 
     /// How many bytes may go now as far as congestion is concerned: window or PRR, less what is in flight. Not 0 when

@@ -1,6 +1,6 @@
 //! One connection: the transmission control block of RFC 9293 section 3.3.1.
 //!
-//! It does no I/O. A [`Segment`] goes in (`state/`), a [`Plan`](super::output::Plan) comes out (`output`), and
+//! It does no I/O. A [`Segment`](super::segment::Segment) goes in (`state/`), a [`Plan`](super::output::Plan) comes out (`output`), and
 //! [`deadline`](Tcb::deadline) tells when to call [`handle_timeout`](Tcb::handle_timeout) (`timers`).
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::segment::HEADER_LEN;
 use super::sender::{Sender, SenderConfig};
 use super::seq::Seq;
 use super::state::State;
-use super::timers::Timers;
+use super::timers::{Timer, Timers};
 use crate::demux::FlowKey;
 
 /// What of the shard a connection touches while it handles something.
@@ -129,6 +129,8 @@ pub(crate) struct Tcb {
     pub(crate) has_sack: bool,
     pub(crate) has_window_scale: bool,
     pub(crate) has_ecn: bool,
+    /// What we send may be marked.
+    pub(crate) sends_ect: bool,
     /// Congestion was marked, and the peer has not said that it knows.
     pub(crate) echoes_ce: bool,
     /// The next new data says that we know (CWR).
@@ -191,11 +193,16 @@ impl Tcb {
         };
         let mut tcb = Self::established(flow, &offered, options, path_mtu, now);
         tcb.state = State::SynSent;
+        // Keepalive begins with the connection.
+        tcb.timers.clear_all();
         // Our side of the timestamps; TS.Recent is not known yet.
         tcb.clock = tcb.options.timestamps.then_some(Clock { offset: clock_offset, recent: 0 });
         let asks_ecn = tcb.options.ecn;
         let opening = Opening { is_due: true, sent: 0, sent_at: None, offered: None, asks_ecn };
         tcb.opening = Some(Box::new(opening));
+        // If no device ever takes the SYN: as long as the first repetitions of one would take.
+        let unsent = tcb.options.user_timeout.unwrap_or(tcb.options.rto.initial * UNSENT_RTOS);
+        tcb.timers.set(Timer::Handshake, now + unsent);
         tcb
     }
 
@@ -244,6 +251,7 @@ impl Tcb {
             has_sack: agreed.sack,
             has_window_scale: agreed.window_scale.is_some(),
             has_ecn: agreed.ecn,
+            sends_ect: agreed.ecn,
             echoes_ce: false,
             owes_cwr: false,
             peer_mss: agreed.peer_mss.max(PEER_MSS_MIN),
@@ -278,20 +286,31 @@ impl Tcb {
         (self.snd_wnd, self.max_snd_wnd) = (agreed.snd_wnd, agreed.snd_wnd);
         (self.snd_wl1, self.snd_wl2) = agreed.snd_wl;
         (self.irs, self.rcv_nxt, self.copied, self.last_ack_sent) = (agreed.irs, rcv_nxt, rcv_nxt, rcv_nxt);
-        self.rcv_adv = rcv_nxt + agreed.rcv_wnd;
+        // In SYN-RECEIVED more may have been offered since.
+        let edge = rcv_nxt + agreed.rcv_wnd;
+        self.rcv_adv = if self.state == State::SynReceived { self.rcv_adv.max(edge) } else { edge };
         self.clock = agreed.timestamps;
         self.recent_at = now;
         (self.has_sack, self.has_ecn) = (agreed.sack, agreed.ecn);
+        // A SYN that is repeated does not ask for ECN.
+        //= rfc3168#6.1.1
+        //# A host MUST NOT set ECT on data packets unless it has sent at
+        //# least one ECN-setup SYN or ECN-setup SYN-ACK packet, and has
+        //# received at least one ECN-setup SYN or ECN-setup SYN-ACK packet,
+        //# and has sent no non-ECN-setup SYN or non-ECN-setup SYN-ACK
+        //# packet.
+        self.sends_ect = agreed.ecn && !agreed.is_lossy;
         self.peer_mss = agreed.peer_mss.max(PEER_MSS_MIN);
         self.tuning = ReceiveTuning::new(now, agreed.rcv_wnd);
         self.sender = Sender::new(&sender_config(&self.options, agreed, self.mss()), now);
         self.opening = None;
-        self.timers.clear_all();
+        // An application that has closed before may linger still.
+        self.timers.clear(Timer::Handshake);
         (self.heard_at, self.progress_at) = (now, now);
+        self.state = State::Established;
         self.restart_keepalive(now);
         self.news.changed = true;
         self.news.writable = true;
-        self.state = State::Established;
         if self.wants_finish {
             self.finish();
         }
@@ -435,9 +454,12 @@ impl Tcb {
         self.send_limit = self.send_limit.max(wanted);
     }
 
-    /// There is room again for who wanted it: a quarter of the buffer, so that it does not come in crumbs.
+    /// There is room again for who wanted it: a quarter of the buffer, so that it does not come in crumbs. If all that
+    /// was written is on its way, less is enough: a buffer that just holds what the path takes in a round trip would
+    /// leave a quarter of it empty.
     pub(crate) fn tell_room(&mut self) {
-        if self.wants_room && self.room() >= self.send_limit as usize / 4 {
+        let part = if self.unsent() == 0 { 16 } else { 4 };
+        if self.wants_room && self.room() >= (self.send_limit as usize / part).max(1) {
             self.wants_room = false;
             self.news.writable = true;
         }
@@ -548,7 +570,19 @@ impl Tcb {
         self.news.changed = true;
     }
 
+    /// Whether an abort sends a reset in this state.
+    //= rfc9293#3.10.5
+    //# Respond with "ok" and delete the TCB, enter CLOSED state, and return.
+    pub(crate) fn is_reset_by_abort(&self) -> bool {
+        !matches!(self.state, State::SynSent | State::Closing | State::LastAck | State::Closed)
+    }
+
     /// The application finishes sending.
+    //= rfc9293#3.10.4
+    //= type=exception
+    //= reason=In SYN-RECEIVED the FIN waits for ESTABLISHED in any case, as data does.
+    //# If no SENDs have been issued and there is no pending data to send, then form a FIN segment and send it, and
+    //# enter FIN-WAIT-1 state; otherwise, queue for processing after entering ESTABLISHED state.
     pub(crate) fn finish(&mut self) {
         self.state = match self.state {
             State::Established => State::FinWait1,
@@ -586,6 +620,8 @@ const PEER_MSS_MIN: u16 = 48;
 const MSS_MIN: u32 = 48;
 /// Bytes of the option with its padding.
 pub(crate) const TIMESTAMPS_LEN: u32 = 12;
+/// Initial RTOs that a SYN waits for a device that takes it.
+const UNSENT_RTOS: u32 = 64;
 /// Bytes of a send buffer before it has grown.
 const SEND_LIMIT_INITIAL: u32 = 64 << 10;
 /// A window while memory is short.

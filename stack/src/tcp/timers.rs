@@ -95,6 +95,10 @@ impl Tcb {
         if self.timers.take(Timer::Orphan, now) {
             return Some(Ending::Failed(Failure::Aborted));
         }
+        //= rfc9293#3.10.8
+        //# For any state if the user timeout expires, flush all queues, signal the user "error: connection aborted due
+        //# to user timeout" in general and for any outstanding calls, delete the TCB, enter the CLOSED state, and
+        //# return.
         if self.user_deadline().is_some_and(|at| at <= now) {
             return Some(Ending::Failed(self.soft_error.unwrap_or(Failure::TimedOut)));
         }
@@ -133,6 +137,7 @@ impl Tcb {
                     return Some(self.soft_error.unwrap_or(Failure::TimedOut));
                 }
                 self.note_lost_probe(cx);
+                self.note_application_limit(cx.now);
                 self.look_for_black_hole(cx, backoffs);
             }
         }
@@ -141,13 +146,15 @@ impl Tcb {
 
     /// Whether a peer that acknowledges nothing is given up.
     //= rfc9293#3.8.3
-    //# (b)  When the number of transmissions of the same segment reaches a threshold R2 greater
+    //# (c)  When the number of transmissions of the same segment reaches a threshold R2 greater
     //# than R1, close the connection.
     fn has_waited_enough(&self, cx: &Cx<'_>, times: u32) -> bool {
-        //= rfc1122#4.2.2.16
-        //# a sending TCP MUST be robust against window shrinking
-        if self.snd_wnd == 0 {
-            // What was sent into a window that has shut since: while the peer says so, it is there.
+        //= rfc9293#3.8.6
+        //# The sender MAY also retransmit old data beyond SND.UNA+SND.WND (MAY-7), but SHOULD NOT time out the
+        //# connection if data beyond the right window edge is not acknowledged (SHLD-17).
+        if self.snd_wnd == 0 && !self.is_orphan {
+            // What was sent into a window that has shut since: while the peer says so, it is there. Nobody waits for an
+            // orphan's data: a peer is not to keep that for ever (RFC 6429).
             let silence = self.options.user_timeout.unwrap_or(self.options.rto.max * 2);
             return cx.now > self.heard_at + silence;
         }
@@ -174,9 +181,14 @@ impl Tcb {
 
     fn on_handshake_timeout(&mut self, cx: &mut Cx<'_>) -> Option<Failure> {
         let opening = self.opening.as_mut()?;
+        //= rfc9293#3.8.3
+        //= type=exception
+        //= reason=As on Linux, six repetitions, 127 s: who asks for more has `syn_retries` and the user timeout.
+        //# R2 for a SYN segment MUST be set large enough to provide retransmission of the segment for at least 3
+        //# minutes (MUST-23).
         let has_waited = match self.options.user_timeout {
-            Some(timeout) => opening.sent_at.is_some_and(|at| cx.now >= at + timeout),
-            None => opening.sent > cx.config.syn_retries,
+            Some(timeout) => opening.sent_at.is_none_or(|at| cx.now >= at + timeout),
+            None => opening.sent == 0 || opening.sent > cx.config.syn_retries,
         };
         if has_waited {
             return Some(self.soft_error.unwrap_or(Failure::TimedOut));

@@ -93,6 +93,8 @@ pub enum SocketOption {
     QuickAck,
     /// TCP: 0 is `reno`, 1 `cubic`, 2 `bbr`.
     Congestion,
+    /// TCP: what is sent is spread over a round trip. Not for the kernel, which leaves that to its controllers.
+    Pacing,
     /// TCP: bytes of the receive buffer.
     RecvBuffer,
     /// TCP: bytes of the send buffer.
@@ -102,7 +104,7 @@ pub enum SocketOption {
 }
 
 /// Options by their words.
-const OPTIONS: [(&str, SocketOption); 19] = [
+const OPTIONS: [(&str, SocketOption); 20] = [
     ("ttl", SocketOption::Ttl),
     ("broadcast", SocketOption::Broadcast),
     ("multicast-ttl", SocketOption::MulticastTtl),
@@ -119,6 +121,7 @@ const OPTIONS: [(&str, SocketOption); 19] = [
     ("linger", SocketOption::Linger),
     ("quickack", SocketOption::QuickAck),
     ("congestion", SocketOption::Congestion),
+    ("pacing", SocketOption::Pacing),
     ("rcvbuf", SocketOption::RecvBuffer),
     ("sndbuf", SocketOption::SendBuffer),
     ("max-segment", SocketOption::Mss),

@@ -74,7 +74,7 @@
 //! error NAME` (why it is no more; once), `info(c, FIELD) = VALUE`. Fields are `state` (in the words of RFC 9293), `cwnd` and
 //! `ssthresh` (in segments), `rto` and `rtt` (in milliseconds), `mss`, `retransmits`, `backoffs`. `set` knows `nodelay`,
 //! `cork`, `keepalive`, `keepalive-idle` and `keepalive-interval` (seconds), `keepalive-probes`, `user-timeout` (milliseconds),
-//! `linger` (seconds), `quickack`, `congestion` (`reno`, `cubic`, `bbr`), `rcvbuf`, `sndbuf`, `max-segment`, `ttl`. A call of the
+//! `linger` (seconds), `quickack`, `congestion` (`reno`, `cubic`, `bbr`), `pacing` (of a shard), `rcvbuf`, `sndbuf`, `max-segment`, `ttl`. A call of the
 //! kernel waits for what it is to give; a shard has it already.
 //!
 //! Numbers are relative to the SYN of their sender (and the peer's begin 1024 before they wrap), those of SACK
@@ -94,8 +94,8 @@
 //! | `> 10 x PACKET`, `< 10 x PACKET` | so many, each behind the one before in the stream |
 //!
 //! Times are exact for a shard. For the kernel what is late by less than [`tolerance`](Subject::tolerance) is in time, for
-//! machines are busy; what is early is not. The congestion control is `reno` unless a script says otherwise, for that
-//! is what a kernel lets everybody use.
+//! machines are busy; what is early is not. The congestion control is `reno`, without pacing, unless a script says otherwise, for that
+//! is what a kernel lets everybody use. What the subject leaves to a device to split is looked at as the wire carries it.
 //!
 //! What the subject sends on its own (ARP, neighbour discovery, router solicitations, MLD, IGMP) is not
 //! looked at unless the script has a packet of that kind; then the script must say it all. As long as a

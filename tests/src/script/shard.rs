@@ -1,10 +1,11 @@
 //! A shard as the subject: in virtual time, on a wire in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 
-use smoltcp::phy::{Device as _, RxToken as _, TxToken as _};
+use smoltcp::phy::{Device as _, TxToken as _};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpCidr;
 use wirestack::icmp::{ErrorKind, LimiterConfig};
@@ -13,6 +14,8 @@ use wirestack::shard::{PingBind, PingOptions, RawBind, Shard, ShardConfig, Socke
 use wirestack::tcp::{Algorithm, TcpOptions};
 use wirestack::udp::{Fragmenting, SendError, SocketOptions};
 use wirestack_nic::loopback::{Loopback, LoopbackConfig};
+use wirestack_nic::offload::Segments;
+use wirestack_nic::{FrameMeta, Nic as _, OffloadCapabilities};
 
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
 use super::parse::Setup;
@@ -25,6 +28,9 @@ const SETTLE_TIME: Duration = Duration::from_secs(60);
 
 /// Turns at one time, after which a shard is taken to be turning in circles.
 const TURNS_MAX: usize = 10_000;
+
+/// Bytes of the longest frame that a device with offloads splits: a packet of 64 KB.
+const OFFLOADED_LEN_MAX: usize = 65_535 + ETHERNET_HEADER_LEN;
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER_LEN: usize = 14;
@@ -43,6 +49,8 @@ pub struct ShardSubject {
     begin: Instant,
     /// When the last turn wanted to come again.
     next: Option<Instant>,
+    /// Frames as a wire carries them: pieces of what the shard has left to the device.
+    pieces: VecDeque<Vec<u8>>,
 }
 
 /// A socket, which exists in the shard as soon as it has an address.
@@ -61,6 +69,58 @@ impl ShardSubject {
     /// # Errors
     /// What a shard does not accept.
     pub fn new(setup: &Setup, seed: u64) -> Result<Self, String> {
+        Self::on_device(setup, seed, OffloadCapabilities::default())
+    }
+
+    /// The same, on a device that makes checksums and splits long frames.
+    ///
+    /// # Errors
+    /// What a shard does not accept.
+    pub fn with_offloads(setup: &Setup, seed: u64) -> Result<Self, String> {
+        let gso = NonZeroUsize::new(OFFLOADED_LEN_MAX);
+        let offloads = OffloadCapabilities {
+            checksum_tx: true,
+            checksum_rx: false,
+            gso_tcpv4: gso,
+            gso_tcpv6: gso,
+            gso_udp: gso,
+        };
+        Self::on_device(setup, seed, offloads)
+    }
+
+    fn on_device(setup: &Setup, seed: u64, offloads: OffloadCapabilities) -> Result<Self, String> {
+        let config = Self::configuration(setup, seed);
+        let resets_on_overflow = setup
+            .sysctls
+            .iter()
+            .any(|(name, value)| name == "net.ipv4.tcp_abort_on_overflow" && value != "0");
+        let mut streams = ShardStreams::default();
+        streams.resets_on_overflow = resets_on_overflow;
+        let mtu = usize::from(setup.mtu) + ETHERNET_HEADER_LEN;
+        let frame_len_max = if offloads.checksum_tx { OFFLOADED_LEN_MAX } else { mtu.max(1514) };
+        let wire_config = LoopbackConfig { mtu, frame_len_max, offloads, ..LoopbackConfig::default() };
+        let (nic, wire) = Loopback::pair(&wire_config).map_err(|error| error.to_string())?;
+        let now = Instant::ZERO;
+        let tcp_options = config.tcp.options;
+        let shard = Shard::new(config, now).map_err(|error| error.to_string())?;
+        let mut subject = Self {
+            shard,
+            nic,
+            wire,
+            sockets: BTreeMap::new(),
+            streams,
+            tcp_options,
+            now,
+            begin: Instant::ZERO,
+            next: Some(now),
+            pieces: VecDeque::new(),
+        };
+        while subject.poll_frame(Instant::ZERO + SETTLE_TIME)?.is_some() {}
+        subject.begin = subject.now;
+        Ok(subject)
+    }
+
+    fn configuration(setup: &Setup, seed: u64) -> ShardConfig {
         let mut config = ShardConfig::new(setup.host.mac);
         config.seed = seed;
         config.gateways = setup.gateways.clone();
@@ -76,10 +136,10 @@ impl ShardSubject {
             LimiterConfig { errors_per_second: None, destination_interval: Duration::ZERO, ..config.icmp };
         // The plainest one, which a kernel lets everybody use.
         config.tcp.options.congestion = Algorithm::Reno;
-        let mut streams = ShardStreams::default();
+        // As of that controller in a kernel.
+        config.tcp.options.pacing = false;
         for (name, value) in &setup.sysctls {
             shard_tcp::configure(&mut config, name, value);
-            streams.resets_on_overflow |= name == "net.ipv4.tcp_abort_on_overflow" && value != "0";
             let seconds = value.parse().map(Duration::from_secs);
             match (name.as_str(), seconds) {
                 ("net.ipv4.ipfrag_time", Ok(time)) => config.reassembly.ipv4_timeout = time,
@@ -88,26 +148,7 @@ impl ShardSubject {
                 _ => {}
             }
         }
-        let mtu = usize::from(setup.mtu) + ETHERNET_HEADER_LEN;
-        let wire_config = LoopbackConfig { mtu, frame_len_max: mtu.max(1514), ..LoopbackConfig::default() };
-        let (nic, wire) = Loopback::pair(&wire_config).map_err(|error| error.to_string())?;
-        let now = Instant::ZERO;
-        let tcp_options = config.tcp.options;
-        let shard = Shard::new(config, now).map_err(|error| error.to_string())?;
-        let mut subject = Self {
-            shard,
-            nic,
-            wire,
-            sockets: BTreeMap::new(),
-            streams,
-            tcp_options,
-            now,
-            begin: Instant::ZERO,
-            next: Some(now),
-        };
-        while subject.poll_frame(Instant::ZERO + SETTLE_TIME)?.is_some() {}
-        subject.begin = subject.now;
-        Ok(subject)
+        config
     }
 
     fn turn(&mut self) {
@@ -319,8 +360,11 @@ impl Subject for ShardSubject {
     fn poll_frame(&mut self, deadline: Instant) -> Result<Option<(Instant, Vec<u8>)>, String> {
         let until = self.begin + (deadline - Instant::ZERO);
         for _ in 0..TURNS_MAX {
-            if let Some((token, _)) = self.wire.receive(self.now) {
-                let frame = token.consume(<[u8]>::to_vec);
+            let pieces = &mut self.pieces;
+            if pieces.is_empty() {
+                self.wire.receive_with(self.now, |frame, meta| split(frame, meta, pieces));
+            }
+            if let Some(frame) = self.pieces.pop_front() {
                 return Ok(Some((self.now(), frame)));
             }
             match self.next.filter(|next| *next <= until) {
@@ -351,6 +395,16 @@ impl Subject for ShardSubject {
 
     fn quiet(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+/// The frames that a wire carries for one that was handed to a device.
+fn split(frame: &[u8], meta: &FrameMeta, pieces: &mut VecDeque<Vec<u8>>) {
+    let segments = Segments::new(frame, meta);
+    for index in 0..segments.count() {
+        let mut piece = vec![0; segments.frame_len(index)];
+        segments.write(index, &mut piece);
+        pieces.push_back(piece);
     }
 }
 

@@ -223,6 +223,7 @@ fn change(options: &mut TcpOptions, option: SocketOption, value: u32) -> Result<
                 _ => Algorithm::Bbr,
             };
         }
+        SocketOption::Pacing => options.pacing = value != 0,
         SocketOption::RecvBuffer => {
             options.recv_buffer = value;
             options.recv_buffer_max = value;

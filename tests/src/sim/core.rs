@@ -175,6 +175,10 @@ impl Core {
             ("commands", now.commands, config.mail_len_max),
             ("sockets", now.sockets, config.sockets_max),
             ("paths", now.paths, config.path_mtu.entries_max),
+            ("TCP connections", now.tcp_connections, config.tcp.connections_max),
+            ("half-open connections", now.tcp_half_open, config.tcp.half_open_max),
+            ("connections in TIME-WAIT", now.tcp_time_waits, config.tcp.time_wait_max),
+            ("bytes of TCP's buffers", now.tcp_buffer_bytes, config.tcp.pool_bytes_max),
         ];
         match bounds.into_iter().find(|(_, held, max)| held > max) {
             Some((name, held, max)) => Err(format!("{name}: {held} are held, {max} at most")),

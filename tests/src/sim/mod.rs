@@ -100,37 +100,17 @@ enum Event {
     Action(Action),
 }
 
-struct Entry {
-    at: Instant,
-    sequence: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
+/// When, which of those of the same time, and where in the table of events: the heap moves small things.
+type Entry = Reverse<(Instant, u64, u32)>;
 
 /// A network.
 pub struct Sim {
     now: Instant,
     random: Random,
-    events: BinaryHeap<Reverse<Entry>>,
+    heap: BinaryHeap<Entry>,
+    events: Vec<Option<Event>>,
+    /// Free places among them.
+    free: Vec<u32>,
     sequence: u64,
     steps: u64,
     steps_max: u64,
@@ -168,7 +148,9 @@ impl Sim {
         Self {
             now: Instant::from_secs(1),
             random: Random::new(seed),
-            events: BinaryHeap::new(),
+            heap: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
             steps: 0,
             steps_max: STEPS_MAX,
@@ -313,7 +295,12 @@ impl Sim {
     fn push(&mut self, at: Instant, event: Event) {
         self.sequence += 1;
         self.on_wires += usize::from(!matches!(event, Event::Turn { .. }));
-        self.events.push(Reverse(Entry { at: at.max(self.now), sequence: self.sequence, event }));
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() as u32 - 1
+        });
+        self.events[index as usize] = Some(event);
+        self.heap.push(Reverse((at.max(self.now), self.sequence, index)));
     }
 
     /// A shard is to have a turn.
@@ -440,15 +427,17 @@ impl Sim {
 
     /// Takes the next event. `false`: there is none before `end`.
     fn step(&mut self, end: Instant) -> bool {
-        if self.events.peek().is_none_or(|Reverse(entry)| entry.at > end) {
+        if self.heap.peek().is_none_or(|Reverse((at, ..))| *at > end) {
             return false;
         }
-        let Some(Reverse(entry)) = self.events.pop() else { return false };
-        self.now = entry.at;
+        let Some(Reverse((at, _, index))) = self.heap.pop() else { return false };
+        let Some(event) = self.events[index as usize].take() else { return false };
+        self.free.push(index);
+        self.now = at;
         self.steps += 1;
         assert!(self.steps <= self.steps_max, "{} steps, and no end", self.steps_max);
-        self.on_wires -= usize::from(!matches!(entry.event, Event::Turn { .. }));
-        match entry.event {
+        self.on_wires -= usize::from(!matches!(event, Event::Turn { .. }));
+        match event {
             Event::Deliver { node, port, link, frame } => {
                 // What is under way when a wire is unplugged is lost.
                 if self.links[link.0].up && !self.links[link.0].is_cut {
@@ -540,7 +529,7 @@ impl Sim {
     pub fn run_until_idle(&mut self, quiet: Duration, limit: Duration) {
         let end = self.now + limit;
         loop {
-            let next = self.events.peek().map(|Reverse(entry)| entry.at);
+            let next = self.heap.peek().map(|Reverse((at, ..))| *at);
             let is_quiet = next.is_none_or(|next| next > self.last_frame + quiet && next > self.now);
             if self.on_wires == 0 && is_quiet || !self.step(end) {
                 return;

@@ -56,8 +56,8 @@ impl Pair {
         [dialed, served]
     }
 
-    /// Lets time pass until both are done.
-    pub(crate) fn finish(&mut self, limit: Duration, reports: &[SharedReport; 2]) {
+    /// Lets time pass until both are done, and tells when that was.
+    pub(crate) fn finish(&mut self, limit: Duration, reports: &[SharedReport; 2]) -> Instant {
         let begun = reports.clone();
         let is_done = self.sim.run_while(limit, |sim| {
             begun.iter().all(|report| report.borrow().is_done()) && sim.ledger.tcp.are_over()
@@ -69,6 +69,19 @@ impl Pair {
         if let Err(wrong) = self.sim.ledger.tcp.check_end() {
             panic!("{wrong}");
         }
+        let done = self.sim.now();
+        assert_nothing_is_left(&mut self.sim, self.hosts);
+        done
+    }
+}
+
+/// When all is over and TIME-WAIT has passed, nothing is kept of it: no connection, no buffer, no timer.
+pub(crate) fn assert_nothing_is_left(sim: &mut Sim, hosts: [NodeId; 2]) {
+    sim.run_for(Duration::from_secs(200));
+    for host in hosts {
+        let held = sim.shard(host).occupancy();
+        let left = [held.tcp_connections, held.tcp_half_open, held.tcp_time_waits, held.tcp_buffer_bytes];
+        assert_eq!(left, [0; 4], "connections, half-open ones, TIME-WAIT, bytes of buffers");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::relay::{Relay, Totals};
 use crate::shard_end::{End, Record};
 use crate::support::{ADDRESSES, LONG, end};
 use crate::tcp_bridge::OURS as BESIDE_LEFT;
-use crate::tcp_trace::{ON_A_GOOD_WIRE, REPAIRS, segments, violations};
+use crate::tcp_trace::{LOSSES, ON_A_GOOD_WIRE, REPETITIONS, segments, violations};
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
     let with = |cases| require_program("iperf3", require_program("tshark", cases));
@@ -160,7 +160,7 @@ impl Seen {
             assert!(drops == 0 || is_excused, "{reason:?}: {drops}, {counters:?}");
         }
         let segments = segments(&record.path(), false)?;
-        let found = violations(&segments, &[&ON_A_GOOD_WIRE[..], &REPAIRS].concat());
+        let found = violations(&segments, &[&ON_A_GOOD_WIRE[..], &REPETITIONS, &LOSSES].concat());
         let first = found[..found.len().min(10)].join("\n");
         assert!(
             found.is_empty(),

@@ -58,8 +58,9 @@ fn on_shard(path: &Path) -> Outcome {
     if script.skip_reason(SubjectKind::Shard).is_some() {
         return Ok(());
     }
-    let mut shard = ShardSubject::new(&script.setup, SEED)?;
-    Ok(run(&script, &mut shard)?)
+    run(&script, &mut ShardSubject::new(&script.setup, SEED)?)?;
+    let on_offloads = run(&script, &mut ShardSubject::with_offloads(&script.setup, SEED)?);
+    Ok(on_offloads.map_err(|failure| format!("on a device with offloads: {failure}"))?)
 }
 
 fn on_kernel(path: &Path) -> Outcome {

@@ -27,6 +27,11 @@ pub(crate) fn on_smoltcp(test: impl FnOnce() -> Outcome) -> Outcome {
     outcome
 }
 
+/// Whether this is such a test.
+pub(crate) fn is_smoltcp() -> bool {
+    BACKEND.get().is_some()
+}
+
 /// Starts a serving program at our end with both addresses and waits until it serves. `args` begin
 /// with the program's name.
 pub(crate) fn serve(wire: &Wire, args: &[&str]) -> io::Result<Child> {

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::Command;
 
 use wirestack_apps::testbed::Wire;
-use wirestack_tests::programs::{Child, output};
+use wirestack_tests::programs::{Child, Ended, output};
 use wirestack_tests::runner::{Case, Outcome, note, require_program, veth_test};
 
-use crate::support::{ADDRESSES, LONG, end, noise, serve, url_host};
+use crate::support::{ADDRESSES, LONG, counter, end, noise, serve, url_host};
 use crate::talk::wait_until;
 use crate::tcp_bridge::OURS as BESIDE_LEFT;
 use crate::tcp_serve::connect;
@@ -149,7 +149,8 @@ impl Said {
             return None;
         }
         let edge = ack + window;
-        let wrong = |what: &str, other: u64| Some(format!("{what} ({other}): {segment:?}"));
+        let wrong =
+            |what: &str, other: u64| Some(format!("frame {}: {what} ({other}): {segment:?}", segment.number));
         if !is_ack {
             return wrong("no acknowledgment", 0);
         }
@@ -209,7 +210,7 @@ pub(crate) fn violations(segments: &[Segment], allowed: &[&str]) -> Vec<String> 
         if segment.is_ours {
             found.extend(said.check(segment));
             let bad = segment.remarks.iter().filter(|remark| !allowed.contains(remark));
-            found.extend(bad.map(|remark| format!("{remark}: {segment:?}")));
+            found.extend(bad.map(|remark| format!("{remark} in frame {}: {segment:?}", segment.number)));
         }
         said.take(segment);
     }
@@ -266,10 +267,10 @@ fn trace(wire: &Wire, more: &[&str], allowed: &[&str]) -> Outcome {
     for program in ["http", "echo"] {
         let file = dir.path().join(format!("{program}.pcapng"));
         let path = file.to_string_lossy().into_owned();
-        let server = serve(wire, &[&[program, "--pcap", &path], more].concat())?;
+        let server = serve(wire, &[&[program, "--json", "--pcap", &path], more].concat())?;
         talk(wire, program)?;
-        end(server)?;
-        judge(&file, false, allowed)?;
+        let ended = end(server)?;
+        judge(&file, false, allowed, &ended)?;
     }
     Ok(())
 }
@@ -281,10 +282,19 @@ fn talk(wire: &Wire, program: &str) -> Outcome {
     Ok(ADDRESSES.into_iter().try_for_each(|address| slow_echo(wire, address))?)
 }
 
-fn judge(file: &Path, is_summed: bool, allowed: &[&str]) -> Outcome {
+/// On a busy machine a peer may be so late that a probe asks whether the tail was lost, or a timer expires: as many
+/// repetitions as were counted as such are none of loss.
+fn judge(file: &Path, is_summed: bool, allowed: &[&str], ended: &Ended) -> Outcome {
     let segments = segments(file, is_summed)?;
     assert!(segments.len() > 100, "{} segments", segments.len());
-    let found = violations(&segments, allowed);
+    let mut spare = counter(ended, "tcp_loss_probes") + counter(ended, "tcp_timeouts");
+    let is_repetition = |line: &String| REPETITIONS.iter().any(|remark| line.starts_with(remark));
+    let mut found = violations(&segments, allowed);
+    found.retain(|line| {
+        let is_spared = spare > 0 && is_repetition(line);
+        spare -= u64::from(is_spared);
+        !is_spared
+    });
     let first = found[..found.len().min(10)].join("\n");
     assert!(found.is_empty(), "{} violations in {} segments\n{first}", found.len(), segments.len());
     Ok(())
@@ -300,6 +310,14 @@ pub(crate) const ON_A_GOOD_WIRE: [&str; 6] = [
     "tcp.analysis.duplicate_ack",
 ];
 
+/// What tshark says of a segment that was sent before.
+pub(crate) const REPETITIONS: [&str; 4] = [
+    "tcp.analysis.retransmission",
+    "tcp.analysis.fast_retransmission",
+    "tcp.analysis.spurious_retransmission",
+    "tcp.analysis.out_of_order",
+];
+
 fn nothing_is_found(wire: &Wire) -> Outcome {
     trace(wire, &[], &ON_A_GOOD_WIRE)
 }
@@ -309,14 +327,14 @@ fn nothing_at_the_peer(wire: &Wire) -> Outcome {
     wire.pair().set_offloads(false)?;
     let dir = tempfile::tempdir()?;
     for program in ["http", "echo"] {
-        let server = serve(wire, &[program, "--device", "vnet_hdr=off"])?;
+        let server = serve(wire, &[program, "--json", "--device", "vnet_hdr=off"])?;
         let file = dir.path().join(format!("{program}.pcap"));
         let mut tcpdump = Command::new("tcpdump");
         tcpdump.args(["-n", "-U", "-B", "65536", "-i", wire.peer().name(), "-w"]);
         let mut tcpdump = wire.at_peer(|| Child::start(tcpdump.arg(&file).arg("tcp or udp port 9")))?;
         tcpdump.wait_for_line("tcpdump: listening", LONG)?;
         talk(wire, program)?;
-        end(server)?;
+        let ended = end(server)?;
         // What comes before it is in the file by then.
         let marker = b"the end of the capture";
         let socket = wire.at_peer(|| UdpSocket::bind("0.0.0.0:0"))?;
@@ -326,24 +344,16 @@ fn nothing_at_the_peer(wire: &Wire) -> Outcome {
             Ok(fs::read(&file)?.windows(marker.len()).any(|window| window == marker))
         })?;
         end(tcpdump)?;
-        judge(&file, true, &ON_A_GOOD_WIRE)?;
+        judge(&file, true, &ON_A_GOOD_WIRE, &ended)?;
     }
     Ok(())
 }
 
-/// What is to be seen where segments are lost.
-pub(crate) const REPAIRS: [&str; 6] = [
-    "tcp.analysis.retransmission",
-    "tcp.analysis.fast_retransmission",
-    "tcp.analysis.spurious_retransmission",
-    "tcp.analysis.out_of_order",
-    // tshark looks from behind the wire that loses.
-    "tcp.analysis.lost_segment",
-    "tcp.analysis.ack_lost_segment",
-];
+/// tshark looks from behind the wire that loses.
+pub(crate) const LOSSES: [&str; 2] = ["tcp.analysis.lost_segment", "tcp.analysis.ack_lost_segment"];
 
 fn nothing_on_a_worse_wire(wire: &Wire) -> Outcome {
     note("--impair loss=1%,delay=1ms --seed 11");
-    let allowed = [&ON_A_GOOD_WIRE[..], &REPAIRS].concat();
+    let allowed = [&ON_A_GOOD_WIRE[..], &REPETITIONS, &LOSSES].concat();
     trace(wire, &["--impair", "loss=1%,delay=1ms", "--seed", "11"], &allowed)
 }

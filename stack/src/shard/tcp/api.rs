@@ -103,7 +103,8 @@ impl Shard {
                 self.tcp.starved.push_back(index);
             }
         }
-        self.touch_connection(index);
+        // Timers stay as they are until it is sent.
+        self.tcp.queue(index);
         Ok(result)
     }
 
@@ -151,7 +152,7 @@ impl Shard {
             (taken, result)
         })?;
         // At the end of the stream the closure has not been called.
-        Ok(taken.map(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))).flatten())
+        Ok(taken.and_then(|result| result.flatten().or_else(|| reader.take().map(|read| read(&[]).1))))
     }
 
     /// `Some(None)`: the end of the stream. `None`: nothing now. `f` says how much was taken.
@@ -173,7 +174,10 @@ impl Shard {
         let (taken, result) = f(tcb, &mut cx);
         if taken > 0 {
             tcb.on_read(&mut cx, taken);
-            self.touch_connection(index);
+            // All that reading can make due is an ACK that tells of the room.
+            if tcb.ack.is_due {
+                self.tcp.queue(index);
+            }
         }
         Ok(Some(Some(result)))
     }
@@ -252,6 +256,8 @@ impl Shard {
         let Some(index) = self.connection_of(id) else { return };
         let Some(connection) = self.tcp.connections.get_mut(index as usize) else { return };
         let tcb = &mut connection.tcb;
+        // What our SYN has offered stays: the peer goes by it.
+        let options = if tcb.opening.is_some() { options.offering_as(&tcb.options) } else { options };
         let before = std::mem::replace(&mut tcb.options, Arc::new(options));
         if before.congestion != options.congestion {
             tcb.sender.set_algorithm(now, options.congestion);

@@ -32,7 +32,7 @@ impl Shard {
             return;
         }
         let header = tcb.reset_now();
-        if tcb.state != State::SynSent {
+        if tcb.is_reset_by_abort() {
             self.send_reset(index, &header);
         }
         self.fail_connection(index, Failure::Aborted);

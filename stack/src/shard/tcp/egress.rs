@@ -96,13 +96,11 @@ impl Shard {
     fn plan_for(&mut self, index: u32, limits: &Limits) -> Option<Plan> {
         let connection = self.tcp.connections.get(index as usize)?;
         let flow = connection.tcb.flow;
-        if !connection.tcb.may_send() {
-            return None;
-        }
         let mtu = self.mtu_of_flow(&flow);
         let (connection, cx) = self.tcp.with_cx(index, limits.now)?;
+        // What is under way may be too long now, and is to be repeated then.
         connection.tcb.set_path_mtu(limits.now, mtu);
-        connection.tcb.plan(limits, cx.pool)
+        if connection.tcb.may_send() { connection.tcb.plan(limits, cx.pool) } else { None }
     }
 
     fn note_sent(&mut self, index: u32, plan: &Plan) {

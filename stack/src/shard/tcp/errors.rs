@@ -12,8 +12,8 @@ use crate::tcp::seq::Seq;
 impl Shard {
     /// An error about a segment of ours. `false`: we cannot have sent it.
     //= rfc5927#4.1
-    //# TCP SHOULD check that the TCP sequence number contained in the payload of the ICMP error message is within
-    //# the range SND.UNA =< SEG.SEQ < SND.NXT.
+    //# the TCP sequence number contained in the payload of the ICMP error message is within the range
+    //# SND.UNA =< SEG.SEQ < SND.NXT.
     pub(crate) fn handle_segment_error(
         &mut self,
         local: SocketAddr,
@@ -50,6 +50,10 @@ impl Shard {
         //# SHOULD make the information available to the
         //# application.
         tcb.soft_error = Some(failure);
+        //= rfc9293#3.9.2.2
+        //= type=exception
+        //= reason=Anybody can forge them; the retransmission timer ends a connection that is really cut off.
+        //# These are hard error conditions, so TCP implementations SHOULD abort the connection (SHLD-26).
         // RFC 5461 section 4.1: before there is a connection, any of them ends the attempt, so that another address
         // can be tried; afterwards none does, for anybody can forge them (RFC 5927 section 5.2).
         if is_opening {

@@ -13,7 +13,7 @@ use crate::observe::DropReason;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::error::Failure;
 use crate::tcp::handshake::Negotiated;
-use crate::tcp::output::Limits;
+use crate::tcp::output::{Kind, Limits};
 use crate::tcp::segment::Segment;
 use crate::tcp::state::Ending;
 use crate::tcp::tcb::Tcb;
@@ -179,7 +179,8 @@ impl Shard {
         if matches!(ending, Ending::Failed(_)) || !connection.tcb.ack.is_due {
             return;
         }
-        let Some(plan) = connection.tcb.plan(&limits, cx.pool) else { return };
+        let plan = connection.tcb.plan(&limits, cx.pool);
+        let Some(plan) = plan.filter(|plan| plan.kind == Kind::Ack) else { return };
         connection.tcb.on_sent(&mut cx, &plan);
         let flow = connection.tcb.flow;
         self.send_header(&flow, &plan.header);

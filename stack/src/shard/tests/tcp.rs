@@ -1,7 +1,7 @@
 //! Connections between two shards.
 
 use super::*;
-use crate::tcp::{Failure, RecvError, SendError};
+use crate::tcp::{Failure, Linger, RecvError, SendError, TcpOptions};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|byte| (byte % 251) as u8 ^ (byte / 251 % 256) as u8).collect()
@@ -80,6 +80,28 @@ fn megabytes_both_ways_at_once() {
         pair.advance(Duration::from_millis(100));
         assert_eq!([&pair.shards[0], &pair.shards[1]].map(|shard| shard.tcp.pool.in_use_bytes()), [0, 0]);
     }
+}
+
+#[test]
+fn options_that_are_set_behind_a_syn_do_not_change_what_it_has_offered() {
+    let mut pair = Pair::new();
+    let listener = pair.shards[1].tcp_listen(TcpListen::new(at("10.0.0.2:80"))).expect("a listener");
+    let client = pair.shards[0].tcp_connect(TcpConnect::new(at("10.0.0.2:80"))).expect("a connection");
+    pair.shards[0].turn(pair.now, &mut pair.nics[0], |_| {});
+    let before = pair.shards[0].tcp_options(client).expect("a connection");
+    let larger = TcpOptions {
+        recv_buffer: 1 << 20,
+        recv_buffer_max: 1 << 30,
+        linger: Linger::For(Duration::ZERO),
+        ..before
+    };
+    pair.shards[0].tcp_set_options(client, larger);
+    pair.settle();
+    let server = pair.shards[1].tcp_accept(listener).expect("it waits");
+    let scales = |shard: &Shard, id| shard.tcp_info(id).and_then(|info| info.window_scale).expect("scales");
+    let (theirs, ours) = scales(&pair.shards[0], client);
+    assert_eq!(scales(&pair.shards[1], server), (ours, theirs));
+    assert_eq!(pair.shards[0].tcp_options(client).map(|options| options.linger), Some(larger.linger));
 }
 
 #[test]

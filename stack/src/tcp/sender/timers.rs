@@ -130,7 +130,8 @@ impl Sender {
             // One segment may be what the peer waits with its ACK for. It is allowed as much as it always is by the RTO
             // (as Linux: TCP_RTO_MIN).
             Some(srtt) if self.board.outstanding() <= self.mss => srtt * 2 + self.rtt.floor(),
-            Some(srtt) => srtt * 2,
+            // Who shares a processor answers now and then by some milliseconds later than a short path lets expect.
+            Some(srtt) => srtt * 2 + PROBE_SPARE,
             None => Duration::from_secs(1),
         };
         self.timers.set_early(Early::Probe, (now + pto).min(self.timers.rto_at));
@@ -255,3 +256,6 @@ impl Sender {
         self.rate.lost += u64::from(lost);
     }
 }
+
+/// How much longer than two round trips a probe waits, as on Linux (TCP_TIMEOUT_MIN, two ticks of its clock).
+const PROBE_SPARE: Duration = Duration::from_millis(2);

@@ -1,13 +1,13 @@
 //! The fifth step: what a segment acknowledges, and the window that it offers.
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 
 use super::{Disposition, State};
 use crate::observe::DropReason;
 use crate::tcp::handshake::milliseconds;
 use crate::tcp::plpmtud::Found;
 use crate::tcp::segment::{Flags, Segment};
-use crate::tcp::sender::Ack;
+use crate::tcp::sender::{Ack, LimitedBy};
 use crate::tcp::tcb::{Cx, Tcb};
 
 impl Tcb {
@@ -49,7 +49,16 @@ impl Tcb {
         if outcome.acked > 0 {
             self.on_acked(cx, outcome.acked, segment);
         }
+        self.note_application_limit(cx.now);
         None
+    }
+
+    /// Tells the sender that there is nothing more to send: one that waits for new data to find out whether a timeout
+    /// was needless (F-RTO) waits no longer.
+    pub(crate) fn note_application_limit(&mut self, now: Instant) {
+        if self.unsent() == 0 {
+            self.sender.set_limited_by(now, LimitedBy::Application);
+        }
     }
 
     /// A probe of the path MTU that is lost says that the path takes less.
@@ -75,6 +84,8 @@ impl Tcb {
         }
         self.grow_send_limit(cx.pool);
         self.tell_room();
+        //= rfc9293#3.10.7.4
+        //# if the FIN segment is now acknowledged, then enter FIN-WAIT-2 and continue processing in that state.
         if is_fin_acked && self.state == State::FinWait1 {
             self.state = State::FinWait2;
             self.news.changed = true;
@@ -83,10 +94,13 @@ impl Tcb {
     }
 
     //= rfc9293#3.10.7.4
-    //# if (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set
+    //# If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set
     //# SND.WL1 <- SEG.SEQ, and set SND.WL2 <- SEG.ACK.
     fn update_window(&mut self, segment: &Segment<'_>, window: u32) {
-        let is_newer = self.snd_wl1.is_before(segment.seq)
+        // What acknowledges something new was said later, whatever its number is: a hole is filled by old numbers with
+        // a window of now. The old one, counted from the new SND.UNA, would reach further than the peer ever allowed.
+        let is_newer = segment.ack.is_after(self.sender.snd_una())
+            || self.snd_wl1.is_before(segment.seq)
             || (self.snd_wl1 == segment.seq && self.snd_wl2.is_at_most(segment.ack));
         if !is_newer {
             return;

@@ -16,6 +16,8 @@ mod ack;
 mod syn_received;
 mod syn_sent;
 mod synchronized;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use super::error::Failure;

@@ -18,6 +18,8 @@ impl Tcb {
         if segment.ack != self.iss + 1 {
             return Some(Disposition::Refused(DropReason::TcpBadAck, self.reset_at(segment.ack)));
         }
+        //= rfc9293#3.10.7.4
+        //# If SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state and continue processing
         let offered = self.opening.as_deref().and_then(|opening| opening.offered)?;
         let mut agreed = offered;
         // A SYN-ACK's window is never scaled, an ACK's is.

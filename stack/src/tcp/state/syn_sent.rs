@@ -1,6 +1,6 @@
 //! SYN-SENT (RFC 9293 section 3.10.7.3).
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 
 use super::{Disposition, Ending, State};
 use crate::observe::DropReason;
@@ -38,7 +38,7 @@ impl Tcb {
         }
         let mut agreed = self.agree(cx, segment);
         if !has_ack {
-            self.receive_first(segment, &mut agreed);
+            self.receive_first(cx.now, segment, &mut agreed);
             return Disposition::Taken;
         }
         self.become_established(cx, segment, agreed);
@@ -89,16 +89,18 @@ impl Tcb {
     /// A SYN without ACK: both open at the same time.
     //= rfc9293#3.10.7.3
     //# Otherwise, enter SYN-RECEIVED, form a SYN,ACK segment
-    fn receive_first(&mut self, segment: &Segment<'_>, agreed: &mut Negotiated) {
+    //
+    // Data and FIN on such a SYN are left to be sent again: they are not acknowledged.
+    fn receive_first(&mut self, now: Instant, segment: &Segment<'_>, agreed: &mut Negotiated) {
         agreed.rtt = None;
         self.state = State::SynReceived;
         self.irs = segment.seq;
         self.rcv_nxt = segment.seq + 1;
         self.rcv_adv = self.rcv_nxt + agreed.rcv_wnd;
         self.last_ack_sent = self.rcv_nxt;
-        if let (Some(clock), Some(theirs)) = (&mut self.clock, agreed.timestamps) {
-            clock.recent = theirs.recent;
-        }
+        // Both SYNs have told their options: segments behind them follow these.
+        (self.snd_scale, self.rcv_scale) = agreed.window_scale.unwrap_or_default();
+        (self.has_sack, self.clock, self.recent_at) = (agreed.sack, agreed.timestamps, now);
         if let Some(opening) = &mut self.opening {
             opening.offered = Some(*agreed);
             opening.is_due = true;

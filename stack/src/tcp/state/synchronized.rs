@@ -80,6 +80,8 @@ impl Tcb {
             {
                 Disposition::Ended(Ending::TimeWait)
             }
+            //= rfc9293#3.10.7.4
+            //# If our FIN is now acknowledged, delete the TCB, enter the CLOSED state, and return.
             State::LastAck if self.is_fin_acked() => Disposition::Ended(Ending::Closed),
             _ => Disposition::Taken,
         }
@@ -90,6 +92,9 @@ impl Tcb {
     /// Two things are taken that the table of the RFC does not take, as Linux does: a segment without data at the
     /// right edge (the ACK of a peer that has filled our window while something before is missing), and one that is
     /// older than RCV.NXT but not than what we have acknowledged (it was overtaken).
+    //= rfc9293#3.10.7.4
+    //# If the RCV.WND is zero, no segments will be acceptable, but special allowance should be made to accept valid
+    //# ACKs, URGs, and RSTs.
     fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
         segment.seq.is_at_most(self.rcv_adv)
             && segment.end().is_at_least(self.last_ack_sent.min(self.rcv_nxt))
@@ -104,12 +109,6 @@ impl Tcb {
         }
         if segment.flags.has(Flags::SYN) {
             // RFC 5961 section 4.2: irrespective of the sequence number.
-            if self.state == State::SynReceived && segment.seq == self.irs {
-                if let Some(opening) = &mut self.opening {
-                    opening.is_due = true;
-                }
-                return Disposition::Dropped(DropReason::TcpSyn);
-            }
             return Disposition::Challenged(DropReason::TcpSyn);
         }
         let is_old = segment.end().is_at_most(self.rcv_nxt);
@@ -132,20 +131,21 @@ impl Tcb {
     //= rfc5961#3.2
     //# 1) If the RST bit is set and the sequence number is outside the
     //#    current receive window, silently drop the segment.
-    //#
     //# 2) If the RST bit is set and the sequence number exactly matches the
     //#    next expected sequence number (RCV.NXT), then TCP MUST reset the
     //#    connection.
-    //#
     //# 3) If the RST bit is set and the sequence number does not exactly
     //#    match the next expected sequence value, yet is within the current
-    //#    receive window, TCP MUST send an acknowledgment (challenge ACK):
+    //#    receive window (RCV.NXT < SEG.SEQ < RCV.NXT+RCV.WND), TCP MUST send
+    //#    an acknowledgment (challenge ACK):
     fn on_reset(&mut self, segment: &Segment<'_>) -> Disposition {
         if segment.seq == self.rcv_nxt {
             let failure = if self.state == State::SynReceived { Failure::Refused } else { Failure::Reset };
             return match self.state {
-                // Both had finished, and everything was received: nothing was lost.
-                State::Closing | State::LastAck => Disposition::Ended(Ending::Closed),
+                //= rfc9293#3.10.7.4
+                //# If the RST bit is set, then enter the CLOSED state, delete the TCB, and return.
+                // Both had finished, and all data was received: nothing was lost.
+                State::Closing | State::LastAck if self.send.is_empty() => Disposition::Ended(Ending::Closed),
                 _ => Disposition::Ended(Ending::Failed(failure)),
             };
         }
@@ -174,8 +174,7 @@ impl Tcb {
     /// PAWS (RFC 7323 section 5).
     fn check_timestamp(&mut self, cx: &mut Cx<'_>, segment: &Segment<'_>) -> Option<Disposition> {
         let clock = self.clock?;
-        // In SYN-RECEIVED it is not agreed on yet.
-        if segment.flags.has_any(Flags::RST | Flags::SYN) || self.state == State::SynReceived {
+        if segment.flags.has_any(Flags::RST | Flags::SYN) {
             return None;
         }
         let Some(timestamps) = segment.options.timestamps else {
@@ -210,7 +209,7 @@ impl Tcb {
     }
 
     //= rfc7323#4.3
-    //# If SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent:
+    //# SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent
     //# then SEG.TSval is copied to TS.Recent; otherwise, it is ignored.
     fn note_timestamp(&mut self, cx: &Cx<'_>, segment: &Segment<'_>) {
         let (Some(clock), Some(timestamps)) = (&mut self.clock, segment.options.timestamps) else { return };

@@ -13,6 +13,8 @@ impl Tcb {
         if segment.payload.is_empty() && !segment.flags.has(Flags::FIN) {
             return None;
         }
+        //= rfc9293#3.10.7.4
+        //# This should not occur since a FIN has been received from the remote side.  Ignore the segment text.
         if !self.state.receives() {
             // The peer has finished before; what it says again is acknowledged again.
             self.ack.force();
@@ -56,6 +58,10 @@ impl Tcb {
         let inserted = self.recv.insert(cx.pool, self.rcv_nxt, seq, data);
         let window = self.rcv_adv.since(self.rcv_nxt);
         self.rcv_nxt += inserted.advanced;
+        if self.has_peer_finished() {
+            // Data had come from behind the FIN: where that was, no FIN can have been.
+            self.fin_received = None;
+        }
         self.counters.bytes_received += u64::from(inserted.advanced);
         cx.counters.early_dropped_bytes += u64::from(inserted.refused);
         if let Some((start, end)) = inserted.duplicate {
@@ -120,6 +126,9 @@ impl Tcb {
             }
             return;
         }
+        //= rfc9293#3.10.7.4
+        //# If the FIN bit is set, signal the user "connection closing" and return any pending RECEIVEs with same
+        //# message, advance RCV.NXT over the FIN, and send an acknowledgment for the FIN.
         self.rcv_nxt += 1;
         // Nothing comes behind it, whatever a peer has sent.
         self.recv.drop_early(cx.pool);

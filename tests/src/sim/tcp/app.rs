@@ -133,7 +133,7 @@ struct Dialing {
     next: Option<Instant>,
 }
 
-/// See the [module](self).
+/// See the module.
 #[derive(Default)]
 pub struct TcpApp {
     serves: Vec<Serve>,

@@ -54,6 +54,22 @@ impl Case {
         self.written += data.len();
     }
 
+    fn write_with(&mut self, len: usize, room: usize) -> Result<(), TestCaseError> {
+        let data = bytes(self.written, len);
+        let mut lent = 0;
+        let written = self.buffer.write_with(&mut self.pool, self.bytes_max, |room| {
+            lent = room.len();
+            let now = lent.min(data.len());
+            room[..now].copy_from_slice(&data[..now]);
+            len
+        });
+        prop_assert!(lent <= room.min(CHUNK_BYTES));
+        prop_assert_eq!(written, lent.min(len));
+        prop_assert!(lent > 0 || room == 0 || self.pool.bytes_max() - self.pool.in_use_bytes() < CHUNK_BYTES);
+        self.append(&data[..written]);
+        Ok(())
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let room = self.bytes_max.saturating_sub(self.oracle.len());
         match *step {
@@ -66,22 +82,7 @@ impl Case {
                 prop_assert!(written == len.min(room) || !had_memory, "{written} of {len} were written");
                 self.append(&data[..written]);
             }
-            Step::WriteWith(len) => {
-                let data = bytes(self.written, len);
-                let mut lent = 0;
-                let written = self.buffer.write_with(&mut self.pool, self.bytes_max, |room| {
-                    lent = room.len();
-                    let now = lent.min(data.len());
-                    room[..now].copy_from_slice(&data[..now]);
-                    len
-                });
-                prop_assert!(lent <= room.min(CHUNK_BYTES));
-                prop_assert_eq!(written, lent.min(len));
-                prop_assert!(
-                    lent > 0 || room == 0 || self.pool.bytes_max() - self.pool.in_use_bytes() < CHUNK_BYTES
-                );
-                self.append(&data[..written]);
-            }
+            Step::WriteWith(len) => self.write_with(len, room)?,
             Step::Owned { len, spare } => {
                 let data = bytes(self.written, len);
                 let mut owned = Vec::with_capacity(len + spare);

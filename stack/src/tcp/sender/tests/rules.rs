@@ -93,21 +93,21 @@ fn rfc8985_a_probe_goes_after_two_round_trips_and_its_loss_is_found() {
     // Whether the probe was needed, as the ACK tells; what the window is after that, in segments.
     for (dsack, window_after) in [(true, 10), (false, 5)] {
         let mut sender = sent(&config(), 5);
-        assert_eq!(sender.deadline(), Some(ms(20)));
-        assert_eq!(sender.on_timeout(ms(20)), Timeout::Probe(Seq(4 * MSS), MSS));
+        assert_eq!(sender.deadline(), Some(ms(22)));
+        assert_eq!(sender.on_timeout(ms(22)), Timeout::Probe(Seq(4 * MSS), MSS));
         sender.on_resent(
-            ms(20),
+            ms(22),
             &Sent { seq: Seq(4 * MSS), len: MSS, ts_val: None, is_app_limited: false },
             true,
         );
-        assert_eq!(sender.deadline(), Some(ms(220)), "the RTO from now on, and no other probe");
-        ack(&mut sender, 30, 5, &[], None);
+        assert_eq!(sender.deadline(), Some(ms(222)), "the RTO from now on, and no other probe");
+        ack(&mut sender, 32, 5, &[], None);
         if dsack {
-            ack(&mut sender, 30, 5, &[(4, 5)], None);
+            ack(&mut sender, 32, 5, &[(4, 5)], None);
         }
         let cwnd = sender.congestion.cwnd();
-        send(&mut sender, 30, 1);
-        ack(&mut sender, 40, 6, &[], None);
+        send(&mut sender, 32, 1);
+        ack(&mut sender, 42, 6, &[], None);
         let is_reduced = sender.congestion.cwnd() < cwnd;
         assert_eq!(is_reduced, window_after == 5, "after {cwnd}: {}", sender.congestion.cwnd());
     }
@@ -125,7 +125,7 @@ fn rfc6298_the_timer_runs_while_something_is_outstanding_and_backs_off() {
     for wait in [2_000, 4_000, 8_000] {
         assert_eq!(sender.deadline(), Some(ms(due)));
         assert_eq!(sender.on_timeout(ms(due)), Timeout::Retransmit);
-        assert_eq!(sender.next_lost(), Some((Seq(0), MSS)));
+        assert_eq!(sender.next_lost(), Some((Seq(0), 3 * MSS)));
         assert_eq!(repeat(&mut sender, due), [0], "one segment");
         due += wait;
     }
@@ -199,7 +199,7 @@ fn rfc5682_without_timestamps_new_data_tells_a_spurious_timeout() {
     sender.on_resent(ms(1_000), &Sent { seq: Seq(0), len: MSS, ts_val: None, is_app_limited: false }, false);
     ack(&mut sender, 1_001, 1, &[], None);
     sender.set_limited_by(ms(1_001), LimitedBy::Application);
-    assert_eq!(sender.next_lost(), Some((Seq(MSS), MSS)));
+    assert_eq!(sender.next_lost(), Some((Seq(MSS), 5 * MSS)));
 }
 
 #[test]
