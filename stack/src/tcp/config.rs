@@ -244,7 +244,10 @@ impl TcpOptions {
         //# the delay MUST be less than 0.5 seconds (MUST-40)
         self.delayed_ack = self.delayed_ack.min(DELAYED_ACK_MAX - RTO_MIN);
         self.recv_buffer = self.recv_buffer.clamp(1, WINDOW_MAX);
-        self.recv_buffer_max = self.recv_buffer_max.clamp(self.recv_buffer, WINDOW_MAX);
+        // Windows are told in units that grow with the largest one: a unit has to fit into the first one, or it stays
+        // shut.
+        let tellable = (u64::from(u16::MAX) << self.recv_buffer.ilog2()).min(WINDOW_MAX.into()) as u32;
+        self.recv_buffer_max = self.recv_buffer_max.clamp(self.recv_buffer, tellable.max(self.recv_buffer));
         self.send_buffer_max = self.send_buffer_max.clamp(1, WINDOW_MAX);
         self.hop_limit = self.hop_limit.map(|hops| hops.max(1));
         self.user_timeout = self.user_timeout.map(|timeout| timeout.min(TIME_MAX));

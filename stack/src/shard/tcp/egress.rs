@@ -41,7 +41,7 @@ impl Shard {
             let Some(connection) = self.tcp.connections.get_mut(index as usize) else { continue };
             connection.is_queued = false;
             let limits = self.limits_for(gso_max[usize::from(!connection_is_v4(self, index))]);
-            let (sent, refused) = self.send_for(nic, index, &limits);
+            let (sent, refused) = self.send_for(nic, index, &limits, frames_max - frames);
             frames += sent;
             if refused {
                 self.requeue(index, true);
@@ -68,9 +68,15 @@ impl Shard {
     }
 
     /// Sends for one connection, a bounded number of frames; it comes last again if it has more.
-    fn send_for<N: Nic>(&mut self, nic: &mut N, index: u32, limits: &Limits) -> (usize, bool) {
+    fn send_for<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        index: u32,
+        limits: &Limits,
+        frames_max: usize,
+    ) -> (usize, bool) {
         let mut sent = 0;
-        while sent < FRAMES_PER_VISIT {
+        while sent < FRAMES_PER_VISIT.min(frames_max) {
             let Some(plan) = self.plan_for(index, limits) else {
                 self.nothing_to_send(index);
                 return (sent, false);
