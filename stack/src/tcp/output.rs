@@ -172,9 +172,28 @@ impl Tcb {
             for &(start, end) in self.recv.sack_blocks().as_slice() {
                 options.sack.push(start, end);
             }
-            options.sack.truncate(if timestamps.is_some() { 3 } else { 4 });
+            options.sack.truncate(self.sack_room());
         }
         options
+    }
+
+    /// Blocks that an option has room for (RFC 2018 section 3).
+    fn sack_room(&self) -> usize {
+        if self.clock.is_some() { 3 } else { 4 }
+    }
+
+    /// Whether the next ACK is full of what it has to tell. Then it does not wait for the end of the turn: what comes
+    /// until then would take the place of ranges that the peer has not been told of, and would take for lost.
+    pub(crate) fn has_to_tell_now(&self) -> bool {
+        self.has_sack
+            && self.ack.is_due
+            && self.state != State::Closed
+            && (self.dsack.is_some() || self.recv.untold() >= self.sack_room())
+    }
+
+    /// An ACK without data.
+    pub(crate) fn plan_bare_ack(&self, now: Instant, pool: &Pool) -> Plan {
+        self.plan_ack(Kind::Ack, self.sender.snd_nxt(), now, pool)
     }
 
     /// A segment without payload.
@@ -350,6 +369,7 @@ impl Tcb {
         }
         self.last_ack_sent = self.rcv_nxt;
         self.dsack = None;
+        self.recv.mark_told();
         self.ack.on_sent(plan.len > 0);
         let has_fin = plan.header.flags.has(Flags::FIN);
         let end = plan.header.seq + plan.len as u32;

@@ -57,7 +57,6 @@ impl Rtt {
         if is_first {
             //= rfc6298#2
             //# When the first RTT measurement R is made, the host MUST set
-            //#
             //#            SRTT <- R
             //#            RTTVAR <- R/2
             (self.srtt, self.rttvar) = (sample, sample / 2.0);

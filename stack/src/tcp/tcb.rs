@@ -200,6 +200,9 @@ impl Tcb {
         let asks_ecn = tcb.options.ecn;
         let opening = Opening { is_due: true, sent: 0, sent_at: None, offered: None, asks_ecn };
         tcb.opening = Some(Box::new(opening));
+        // If no device ever takes the SYN: as long as the first repetitions of one would take.
+        let unsent = tcb.options.user_timeout.unwrap_or(tcb.options.rto.initial * UNSENT_RTOS);
+        tcb.timers.set(Timer::Handshake, now + unsent);
         tcb
     }
 
@@ -617,6 +620,8 @@ const PEER_MSS_MIN: u16 = 48;
 const MSS_MIN: u32 = 48;
 /// Bytes of the option with its padding.
 pub(crate) const TIMESTAMPS_LEN: u32 = 12;
+/// Initial RTOs that a SYN waits for a device that takes it.
+const UNSENT_RTOS: u32 = 64;
 /// Bytes of a send buffer before it has grown.
 const SEND_LIMIT_INITIAL: u32 = 64 << 10;
 /// A window while memory is short.

@@ -187,8 +187,8 @@ impl Tcb {
         //# R2 for a SYN segment MUST be set large enough to provide retransmission of the segment for at least 3
         //# minutes (MUST-23).
         let has_waited = match self.options.user_timeout {
-            Some(timeout) => opening.sent_at.is_some_and(|at| cx.now >= at + timeout),
-            None => opening.sent > cx.config.syn_retries,
+            Some(timeout) => opening.sent_at.is_none_or(|at| cx.now >= at + timeout),
+            None => opening.sent == 0 || opening.sent > cx.config.syn_retries,
         };
         if has_waited {
             return Some(self.soft_error.unwrap_or(Failure::TimedOut));

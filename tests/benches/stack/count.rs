@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use wirestack_tests::programs::find_program;
 
-use crate::{lookup, turn};
+use crate::{lookup, tcp, turn};
 
 /// The hidden argument; what is counted follows.
 pub(crate) const FLAG: &str = "--count";
@@ -20,7 +20,8 @@ pub(crate) fn counted(work: &mut dyn FnMut()) {
 
 /// Does one kind of work, and says how many packets it was.
 pub(crate) fn run_counted(kind: &str) -> ExitCode {
-    let Some(packets) = lookup::count(kind).or_else(|| turn::count(kind)) else { return ExitCode::FAILURE };
+    let packets = lookup::count(kind).or_else(|| turn::count(kind)).or_else(|| tcp::count(kind));
+    let Some(packets) = packets else { return ExitCode::FAILURE };
     println!("{packets}");
     ExitCode::SUCCESS
 }

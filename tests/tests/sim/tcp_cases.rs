@@ -35,8 +35,8 @@ fn a_path_that_swallows_long_packets_is_found() {
                 let to = std::net::SocketAddr::new(path.addresses()[1], PORT);
                 let began = path.sim.now();
                 let dial = Dial::new(to, options, Plan::send(3_000_000));
-                path.run(&[dial], Serve::new(to, options, Plan::sink()), Duration::from_secs(120));
-                let took = path.sim.now() - began;
+                let serve = Serve::new(to, options, Plan::sink());
+                let took = path.run(&[dial], serve, Duration::from_secs(120)) - began;
                 println!("v4 {is_v4}, MTU {mtu}, silent {is_silent}, changes {changes}: {took}");
                 // Without a report it takes a few timeouts to see it.
                 let bound = Duration::from_secs(if is_silent { 30 } else { 6 });
@@ -188,8 +188,7 @@ fn ten_thousand_connections_in_turn() {
         let serve = Serve::new(server(true), options, served);
         let reports = pair.start(&[dial], serve);
         let began = pair.sim.now();
-        pair.finish(Duration::from_secs(3_000), &reports);
-        let took = pair.sim.now() - began;
+        let took = pair.finish(Duration::from_secs(3_000), &reports) - began;
         let report = reports[0].borrow();
         println!("{count} from {} ports: {took}, refused {}", ports.len(), report.refused.len());
         assert_eq!(report.flows.len(), count, "{:?}", report.refused.first());

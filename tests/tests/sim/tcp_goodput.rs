@@ -44,7 +44,7 @@ impl Row {
 
     /// Rows that are soon done without optimization too.
     fn is_short(&self) -> bool {
-        self.loss >= 0.03 && self.congestion != Algorithm::Bbr
+        self.loss >= 0.05 && self.rtt_millis >= 50 && self.congestion != Algorithm::Bbr
     }
 
     fn line(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 use wirestack::EthernetAddress;
 use wirestack::config::parse_cidr;
 use wirestack::neighbor::AddressProbes;
@@ -74,8 +74,8 @@ impl Path {
         [1, 2].map(|side| ip(&if self.is_v4 { format!("10.0.{side}.5") } else { format!("fd00:{side}::5") }))
     }
 
-    /// The first host does `dials`, the second one serves, until all is over.
-    pub(crate) fn run(&mut self, dials: &[Dial], serve: Serve, limit: Duration) {
+    /// The first host does `dials`, the second one serves, until all is over. Returns when that was.
+    pub(crate) fn run(&mut self, dials: &[Dial], serve: Serve, limit: Duration) -> Instant {
         let (app, served) = TcpApp::new().serve(serve).start();
         self.sim.set_app(self.hosts[1], 0, app);
         let app = dials.iter().fold(TcpApp::new(), |app, dial| app.dial(*dial));
@@ -92,6 +92,8 @@ impl Path {
         if let Err(wrong) = self.sim.ledger.tcp.check_end() {
             panic!("{wrong}");
         }
+        let done = self.sim.now();
         assert_nothing_is_left(&mut self.sim, self.hosts);
+        done
     }
 }

@@ -56,8 +56,8 @@ impl Pair {
         [dialed, served]
     }
 
-    /// Lets time pass until both are done.
-    pub(crate) fn finish(&mut self, limit: Duration, reports: &[SharedReport; 2]) {
+    /// Lets time pass until both are done, and tells when that was.
+    pub(crate) fn finish(&mut self, limit: Duration, reports: &[SharedReport; 2]) -> Instant {
         let begun = reports.clone();
         let is_done = self.sim.run_while(limit, |sim| {
             begun.iter().all(|report| report.borrow().is_done()) && sim.ledger.tcp.are_over()
@@ -69,7 +69,9 @@ impl Pair {
         if let Err(wrong) = self.sim.ledger.tcp.check_end() {
             panic!("{wrong}");
         }
+        let done = self.sim.now();
         assert_nothing_is_left(&mut self.sim, self.hosts);
+        done
     }
 }
 

@@ -59,7 +59,7 @@ fn bbr_does_not_mind_loss() {
 fn the_ramp_is_steep_with_merged_segments() {
     let ideal = Model { window_bytes: 32 << 20, ..Model::default() }.transfer(100_000_000);
     for (is_merged, coalescing) in [(true, 50), (true, 0), (false, 0)] {
-        if !IS_FAST && !is_merged {
+        if !IS_FAST && coalescing == 0 {
             continue;
         }
         let nic = if is_merged { SimNic::offloading() } else { NicConfig::DEFAULT };
@@ -78,20 +78,21 @@ fn the_ramp_is_steep_with_merged_segments() {
 /// disaster, and what is lost at once must be repaired without a timeout.
 #[test]
 fn a_short_queue_is_filled() {
-    let time = Duration::from_secs(if IS_FAST { 20 } else { 3 });
+    let time = Duration::from_secs(if IS_FAST { 20 } else { 1 });
     let [data, acks] = path(GIGABIT, RTT, 0.0);
     let data = LinkSpec { queue_time_max: Some(Duration::from_millis(1)), ..data };
     let bounds = Bounds { time, bytes: 1 << 40 };
     let got = goodput("short_queue", 1, [data, acks], PLAIN, options(Algorithm::Cubic, 4 << 20), bounds);
     println!("{got:.1} MB/s");
-    let target = if IS_FAST { 88.0 } else { 80.0 };
+    // Without optimization it is mostly ramp.
+    let target = if IS_FAST { 88.0 } else { 60.0 };
     assert!(got >= target, "{got:.1} MB/s, {target} are wanted");
 }
 
 /// One segment of a hundred is late by up to 100 microseconds: that is no loss.
 #[test]
 fn reordering_costs_next_to_nothing() {
-    let (buffer, bytes) = (4 << 20, if IS_FAST { 400_000_000 } else { 40_000_000 });
+    let (buffer, bytes) = (4 << 20, if IS_FAST { 400_000_000 } else { 15_000_000 });
     let bounds = Bounds { time: Duration::from_secs(20), bytes };
     let [data, acks] = path(10 * GIGABIT, RTT, 0.0);
     let late =

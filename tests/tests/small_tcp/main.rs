@@ -97,6 +97,13 @@ const ROWS: &[Row] = &[
         small: "SACK blocks",
     },
     Row {
+        name: "islands and duplicates of a burst are all told",
+        source: "RFC 2018 section 4, RFC 2883 section 4",
+        setup: Setup { listeners: 2, timestamps: true, ..Setup::PLAIN },
+        check: rows::islands_in_a_burst,
+        small: "of what came again",
+    },
+    Row {
         name: "a window of old is ignored",
         source: "RFC 9293 section 3.10.7.4, SND.WL1",
         setup: Setup::PLAIN,
@@ -127,9 +134,16 @@ const ROWS: &[Row] = &[
     Row {
         name: "a byte and a FIN before a shut window",
         source: "RFC 9293 section 3.8.6.1",
-        setup: Setup::PLAIN,
+        setup: Setup { listeners: 3, ..Setup::PLAIN },
         check: rows::byte_and_fin_before_a_shut_window,
         small: "goes on for ever",
+    },
+    Row {
+        name: "resets have a bound",
+        source: "RFC 5961 section 7, as of challenge ACKs",
+        setup: Setup::PLAIN,
+        check: rows::resets_are_throttled,
+        small: "10000 resets",
     },
     Row {
         name: "TIME-WAIT is reopened",

@@ -205,6 +205,36 @@ pub(crate) fn islands(peer: &mut Peer) -> Checked {
     Ok(())
 }
 
+/// The same in one turn: an ACK for all of them has no room for what it has to tell.
+pub(crate) fn islands_in_a_burst(peer: &mut Peer) -> Checked {
+    for (port, with_timestamps) in [(5_000, false), (5_001, true)] {
+        let times = if with_timestamps { timestamp(10_000, 0) } else { Vec::new() };
+        let syn = Craft::syn(client(port), &[&MSS_AND_SACK[..], &times].concat());
+        let end = peer.connect_with(syn, &times, 65_535)?;
+        let segment = |at: u32| {
+            let data = pattern(4_000)[at as usize..at as usize + 100].to_vec();
+            Craft { seq: end.seq + at, data, options: times.clone(), ..end.segment() }
+        };
+        let islands: Vec<u32> = [100, 300, 500, 1_700, 1_500, 1_300, 900, 700, 1_100].to_vec();
+        islands.iter().for_each(|at| peer.push(&segment(*at)));
+        let sent = peer.settle()?;
+        let told: Vec<_> = sent.iter().flat_map(|one| &one.sack).collect();
+        for at in islands {
+            let island = (end.seq + at, end.seq + at + 100);
+            expect!(told.contains(&&island), "{at} of a burst of islands was not told: SACK blocks {told:?}");
+        }
+        // What comes again is told first, each on its own: the peer has to know that nothing was lost.
+        for at in [300, 900, 1_500, 300] {
+            let whole = segment(at);
+            peer.push(&Craft { seq: whole.seq + 20, data: whole.data[20..70].to_vec(), ..whole });
+        }
+        let sent = peer.settle()?;
+        let again: Vec<_> = sent.iter().filter_map(|one| Some(one.sack.first()?.0 - end.seq)).collect();
+        expect!(again == [320, 920, 1_520, 320], "of what came again, {again:?} was told as SACK blocks");
+    }
+    Ok(())
+}
+
 pub(crate) fn old_window(peer: &mut Peer) -> Checked {
     let mut end = peer.connect(client(5_000), &MSS, 0)?;
     let begin = end.ack;
@@ -244,8 +274,13 @@ pub(crate) fn beyond_the_first_window(peer: &mut Peer) -> Checked {
     Ok(())
 }
 
+/// The window is shut from the beginning, or has room for the byte, or for both, and is shut then.
 pub(crate) fn byte_and_fin_before_a_shut_window(peer: &mut Peer) -> Checked {
-    let mut end = peer.connect(client(5_000), &MSS, 0)?;
+    (0..3).try_for_each(|window| byte_and_fin(peer, window))
+}
+
+fn byte_and_fin(peer: &mut Peer, window: u16) -> Checked {
+    let mut end = peer.connect(client(5_000 + window), &MSS, window)?;
     peer.engine.write(b"x");
     peer.engine.finish();
     let (begin, mut frames, mut got) = (end.ack, 0, Vec::new());
@@ -270,6 +305,23 @@ pub(crate) fn byte_and_fin_before_a_shut_window(peer: &mut Peer) -> Checked {
     expect!(frames <= 100, "{frames} frames for one byte");
     peer.put(Craft { flags: FIN | ACK, ..end.segment() })?;
     expect!(!peer.engine.is_open(), "both have finished, and the connection is there");
+    Ok(())
+}
+
+pub(crate) fn resets_are_throttled(peer: &mut Peer) -> Checked {
+    let (mut resets, count) = (0, 10_000_u16);
+    for port in 0..count {
+        let end = End { from: client(1_024 + port), seq: 1, ack: 1, window: 65_535 };
+        peer.push(&end.segment());
+        if port % 250 == 249 {
+            resets += peer.settle()?.iter().filter(|one| one.has(RST)).count();
+        }
+    }
+    expect!((1..=2_000).contains(&resets), "{resets} resets for {count} segments at one time");
+    peer.advance(Duration::from_secs(2))?;
+    let end = End { from: client(1_024), seq: 1, ack: 1, window: 65_535 };
+    let sent = peer.put(end.segment())?;
+    expect!(sent.len() == 1 && sent[0].has(RST), "no reset later on: {sent:?}");
     Ok(())
 }
 

@@ -12,12 +12,14 @@ mod demo;
 mod device;
 mod echo;
 mod http;
+mod iperf;
 mod link;
 mod merged;
 mod modes;
 mod nfqueue;
 mod options;
 mod ping;
+mod relay;
 mod replay;
 mod scripts;
 mod segment;
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         tcp_kill::cases(),
         tcp_bridge::cases(),
         tcp_trace::cases(),
+        iperf::cases(),
         ping::cases(),
         address::cases(),
         link::cases(),

@@ -16,7 +16,7 @@ use wirestack::config::parse_cidr;
 use wirestack::ip::AddressState;
 use wirestack::observe::{DropReason, Drops, Event, ShardCounters};
 use wirestack::shard::{Shard, ShardConfig, SocketId, UdpBind, Waiting};
-use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, Wire};
+use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, OURS_IPV4, OURS_IPV6, VethEnd, Wire};
 use wirestack_nic::capture::{Capture, CaptureConfig};
 use wirestack_nic::{AfPacket, AfPacketConfig, Counters, Nic, Waker, wait};
 use wirestack_tests::programs::{Child, Ended, output};
@@ -77,20 +77,30 @@ impl End {
         let mut config = usual(wire.ours().mac());
         change(&mut config);
         let end = Self::start_at_once(wire, config)?;
-        end.until("all addresses are in use", |shard| {
-            shard.addresses().all(|address| address.state == AddressState::Preferred).then_some(())
-        })?;
+        end.until_addressed()?;
         Ok(end)
+    }
+
+    /// Waits until all addresses are in use.
+    pub(crate) fn until_addressed(&self) -> Result<(), Failed> {
+        self.until("all addresses are in use", |shard| {
+            shard.addresses().all(|address| address.state == AddressState::Preferred).then_some(())
+        })
     }
 
     /// A shard whose addresses may still be probed, or not be there.
     pub(crate) fn start_at_once(wire: &Wire, config: ShardConfig) -> Result<Self, Failed> {
+        Self::start_on(wire.ours(), config)
+    }
+
+    /// The same at any interface.
+    pub(crate) fn start_on(at: &VethEnd, config: ShardConfig) -> Result<Self, Failed> {
         let (jobs, received) = mpsc::channel();
         let (stop, events) = (Arc::new(AtomicBool::new(false)), Events::default());
         let dir = tempfile::tempdir()?;
-        let (mac, name, file) = (config.mac, wire.ours().name().to_owned(), pcap(dir.path()));
+        let (mac, name, file) = (config.mac, at.name().to_owned(), pcap(dir.path()));
         let (ready, is_ready) = mpsc::channel();
-        let thread = wire.ours().namespace().spawn({
+        let thread = at.namespace().spawn({
             let (stop, events) = (Arc::clone(&stop), Arc::clone(&events));
             move || {
                 let nic = open(&name, &file)?;
@@ -199,6 +209,11 @@ impl End {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What wakes the shard, so that it looks again at what it does always.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
     /// Our hardware address as programs write it.
     pub(crate) fn mac(&self) -> String {
         self.mac.to_string().replace('-', ":")
@@ -246,6 +261,11 @@ impl Record {
             command.args(["-e", field]);
         }
         Ok(output(&mut command, LONG)?.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// The file of all frames.
+    pub(crate) fn path(&self) -> PathBuf {
+        pcap(self.dir.path())
     }
 
     /// How many frames a display filter lets through, of those that we have sent.

@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 }
 
 /// Of our stack, beside the left kernel.
-const OURS: [IpAddr; 2] =
+pub(crate) const OURS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 78, 0, 9)), IpAddr::V6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 9))];
 
 /// A program of ours at the left end.

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Shutdown, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
-use wirestack_apps::testbed::{OURS_IPV4, OURS_IPV6, Wire};
+use wirestack_apps::testbed::Wire;
 use wirestack_tests::programs::{Child, Ended, output};
 use wirestack_tests::runner::{Case, Outcome, note, require_program, veth_test};
 
 use crate::support::{ADDRESSES, LONG, counter, end, noise, serve, url_host};
 use crate::talk::wait_until;
+use crate::tcp_bridge::OURS as BESIDE_LEFT;
 use crate::tcp_serve::connect;
 
 pub(crate) fn cases() -> Vec<Vec<Case>> {
@@ -30,10 +31,10 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 
 /// One segment, as tshark reads it; numbers are relative.
 #[derive(Debug, Default)]
-struct Segment {
+pub(crate) struct Segment {
     number: u64,
-    stream: u64,
-    is_ours: bool,
+    pub(crate) stream: u64,
+    pub(crate) is_ours: bool,
     seq: u64,
     next_seq: u64,
     ack: u64,
@@ -42,7 +43,7 @@ struct Segment {
     is_syn: bool,
     is_ack: bool,
     is_fin: bool,
-    is_reset: bool,
+    pub(crate) is_reset: bool,
     /// Of the expert analysis.
     remarks: Vec<&'static str>,
 }
@@ -80,7 +81,7 @@ const FIELDS: [&str; 12] = [
 ];
 
 /// All segments of a capture. `is_summed`: checksums are as on the wire, and not left to a device.
-fn segments(file: &Path, is_summed: bool) -> Result<Vec<Segment>, libtest_mimic::Failed> {
+pub(crate) fn segments(file: &Path, is_summed: bool) -> Result<Vec<Segment>, libtest_mimic::Failed> {
     let checksums = format!("tcp.check_checksum:{}", if is_summed { "TRUE" } else { "FALSE" });
     let mut tshark = Command::new("tshark");
     tshark.args(["-n", "-r"]).arg(file).args(["-o", &checksums, "-Y", "tcp", "-T", "fields"]);
@@ -100,7 +101,7 @@ fn parse(line: &str) -> Option<Segment> {
     let cells: Vec<_> = line.split(';').collect();
     let number = |index: usize| cells.get(index)?.parse::<u64>().ok();
     let flags = u64::from_str_radix(cells.get(9)?.strip_prefix("0x")?, 16).ok()?;
-    let ours = [OURS_IPV4.to_string(), OURS_IPV6.to_string()];
+    let ours = [ADDRESSES, BESIDE_LEFT].as_flattened().iter().map(IpAddr::to_string).collect::<Vec<_>>();
     let is_said = |(name, cell): (&&'static str, &&str)| (!cell.is_empty()).then_some(*name);
     let mut remarks: Vec<_> = ANALYSIS.iter().zip(&cells[FIELDS.len()..]).filter_map(is_said).collect();
     // 0: bad.
@@ -148,7 +149,8 @@ impl Said {
             return None;
         }
         let edge = ack + window;
-        let wrong = |what: &str, other: u64| Some(format!("{what} ({other}): {segment:?}"));
+        let wrong =
+            |what: &str, other: u64| Some(format!("frame {}: {what} ({other}): {segment:?}", segment.number));
         if !is_ack {
             return wrong("no acknowledgment", 0);
         }
@@ -200,7 +202,7 @@ impl Said {
 const WINDOW_ROUNDING: u64 = 1 << 8;
 
 /// Violations of all connections, and remarks of tshark on our segments other than these.
-fn violations(segments: &[Segment], allowed: &[&str]) -> Vec<String> {
+pub(crate) fn violations(segments: &[Segment], allowed: &[&str]) -> Vec<String> {
     let mut streams = HashMap::<u64, Said>::new();
     let mut found = Vec::new();
     for segment in segments {
@@ -208,7 +210,7 @@ fn violations(segments: &[Segment], allowed: &[&str]) -> Vec<String> {
         if segment.is_ours {
             found.extend(said.check(segment));
             let bad = segment.remarks.iter().filter(|remark| !allowed.contains(remark));
-            found.extend(bad.map(|remark| format!("{remark}: {segment:?}")));
+            found.extend(bad.map(|remark| format!("{remark} in frame {}: {segment:?}", segment.number)));
         }
         said.take(segment);
     }
@@ -299,7 +301,7 @@ fn judge(file: &Path, is_summed: bool, allowed: &[&str], ended: &Ended) -> Outco
 }
 
 /// Windows that shut and are probed, and a kernel that is slow to take, are no fault of ours.
-const ON_A_GOOD_WIRE: [&str; 6] = [
+pub(crate) const ON_A_GOOD_WIRE: [&str; 6] = [
     "tcp.analysis.window_full",
     "tcp.analysis.zero_window",
     "tcp.analysis.zero_window_probe",
@@ -309,7 +311,7 @@ const ON_A_GOOD_WIRE: [&str; 6] = [
 ];
 
 /// What tshark says of a segment that was sent before.
-const REPETITIONS: [&str; 4] = [
+pub(crate) const REPETITIONS: [&str; 4] = [
     "tcp.analysis.retransmission",
     "tcp.analysis.fast_retransmission",
     "tcp.analysis.spurious_retransmission",
@@ -347,10 +349,11 @@ fn nothing_at_the_peer(wire: &Wire) -> Outcome {
     Ok(())
 }
 
+/// tshark looks from behind the wire that loses.
+pub(crate) const LOSSES: [&str; 2] = ["tcp.analysis.lost_segment", "tcp.analysis.ack_lost_segment"];
+
 fn nothing_on_a_worse_wire(wire: &Wire) -> Outcome {
-    // tshark looks from behind the wire that loses.
-    let losses = ["tcp.analysis.lost_segment", "tcp.analysis.ack_lost_segment"];
     note("--impair loss=1%,delay=1ms --seed 11");
-    let allowed = [&ON_A_GOOD_WIRE[..], &REPETITIONS, &losses].concat();
+    let allowed = [&ON_A_GOOD_WIRE[..], &REPETITIONS, &LOSSES].concat();
     trace(wire, &["--impair", "loss=1%,delay=1ms", "--seed", "11"], &allowed)
 }

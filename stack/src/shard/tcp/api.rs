@@ -103,7 +103,8 @@ impl Shard {
                 self.tcp.starved.push_back(index);
             }
         }
-        self.touch_connection(index);
+        // Timers stay as they are until it is sent.
+        self.tcp.queue(index);
         Ok(result)
     }
 
@@ -173,7 +174,10 @@ impl Shard {
         let (taken, result) = f(tcb, &mut cx);
         if taken > 0 {
             tcb.on_read(&mut cx, taken);
-            self.touch_connection(index);
+            // All that reading can make due is an ACK that tells of the room.
+            if tcb.ack.is_due {
+                self.tcp.queue(index);
+            }
         }
         Ok(Some(Some(result)))
     }

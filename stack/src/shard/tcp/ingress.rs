@@ -83,8 +83,24 @@ impl Shard {
                 return Verdict::Delivered;
             }
         };
+        self.tell_now(index);
         self.touch_connection(index);
         verdict
+    }
+
+    /// ACKs wait for the end of the turn, unless one is full of what it has to tell.
+    #[inline]
+    fn tell_now(&mut self, index: u32) {
+        let now = self.now;
+        let Some((connection, mut cx)) = self.tcp.with_cx(index, now) else { return };
+        let tcb = &mut connection.tcb;
+        if !tcb.has_to_tell_now() {
+            return;
+        }
+        let plan = tcb.plan_bare_ack(now, cx.pool);
+        tcb.on_sent(&mut cx, &plan);
+        let flow = tcb.flow;
+        self.send_header(&flow, &plan.header);
     }
 
     /// The hop that leads to somebody, if it is one hop only: what lies behind a gateway confirms the gateway.
@@ -206,7 +222,7 @@ impl Shard {
             return self.refuse_segment(flow, segment);
         };
         if flags.has(Flags::RST) {
-            return Verdict::Dropped(DropReason::TcpBadReset);
+            return Verdict::Dropped(DropReason::TcpNoSocket);
         }
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
             return self.handle_syn(listener, flow, segment, iss_min);

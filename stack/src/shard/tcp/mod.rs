@@ -164,15 +164,27 @@ impl Tcp {
     /// Something has happened to a connection: it may have something to send, and its deadline may be another.
     /// What it tells the application is returned.
     pub(crate) fn touch(&mut self, index: u32) -> Option<SocketId> {
+        self.queue(index);
         let connection = self.connections.get_mut(index as usize)?;
-        if !connection.is_queued && connection.tcb.may_send() {
+        let has_news = std::mem::take(&mut connection.tcb.news).any();
+        let told = connection.socket.filter(|_| has_news);
+        // Who is queued is asked in this turn, and its timer set then. One that has none gets it here: it may be long
+        // until the device has room.
+        if !connection.is_queued || connection.timer.is_none() {
+            self.arm(index);
+        }
+        told
+    }
+
+    /// A connection may have something to send.
+    pub(crate) fn queue(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index as usize)
+            && !connection.is_queued
+            && connection.tcb.may_send()
+        {
             connection.is_queued = true;
             self.ready.push_back(index);
         }
-        self.arm(index);
-        let connection = self.connections.get_mut(index as usize)?;
-        let has_news = std::mem::take(&mut connection.tcb.news).any();
-        connection.socket.filter(|_| has_news)
     }
 
     /// Sees to it that the wheel comes in time. A deadline that is later than the timer is left alone: the timer

@@ -39,6 +39,8 @@ pub(super) struct EarlyRanges {
     /// number behind: it is passed over.
     recent: [Seq; RECENT_LEN],
     recent_len: u8,
+    /// How many of these no ACK has told yet, at most.
+    untold: u8,
 }
 
 impl EarlyRanges {
@@ -131,6 +133,8 @@ impl EarlyRanges {
     /// A segment at `seq` is what the next ACK is about: its range is told first.
     pub(super) fn mark_recent(&mut self, seq: Seq) {
         let Some(range) = self.containing(seq) else { return };
+        let is_told_anyway = self.untold > 0 && self.recent_len > 0 && range.has(self.recent[0]);
+        self.untold = self.untold.saturating_add(u8::from(!is_told_anyway));
         let mut recent = [seq; RECENT_LEN];
         let mut len = 1;
         for &other in &self.recent[..usize::from(self.recent_len)] {
@@ -142,6 +146,18 @@ impl EarlyRanges {
         }
         self.recent = recent;
         self.recent_len = len as u8;
+    }
+
+    /// How many ranges have changed since they were last told.
+    #[inline]
+    pub(super) fn untold(&self) -> u8 {
+        self.untold
+    }
+
+    /// An ACK tells them.
+    #[inline]
+    pub(super) fn mark_told(&mut self) {
+        self.untold = 0;
     }
 
     /// What to tell of them.
@@ -183,7 +199,7 @@ impl EarlyRanges {
     /// Numbers of long ago mean nothing to ranges of later.
     fn forget_if_empty(&mut self) {
         if self.ranges.is_empty() {
-            self.recent_len = 0;
+            (self.recent_len, self.untold) = (0, 0);
         }
     }
 }

@@ -124,6 +124,20 @@ impl RecvBuffer {
         self.list.as_ref().map(|list| list.0.early.sack_blocks()).unwrap_or_default()
     }
 
+    /// How many ranges have changed since [`mark_told`](Self::mark_told): as many blocks the next ACK needs.
+    #[inline]
+    pub fn untold(&self) -> usize {
+        self.list.as_ref().map_or(0, |list| list.0.early.untold().into())
+    }
+
+    /// An ACK with these blocks leaves.
+    #[inline]
+    pub fn mark_told(&mut self) {
+        if let Some(list) = &mut self.list {
+            list.0.early.mark_told();
+        }
+    }
+
     /// Copies what is there into `room`, and returns how much.
     pub fn read(&mut self, pool: &mut Pool, room: &mut [u8]) -> usize {
         let Some(list) = &mut self.list else { return 0 };

@@ -131,11 +131,9 @@ impl Tcb {
     //= rfc5961#3.2
     //# 1) If the RST bit is set and the sequence number is outside the
     //#    current receive window, silently drop the segment.
-    //#
     //# 2) If the RST bit is set and the sequence number exactly matches the
     //#    next expected sequence number (RCV.NXT), then TCP MUST reset the
     //#    connection.
-    //#
     //# 3) If the RST bit is set and the sequence number does not exactly
     //#    match the next expected sequence value, yet is within the current
     //#    receive window (RCV.NXT < SEG.SEQ < RCV.NXT+RCV.WND), TCP MUST send

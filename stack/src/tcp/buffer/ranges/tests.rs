@@ -59,3 +59,22 @@ fn ranges_that_are_gone_are_not_told() {
     ranges.clear();
     assert!(ranges.is_empty() && ranges.sack_blocks().is_empty() && ranges.bytes() == 0);
 }
+
+#[test]
+fn ranges_that_no_ack_has_told_are_counted() {
+    let mut ranges = EarlyRanges::default();
+    let mut come = |start: u32, end: u32| {
+        ranges.add(Seq(start), Seq(end));
+        ranges.mark_recent(Seq(start));
+        ranges.untold()
+    };
+    // The third one is of the same range as the second.
+    assert_eq!([(10, 20), (30, 40), (40, 50), (70, 80)].map(|(start, end)| come(start, end)), [1, 2, 2, 3]);
+    ranges.mark_told();
+    assert_eq!(ranges.untold(), 0);
+    ranges.add(Seq(80), Seq(90));
+    ranges.mark_recent(Seq(80));
+    assert_eq!(ranges.untold(), 1, "it has grown since it was told");
+    ranges.clear();
+    assert_eq!(ranges.untold(), 0);
+}
