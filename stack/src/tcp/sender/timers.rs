@@ -4,7 +4,7 @@
 use smoltcp::time::{Duration, Instant};
 
 use super::{Sender, Timeout};
-use crate::tcp::congestion::{CongestionEvent, Controller, Signal};
+use crate::tcp::congestion::{CongestionEvent, Controller, Pacer, Signal};
 use crate::tcp::recovery::{Frto, Phase, Prr, Recovery, Undo};
 use crate::tcp::seq::Seq;
 
@@ -227,6 +227,9 @@ impl Sender {
         self.owes_cwr = true;
         self.ecn_recover = nxt;
         self.rtt.back_off();
+        // What is repeated now has waited long enough. The rate of before may be one of a path that took longer than the
+        // RTO does, and the next timeout would come before the first one has had its repetition.
+        self.pacer = Pacer::new();
         self.restart_rto(now);
     }
 

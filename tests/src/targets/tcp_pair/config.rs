@@ -116,7 +116,7 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
                 None,
                 keepalive(secs(1), secs(1), 3),
                 keepalive(secs(10), millis(900), 2),
-                keepalive(secs(0), secs(0), 5),
+                keepalive(secs(0), secs(1), 5),
             ],
             third,
             4,
@@ -150,9 +150,9 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
     options
 }
 
-/// Times so long that a connection need not end, or so short that the clock would have to stop too often.
-pub(super) fn is_endless([_, _, third, fourth]: [u8; 4]) -> bool {
-    fourth >> 6 == 3 || third >> 4 & 3 == 3
+/// Times so long that a connection need not end.
+pub(super) fn is_endless(bytes: [u8; 4]) -> bool {
+    bytes[3] >> 6 == 3
 }
 
 /// Windows or segments of so few bytes that much data takes long.

@@ -326,6 +326,21 @@ fn acks_of_single_bytes_open_the_window_no_more_than_one_ack() {
 }
 
 #[test]
+fn what_a_timeout_repeats_does_not_wait_for_the_rate_of_before() {
+    let millis = Duration::from_millis;
+    let rto = RtoBounds { initial: millis(50), min: millis(10), max: millis(50) };
+    let handshake_rtt = Some(millis(5_000));
+    let mut sender = sent(&SenderConfig { pacing: true, rto, handshake_rtt, ..config() }, 10);
+    let (mut now, mut outcome) = (at(0), Timeout::Nothing);
+    while outcome != Timeout::Retransmit {
+        assert!(sender.next_send_at(now).is_some(), "a path of five seconds lets a segment go now and then");
+        now = sender.deadline().expect("something is in flight");
+        outcome = sender.on_timeout(now);
+    }
+    assert_eq!(sender.next_send_at(now), None);
+}
+
+#[test]
 fn a_sender_at_rest_holds_no_memory() {
     let mut sender = sent(&config(), 10);
     ack(&mut sender, 10, 10, &[], None);
