@@ -61,7 +61,9 @@ impl Rack {
     /// Step 1 and 2: a segment has arrived, which was sent at `sent_at` and is not suspected to be an answer to an
     /// earlier sending of it.
     pub(super) fn update(&mut self, now: Instant, sent_at: Instant, end: Position) {
-        self.rtt = u32::try_from((now - sent_at).total_micros()).unwrap_or(u32::MAX);
+        // A round trip takes time, even if the clock has not seen it: or what is repeated at the same point in time would
+        // be as old as what arrived, and be repeated again with every ACK.
+        self.rtt = u32::try_from((now - sent_at).total_micros()).unwrap_or(u32::MAX).max(1);
         if self.end == 0 || sent_after(sent_at, end, self.sent_at, self.end) {
             self.sent_at = sent_at;
             self.end = end;

@@ -116,7 +116,7 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
                 None,
                 keepalive(secs(1), secs(1), 3),
                 keepalive(secs(10), millis(900), 2),
-                keepalive(secs(0), secs(1), 5),
+                keepalive(millis(100), secs(1), 5),
             ],
             third,
             4,
@@ -140,7 +140,7 @@ pub(super) fn options([first, second, third, fourth]: [u8; 4]) -> TcpOptions {
         let ever = Duration::from_micros(u64::MAX);
         options.rto.max = ever;
         options.linger = Linger::For(ever);
-        options.keepalive = keepalive(ever, ever, u32::MAX);
+        options.keepalive = keepalive(secs(0), ever, u32::MAX);
         options.user_timeout = Some(ever);
         options.delayed_ack = ever;
         (options.send_buffer_max, options.recv_buffer, options.recv_buffer_max) =

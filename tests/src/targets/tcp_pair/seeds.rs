@@ -42,5 +42,22 @@ pub(in crate::targets) fn seeds() -> Vec<Vec<u8>> {
         of(with(0, 0x3c), &[SEND, SEND_BACK, [15, 0, 4, 0, 0, 0], FLOW, [22, 0, 0, 0, 0, 0], FLOW, CLOSE]),
         of(with(1, 0xf0), &[SEND, [20, 0, 2, 0, 0, 0], FLOW, [10, 0, 3, 255, 0, 0], SEND_BACK, FINISH]),
         of(with(5, 0xc0), &[SEND, [11, 0, 3, 100, 0, 0], SEND_BACK, FLOW]),
+        // What was found: blocks of SACK for what a peer with a window of a byte cannot have, at a clock that stands.
+        of(with(7, 16), &[SEND, [23, 0, 0, 0, 0, 0], [23, 244, 0, 32, 32, 0], FLOW]),
+        // A budget of three frames; a buffer of a byte and windows in units of 128; a keepalive that is due at once.
+        of([12, 0x70, 0, 0, 0, 0, 0, 0, 0, 0], &[[12, 0, 0xe0, 0, 0, 0]]),
+        of(with(3, 16), &[[12, 5, 0xa0, 0, 0, 0], SECOND]),
+        of(with(9, 0xc0), &[FLOW, SEND, SECOND]),
+        // A path whose round trips have become long, and RTOs that are short.
+        of(
+            [4, 0, 0, 0, 0, 0, 0, 0, 12, 48],
+            &[
+                [12, 11, 32, 0, 0, 0],
+                [2, 15, 0, 0, 0, 0],
+                [10, 0, 11, 16, 0, 0],
+                [20, 15, 0, 0, 0, 0],
+                [12, 1, 224, 0, 0, 0],
+            ],
+        ),
     ]
 }
