@@ -73,13 +73,21 @@ impl Shard {
         self.sockets.take_news() || has_answer
     }
 
-    /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were.
+    /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were. It is one of
+    /// bytes as well: an application that reads what came in this turn finds it in the cache.
     fn receive_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
         let now = self.now();
+        let mut bytes = 0;
         for _ in 0..self.budgets.ingress_frames {
-            let received = nic.receive_with(now, |frame, meta| self.handle_frame(frame, meta));
+            let received = nic.receive_with(now, |frame, meta| {
+                bytes += frame.len();
+                self.handle_frame(frame, meta)
+            });
             if received.is_none() {
                 return false;
+            }
+            if bytes >= INGRESS_BYTES_PER_TURN {
+                return true;
             }
         }
         true
@@ -111,3 +119,6 @@ impl Shard {
         (waits || more_segments) && !is_refused || !self.looped.is_empty()
     }
 }
+
+/// Bytes of frames that a turn takes: four super-frames, or more than a budget of small ones is.
+const INGRESS_BYTES_PER_TURN: usize = 256 << 10;

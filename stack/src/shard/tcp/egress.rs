@@ -25,9 +25,15 @@ enum Sent {
     Lost(DropReason),
 }
 
+/// The way of a connection's segments, and whether they may be split on it.
+type Found = Result<(Path, bool), DropReason>;
+
 impl Shard {
     /// Sends what connections have, `frames_max` frames at most, in turn. `(more, refused)`: something is left, or the
     /// device has no room for it.
+    ///
+    /// A turn ends after some bytes, too: what lies between two kicks of the kernel stays in the cache, and the peer
+    /// has something to do meanwhile.
     pub(crate) fn send_segments<N: Nic>(&mut self, nic: &mut N, frames_max: usize) -> (bool, bool) {
         let offloads = nic.offloads();
         let link = self.link_header_len();
@@ -35,13 +41,14 @@ impl Shard {
             max.map_or(0, |max| max.get().saturating_sub(link).min(u16::MAX.into()) as u32)
         };
         let gso_max = [bytes(offloads.gso_tcpv4), bytes(offloads.gso_tcpv6)];
-        let mut frames = 0;
-        while frames < frames_max {
+        let (mut frames, bytes_end) = (0, self.tcp.bytes_out + BYTES_PER_TURN);
+        while frames < frames_max && self.tcp.bytes_out < bytes_end {
             let Some(index) = self.tcp.ready.pop_front() else { return (false, false) };
             let Some(connection) = self.tcp.connections.get_mut(index as usize) else { continue };
             connection.is_queued = false;
             let limits = self.limits_for(gso_max[usize::from(!connection_is_v4(self, index))]);
-            let (sent, refused) = self.send_for(nic, index, &limits, frames_max - frames);
+            let bounds = (frames_max - frames, bytes_end);
+            let (sent, refused) = self.send_for(nic, index, &limits, bounds);
             frames += sent;
             if refused {
                 self.requeue(index, true);
@@ -73,17 +80,22 @@ impl Shard {
         nic: &mut N,
         index: u32,
         limits: &Limits,
-        frames_max: usize,
+        (frames_max, bytes_end): (usize, u64),
     ) -> (usize, bool) {
         let mut sent = 0;
-        while sent < FRAMES_PER_VISIT.min(frames_max) {
-            let Some(plan) = self.plan_for(index, limits) else {
+        while sent < FRAMES_PER_VISIT.min(frames_max) && self.tcp.bytes_out < bytes_end {
+            // The path was looked at for the frame before: whoever has nothing more is left alone.
+            let has_more = sent == 0 || self.tcp.may_send(index);
+            let Some((plan, found)) = has_more.then(|| self.plan_for(index, limits)).flatten() else {
                 self.nothing_to_send(index);
                 return (sent, false);
             };
-            match self.transmit(nic, index, &plan) {
+            match self.transmit(nic, index, &plan, found) {
                 Sent::NoRoom => return (sent, true),
-                Sent::Yes => self.tcp.counters.frames_out += 1,
+                Sent::Yes => {
+                    self.tcp.counters.frames_out += 1;
+                    self.tcp.bytes_out += plan.len as u64;
+                }
                 Sent::Lost(reason) => {
                     self.count_drop(reason);
                     if self.is_hopeless(index, reason) {
@@ -99,14 +111,16 @@ impl Shard {
     }
 
     /// The path may have changed since the last frame; segments follow it.
-    fn plan_for(&mut self, index: u32, limits: &Limits) -> Option<Plan> {
+    fn plan_for(&mut self, index: u32, limits: &Limits) -> Option<(Plan, Found)> {
         let connection = self.tcp.connections.get(index as usize)?;
         let flow = connection.tcb.flow;
-        let mtu = self.mtu_of_flow(&flow);
+        let found = self.path_of_flow(flow.local().ip(), flow.remote().ip());
+        let mtu = found.as_ref().map_or(self.mtu, |(path, _)| path.mtu).min(u16::MAX.into()) as u16;
         let (connection, cx) = self.tcp.with_cx(index, limits.now)?;
-        // What is under way may be too long now, and is to be repeated then.
         connection.tcb.set_path_mtu(limits.now, mtu);
-        if connection.tcb.may_send() { connection.tcb.plan(limits, cx.pool) } else { None }
+        // The path may have told that something is to be sent again.
+        let plan = if connection.tcb.may_send() { connection.tcb.plan(limits, cx.pool) } else { None };
+        plan.map(|plan| (plan, found))
     }
 
     fn note_sent(&mut self, index: u32, plan: &Plan) {
@@ -140,7 +154,7 @@ impl Shard {
         is_opening
     }
 
-    fn transmit<N: Nic>(&mut self, nic: &mut N, index: u32, plan: &Plan) -> Sent {
+    fn transmit<N: Nic>(&mut self, nic: &mut N, index: u32, plan: &Plan, found: Found) -> Sent {
         let Some(connection) = self.tcp.connections.get(index as usize) else { return Sent::NoRoom };
         let (local, remote) = (connection.tcb.local().ip(), connection.tcb.remote().ip());
         let ecn = if plan.is_ect { ECT_0 } else { 0 };
@@ -151,7 +165,7 @@ impl Shard {
             discovers_path_mtu: true,
             ..PacketSpec::new(remote, TCP)
         };
-        let (path, may_fragment) = match self.path_of_flow(local, remote) {
+        let (path, may_fragment) = match found {
             Ok(found) => found,
             Err(reason) => return Sent::Lost(reason),
         };
@@ -251,7 +265,9 @@ fn segment_meta(plan: &Plan, path: &Path, transport_at: usize) -> FrameMeta {
     }
 }
 
-/// Frames of a connection before the next one has its turn: a megabyte where the device splits.
+/// Bytes of payload in a turn before the kernel is kicked: four super-frames, which take longer to copy than a kick.
+const BYTES_PER_TURN: u64 = 256 << 10;
+/// Frames of a connection before the next one has its turn.
 const FRAMES_PER_VISIT: usize = 16;
 /// ECN-capable transport (RFC 3168 section 5).
 const ECT_0: u8 = 2;

@@ -129,6 +129,8 @@ pub(crate) struct Tcp {
     isn: Isn,
     throttles: Throttles,
     pub(crate) counters: TcpCounters,
+    /// Bytes of payload that the device has taken.
+    bytes_out: u64,
 }
 
 impl Tcp {
@@ -150,6 +152,7 @@ impl Tcp {
             isn: Isn::new(random),
             throttles: Throttles::new(&config, random),
             counters: TcpCounters::default(),
+            bytes_out: 0,
             config,
         }
     }
@@ -174,6 +177,11 @@ impl Tcp {
             self.arm(index);
         }
         told
+    }
+
+    /// Whether it is worth asking a connection for what it sends next.
+    fn may_send(&self, index: u32) -> bool {
+        self.connections.get(index as usize).is_some_and(|connection| connection.tcb.may_send())
     }
 
     /// A connection may have something to send.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, gettid};
 use wirestack::shard::{Shard, SocketId, TcpConnect, TcpListen, Waiting};
 use wirestack_nic::AfPacketConfig;
-use wirestack_nic::config::Profile;
+use wirestack_nic::config::{Profile, TxMode};
 
 use super::place::Place;
 use super::{CLIENT_CORE, SERVER_CORE, Who};
@@ -26,14 +26,17 @@ const REPEATS: usize = 5;
 const WARM_UP: Duration = Duration::from_millis(300);
 const TIME: Duration = Duration::from_millis(700);
 
-/// Client, which sends, server, by which calls ours write and read, and what is to be reached.
-const CASES: [(&str, Who, Who, Calls, f64); 6] = [
-    ("kernel to kernel", Who::Kernel, Who::Kernel, Calls::Copying, 1.0),
-    ("kernel to us", Who::Kernel, Who::Ours, Calls::Copying, 1.0),
-    ("kernel to us, lent buffers", Who::Kernel, Who::Ours, Calls::Lending, 1.0),
-    ("us to kernel", Who::Ours, Who::Kernel, Calls::Copying, 1.0),
-    ("us to us", Who::Ours, Who::Ours, Calls::Copying, 1.5),
-    ("us to us, lent buffers", Who::Ours, Who::Ours, Calls::Lending, 1.5),
+/// Client, which sends, server, how ours do it, and what is to be reached.
+const CASES: [(&str, Who, Who, Calls, f64); 9] = [
+    ("kernel to kernel", Who::Kernel, Who::Kernel, COPYING, 1.0),
+    ("kernel to us", Who::Kernel, Who::Ours, COPYING, 1.0),
+    ("kernel to us, lent buffers", Who::Kernel, Who::Ours, LENDING, 1.0),
+    ("us to kernel", Who::Ours, Who::Kernel, COPYING, 1.0),
+    ("us to kernel, lent buffers", Who::Ours, Who::Kernel, LENDING, 1.0),
+    ("us to kernel, TX_RING", Who::Ours, Who::Kernel, RING, 1.0),
+    ("us to us", Who::Ours, Who::Ours, COPYING, 1.5),
+    ("us to us, lent buffers", Who::Ours, Who::Ours, LENDING, 1.5),
+    ("us to us, TX_RING", Who::Ours, Who::Ours, RING, 1.5),
 ];
 
 /// What a repeat did: by the clock, and by the core of either end.
@@ -52,14 +55,19 @@ impl Figures {
     }
 }
 
-/// How an application writes and reads.
+/// How an application writes and reads, and how its device sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Calls {
-    /// As with `write` and `read`.
-    Copying,
-    /// In the memory of the stack: the sender's one byte a piece, the receiver looks at one.
-    Lending,
+struct Calls {
+    /// In the memory of the stack, of which the sender writes one byte a piece, and the receiver looks at one; not as
+    /// with `write` and `read`.
+    is_lent: bool,
+    /// By a TX ring, whose memory the kernel sends from; not by `sendmmsg`, which copies.
+    has_ring: bool,
 }
+
+const COPYING: Calls = Calls { is_lent: false, has_ring: false };
+const LENDING: Calls = Calls { is_lent: true, ..COPYING };
+const RING: Calls = Calls { has_ring: true, ..COPYING };
 
 pub(crate) fn all() -> Outcome {
     let only = std::env::var("WIRESTACK_BULK").unwrap_or_default();
@@ -161,8 +169,12 @@ fn kernel_source(mut stream: TcpStream, ready: &Sender<Pid>, done: &AtomicBool) 
 
 fn our_sink(end: &End, calls: Calls, ready: &Sender<Pid>, done: &AtomicBool, bytes: &AtomicU64) {
     pin(SERVER_CORE);
-    let (mut shard, mut nic) = end.open(AfPacketConfig::profile(Profile::Bulk));
-    let listener = shard.tcp_listen(TcpListen::new((end.address, super::PORT).into())).expect("a port");
+    let (mut shard, mut nic) = end.open(device(calls));
+    let mut listen = TcpListen::new((end.address, super::PORT).into());
+    if let Some(kb) = env("RECV") {
+        listen.options.recv_buffer_max = kb << 10;
+    }
+    let listener = shard.tcp_listen(listen).expect("a port");
     ready.send(gettid()).expect("somebody waits");
     let mut room = vec![0; BLOCK_BYTES];
     let mut stream = None;
@@ -180,9 +192,9 @@ fn our_sink(end: &End, calls: Calls, ready: &Sender<Pid>, done: &AtomicBool, byt
 fn drain(shard: &mut Shard, stream: SocketId, calls: Calls, room: &mut [u8]) -> usize {
     let mut sum = 0;
     loop {
-        let len = match calls {
-            Calls::Copying => shard.tcp_recv(stream, room),
-            Calls::Lending => shard.tcp_recv_with(stream, |piece| {
+        let len = match calls.is_lent {
+            false => shard.tcp_recv(stream, room),
+            true => shard.tcp_recv_with(stream, |piece| {
                 std::hint::black_box(piece.first());
                 (piece.len(), piece.len())
             }),
@@ -197,8 +209,12 @@ fn drain(shard: &mut Shard, stream: SocketId, calls: Calls, room: &mut [u8]) -> 
 fn our_source(end: &End, to: SocketAddr, calls: Calls, ready: &Sender<Pid>, done: &AtomicBool) {
     pin(CLIENT_CORE);
     ready.send(gettid()).expect("somebody waits");
-    let (mut shard, mut nic) = end.open(AfPacketConfig::profile(Profile::Bulk));
-    let stream = shard.tcp_connect(TcpConnect::new(to)).expect("there is a way");
+    let (mut shard, mut nic) = end.open(device(calls));
+    let mut connect = TcpConnect::new(to);
+    if let Some(kb) = env("SEND") {
+        connect.options.send_buffer_max = kb << 10;
+    }
+    let stream = shard.tcp_connect(connect).expect("there is a way");
     let block = vec![0x55; BLOCK_BYTES];
     let _ = shard.run(&mut nic, Waiting::Sleep, |shard| {
         if shard.tcp_readiness(stream).connected {
@@ -211,9 +227,9 @@ fn our_source(end: &End, to: SocketAddr, calls: Calls, ready: &Sender<Pid>, done
 
 fn fill(shard: &mut Shard, stream: SocketId, calls: Calls, block: &[u8]) {
     loop {
-        let len = match calls {
-            Calls::Copying => shard.tcp_send(stream, block),
-            Calls::Lending => shard.tcp_send_with(stream, |room| {
+        let len = match calls.is_lent {
+            false => shard.tcp_send(stream, block),
+            true => shard.tcp_send_with(stream, |room| {
                 if let Some(first) = room.first_mut() {
                     *first = 0x55;
                 }
@@ -226,6 +242,11 @@ fn fill(shard: &mut Shard, stream: SocketId, calls: Calls, block: &[u8]) {
     }
 }
 
+fn device(calls: Calls) -> AfPacketConfig<'static> {
+    let bulk = AfPacketConfig::profile(Profile::Bulk);
+    if calls.has_ring { AfPacketConfig { tx: TxMode::Ring, ..bulk } } else { bulk }
+}
+
 /// What the connection knows of itself, for who wants to know why.
 fn told(shard: &Shard, stream: Option<SocketId>) {
     if std::env::var_os("WIRESTACK_BENCH_INFO").is_some() {
@@ -236,3 +257,7 @@ fn told(shard: &Shard, stream: Option<SocketId>) {
 
 /// Bytes of a call, as iperf3 has it.
 const BLOCK_BYTES: usize = 128 << 10;
+
+fn env(name: &str) -> Option<u32> {
+    std::env::var(name).ok()?.parse().ok()
+}

@@ -145,6 +145,8 @@ pub(super) struct Both {
     pub(super) streams: Vec<SocketId>,
     /// What comes at the server: a listener for each so many connections.
     listeners: Vec<SocketId>,
+    /// What is left of a turn's time that is no whole microsecond.
+    nanos: u64,
 }
 
 impl Both {
@@ -164,7 +166,7 @@ impl Both {
         let server = shard(frames::OUR_MAC, server_ip);
         let client = shard(EthernetAddress(frames::PEER_MAC.0), client_ip);
         let (lines, listeners) = ((Line::new(), Line::new()), Vec::new());
-        let mut both = Self { client, server, lines, now, streams: Vec::new(), listeners };
+        let mut both = Self { client, server, lines, now, streams: Vec::new(), listeners, nanos: 0 };
         for port in 0..connections.div_ceil(PER_PORT) {
             let at = SocketAddr::new(server_ip, FIRST_PORT + port as u16);
             both.listeners.push(both.server.tcp_listen(TcpListen::new(at)).expect("a port"));
@@ -198,7 +200,10 @@ impl Both {
 
     /// A turn of the client, then one of the server.
     pub(super) fn turn(&mut self, client: &mut dyn FnMut(&mut Shard), server: &mut dyn FnMut(&mut Shard)) {
-        self.now += Duration::from_micros(5);
+        // Everybody's turn comes as often however many there are, or some would wait so long that timers fire.
+        self.nanos += (ROUND_NANOS / self.streams.len().max(1) as u64).min(TURN_NANOS);
+        self.now += Duration::from_micros(self.nanos / 1_000);
+        self.nanos %= 1_000;
         self.client.turn(self.now, &mut self.lines.0, client);
         self.lines.0.carry(&mut self.lines.1);
         self.server.turn(self.now, &mut self.lines.1, server);
@@ -212,6 +217,9 @@ impl Both {
 }
 
 const FIRST_PORT: u16 = 1_000;
-/// Connections for each port of the server: there are fewer ports for the client to choose from than this twice.
-const PER_PORT: usize = 20_000;
+/// Connections for each port of the server: a client has some 28 000 ports, which are searched at random.
+const PER_PORT: usize = 10_000;
+/// Between two turns, and until everybody has had one.
+const TURN_NANOS: u64 = 5_000;
+const ROUND_NANOS: u64 = 10_000_000;
 const MEMORY_BYTES: usize = 8 << 20;
