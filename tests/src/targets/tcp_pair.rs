@@ -94,6 +94,8 @@ struct Direction {
     mtu: usize,
     tells_mtu: bool,
     is_cut: bool,
+    /// A SYN came more than once.
+    has_late_syn: bool,
 }
 
 struct Play {
@@ -127,6 +129,7 @@ impl Play {
             mtu: usize::MAX,
             tells_mtu: false,
             is_cut: false,
+            has_late_syn: false,
         };
         let mut play = Self {
             kind,
@@ -168,7 +171,8 @@ impl Play {
 
     /// Both have their turns, and what they send is on the wires.
     fn settle(&mut self) {
-        if self.trusts && self.ends.iter().any(End::may_come_again) {
+        let has_late_syn = self.wires.iter().any(|wire| wire.has_late_syn);
+        if self.trusts && self.ends.iter().any(|end| end.may_come_again(has_late_syn)) {
             self.distrust();
         }
         self.settle_one(0);
@@ -283,6 +287,7 @@ impl Play {
                 if let Some(packet) = wire.packets.get(at).cloned().filter(|_| wire.packets.len() < WIRE_MAX)
                 {
                     let copies = 1 + usize::from(step.a & 7);
+                    wire.has_late_syn |= packet.is_syn();
                     wire.packets.extend(std::iter::repeat_n(packet, copies));
                 }
             }
@@ -312,7 +317,9 @@ impl Play {
             },
             _ => {
                 let at = step.pick(wire.remembered.len());
-                wire.packets.extend(wire.remembered.get(at).cloned());
+                let Some(packet) = wire.remembered.get(at).cloned() else { return };
+                wire.has_late_syn |= packet.is_syn();
+                wire.packets.push_back(packet);
             }
         }
     }

@@ -198,11 +198,11 @@ impl End {
     }
 
     /// Whether a connection may have come into being again after its end: a cookie is good for a while, and its ACK may
-    /// come late.
-    pub(super) fn may_come_again(&self) -> bool {
+    /// come late; or `has_late_syn`, and at a clock that stands the numbers are those of before.
+    pub(super) fn may_come_again(&self, has_late_syn: bool) -> bool {
         let has_failed = |conn: &Conn| self.shard.tcp_failure(conn.id).is_some();
         let has_ended = self.has_closed || self.app.conns.iter().any(has_failed);
-        has_ended && self.shard.tcp_counters().cookies_accepted > 0
+        has_ended && (has_late_syn || self.shard.tcp_counters().cookies_accepted > 0)
     }
 
     /// Whether nothing is left of any connection, and no timer runs.

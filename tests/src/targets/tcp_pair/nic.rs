@@ -35,6 +35,10 @@ impl Packet {
         self.bytes.get(self.ip_len()..).filter(|tcp| *protocol == 6 && tcp.len() >= 20)
     }
 
+    pub(super) fn is_syn(&self) -> bool {
+        self.tcp().is_some_and(|tcp| tcp[13] & 2 != 0)
+    }
+
     pub(super) fn tcp_mut(&mut self) -> Option<&mut [u8]> {
         self.tcp()?;
         let ip_len = self.ip_len();

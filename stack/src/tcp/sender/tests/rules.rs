@@ -326,6 +326,18 @@ fn acks_of_single_bytes_open_the_window_no_more_than_one_ack() {
 }
 
 #[test]
+fn rfc8985_a_clock_that_stands_still_makes_nothing_old() {
+    let mut sender = sent(&config(), 10);
+    for _ in 0..3 {
+        // What is repeated now would be repeated again with the next ACK, for ever.
+        ack(&mut sender, 0, 0, &[(5, 10)], None);
+        assert_eq!((sender.next_lost(), sender.deadline()), (None, Some(at(1))));
+    }
+    assert_eq!(sender.on_timeout(at(1)), Timeout::Lost);
+    assert_eq!(repeat(&mut sender, 1), [0]);
+}
+
+#[test]
 fn what_a_timeout_repeats_does_not_wait_for_the_rate_of_before() {
     let millis = Duration::from_millis;
     let rto = RtoBounds { initial: millis(50), min: millis(10), max: millis(50) };
