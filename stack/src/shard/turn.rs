@@ -81,7 +81,7 @@ impl Shard {
         for _ in 0..self.budgets.ingress_frames {
             let received = nic.receive_with(now, |frame, meta| {
                 bytes += frame.len();
-                self.handle_frame(frame, meta)
+                self.handle_frame(frame, meta);
             });
             if received.is_none() {
                 return false;

@@ -2,6 +2,9 @@
 //!
 //! Each end has a core, and what counts is what the core that has more to do gets done in a second of its time: other
 //! programs take time away, and do not change that.
+//!
+//! For whoever looks for the reason of a figure: `WIRESTACK_BULK` names the only line to be measured (for a profiler), and
+//! `WIRESTACK_BENCH_INFO=1` prints what our connections know of themselves.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -170,11 +173,7 @@ fn kernel_source(mut stream: TcpStream, ready: &Sender<Pid>, done: &AtomicBool) 
 fn our_sink(end: &End, calls: Calls, ready: &Sender<Pid>, done: &AtomicBool, bytes: &AtomicU64) {
     pin(SERVER_CORE);
     let (mut shard, mut nic) = end.open(device(calls));
-    let mut listen = TcpListen::new((end.address, super::PORT).into());
-    if let Some(kb) = env("RECV") {
-        listen.options.recv_buffer_max = kb << 10;
-    }
-    let listener = shard.tcp_listen(listen).expect("a port");
+    let listener = shard.tcp_listen(TcpListen::new((end.address, super::PORT).into())).expect("a port");
     ready.send(gettid()).expect("somebody waits");
     let mut room = vec![0; BLOCK_BYTES];
     let mut stream = None;
@@ -210,11 +209,7 @@ fn our_source(end: &End, to: SocketAddr, calls: Calls, ready: &Sender<Pid>, done
     pin(CLIENT_CORE);
     ready.send(gettid()).expect("somebody waits");
     let (mut shard, mut nic) = end.open(device(calls));
-    let mut connect = TcpConnect::new(to);
-    if let Some(kb) = env("SEND") {
-        connect.options.send_buffer_max = kb << 10;
-    }
-    let stream = shard.tcp_connect(connect).expect("there is a way");
+    let stream = shard.tcp_connect(TcpConnect::new(to)).expect("there is a way");
     let block = vec![0x55; BLOCK_BYTES];
     let _ = shard.run(&mut nic, Waiting::Sleep, |shard| {
         if shard.tcp_readiness(stream).connected {
@@ -257,7 +252,3 @@ fn told(shard: &Shard, stream: Option<SocketId>) {
 
 /// Bytes of a call, as iperf3 has it.
 const BLOCK_BYTES: usize = 128 << 10;
-
-fn env(name: &str) -> Option<u32> {
-    std::env::var(name).ok()?.parse().ok()
-}
