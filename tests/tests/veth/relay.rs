@@ -132,8 +132,8 @@ impl Pair {
 
     /// Moves what can be moved. False: it is over.
     fn turn(&mut self, shard: &mut Shard, totals: &mut Totals) -> bool {
-        let next = match self.from_wire(shard, totals) {
-            Next::Stay => self.to_wire(shard, totals),
+        let next = match self.take_from_wire(shard, totals) {
+            Next::Stay => self.give_to_wire(shard, totals),
             broken => broken,
         };
         match next {
@@ -149,7 +149,7 @@ impl Pair {
         false
     }
 
-    fn from_wire(&mut self, shard: &mut Shard, totals: &mut Totals) -> Next {
+    fn take_from_wire(&mut self, shard: &mut Shard, totals: &mut Totals) -> Next {
         while let Some(to_kernel) = &self.to_kernel {
             if let Some(piece) = self.up.take() {
                 match to_kernel.try_send(piece) {
@@ -177,7 +177,7 @@ impl Pair {
         Next::Stay
     }
 
-    fn to_wire(&mut self, shard: &mut Shard, totals: &mut Totals) -> Next {
+    fn give_to_wire(&mut self, shard: &mut Shard, totals: &mut Totals) -> Next {
         while !self.has_finished {
             if self.down.is_none() {
                 match self.from_kernel.try_recv() {
