@@ -209,7 +209,7 @@ impl Play {
 
     /// All that is on the wires arrives, and what is said to it, until nobody has anything to say.
     fn flow(&mut self) {
-        let written = self.ends.each_ref().map(|end| end.app.written as usize);
+        let written = self.ends.each_ref().map(|end| end.app.written);
         let rounds = ROUNDS_MAX + 4 * (written[0] + written[1]);
         for _ in 0..rounds {
             let mut is_quiet = true;
@@ -354,7 +354,7 @@ impl Play {
             }
             17 => drop(end.app.accept(&mut end.shard, usize::from(step.a & 3))),
             18 => match end.app.conns.get_mut(conn) {
-                Some(found) if step.a % 4 == 0 => {
+                Some(found) if step.a.is_multiple_of(4) => {
                     found.has_finished = true;
                     end.shard.tcp_finish(found.id);
                 }
