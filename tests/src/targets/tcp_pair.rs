@@ -42,7 +42,7 @@ const STOPS_MAX: usize = 6_000;
 const REMEMBERED: usize = 16;
 const LISTENING: u16 = 80;
 
-/// See the [module](self).
+/// See the module.
 ///
 /// # Panics
 /// If something does not hold.

@@ -66,7 +66,7 @@ impl Packet {
     }
 }
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug)]
 pub(super) struct PairNic {
     pub(super) rx: VecDeque<Rc<Packet>>,
