@@ -40,6 +40,8 @@ impl Shard {
             self.handle_service_timeouts();
             self.expire_addresses();
         }
+        // No timer tells of memory that was given back.
+        self.wake_starved();
         // Joining a group or asking for a name between turns has made something to be sent as well.
         self.drain_neighbors();
         self.drain_reassembly();

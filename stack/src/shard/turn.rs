@@ -70,7 +70,8 @@ impl Shard {
     /// is told once: an application that leaves it is not called for it again.
     fn take_news(&mut self) -> bool {
         let has_answer = std::mem::take(&mut self.has_news) && self.dns.has_event();
-        self.sockets.take_news() || has_answer
+        // Memory that was given back is told of in the next turn.
+        self.sockets.take_news() || has_answer || self.tcp.can_wake_starved()
     }
 
     /// Frames from the device, each to whom it is for. True: the budget was spent before the frames were. It is one of

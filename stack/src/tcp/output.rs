@@ -74,7 +74,7 @@ impl Tcb {
             }
             // A challenge ACK: the peer's SYN has come, so there is something to acknowledge.
             let is_ack_due = self.ack.is_due && self.state == State::SynReceived;
-            return is_ack_due.then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool));
+            return is_ack_due.then(|| self.plan_bare_ack(limits.now, pool));
         }
         if self.state == State::Closed {
             return None;
@@ -84,7 +84,7 @@ impl Tcb {
             let allowance = self.sender.allowance();
             // Less than a segment adds up until it is one.
             if allowance >= len.min(self.mss()) && !is_paced {
-                return Some(self.plan_again(seq, len.min(allowance), Kind::Again, limits, pool));
+                return Some(self.plan_data(Kind::Again, seq, len.min(allowance), limits, pool));
             }
         }
         if let Some(probe) = self.probe {
@@ -93,7 +93,7 @@ impl Tcb {
         if let Some(plan) = self.plan_new(limits, pool) {
             return Some(plan);
         }
-        self.ack.is_due.then(|| self.plan_ack(Kind::Ack, self.sender.snd_nxt(), limits.now, pool))
+        self.ack.is_due.then(|| self.plan_bare_ack(limits.now, pool))
     }
 
     /// Whether it is worth asking for a plan.
@@ -251,10 +251,6 @@ impl Tcb {
         (max / room * room).max(room)
     }
 
-    fn plan_again(&self, seq: Seq, len: u32, kind: Kind, limits: &Limits, pool: &Pool) -> Plan {
-        self.plan_data(kind, seq, len, limits, pool)
-    }
-
     fn plan_probe(&self, probe: Probe, limits: &Limits, pool: &Pool) -> Plan {
         match probe {
             //= rfc8985#7.3
@@ -266,7 +262,7 @@ impl Tcb {
                     return self.plan_data(Kind::New, self.sender.snd_nxt(), new, limits, pool);
                 }
                 let last = len.min(self.mss());
-                self.plan_again(seq + (len - last), last, Kind::TailProbe, limits, pool)
+                self.plan_data(Kind::TailProbe, seq + (len - last), last, limits, pool)
             }
             // What the window takes is sent (RFC 9293 section 3.8.6.2.1, the override); nothing is asked then.
             Probe::Window if self.usable_window() > 0 && self.unsent() > 0 => {

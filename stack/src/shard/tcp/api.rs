@@ -45,7 +45,7 @@ impl Shard {
     pub fn tcp_send(&mut self, id: SocketId, data: &[u8]) -> Result<usize, SendError> {
         self.write(id, |tcb, cx| {
             let written = tcb.send.write(cx.pool, data, tcb.send_limit as usize);
-            (written < data.len(), written)
+            ((written < data.len()).then_some(1), written)
         })
     }
 
@@ -64,7 +64,7 @@ impl Shard {
                 was_asked = true;
                 write(room)
             });
-            (!was_asked, written)
+            ((!was_asked).then_some(1), written)
         })
     }
 
@@ -76,15 +76,15 @@ impl Shard {
     pub fn tcp_send_owned(&mut self, id: SocketId, data: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
         self.write(id, |tcb, cx| {
             let refused = tcb.send.push_owned(cx.pool, data, tcb.send_limit as usize).err();
-            (refused.is_some(), refused)
+            (refused.as_ref().map(Vec::len), refused)
         })
     }
 
-    /// Lets `f` fill the send buffer; it says whether it wanted more room than there was.
+    /// Lets `f` fill the send buffer; it tells how many bytes more it would have taken at least, if it found no room.
     fn write<R>(
         &mut self,
         id: SocketId,
-        f: impl FnOnce(&mut Tcb, &mut Cx<'_>) -> (bool, R),
+        f: impl FnOnce(&mut Tcb, &mut Cx<'_>) -> (Option<usize>, R),
     ) -> Result<R, SendError> {
         let index = self.connection_of(id).ok_or(SendError::Closed)?;
         let (connection, mut cx) = self.tcp.with_cx(index, self.now).ok_or(SendError::Closed)?;
@@ -95,11 +95,14 @@ impl Shard {
         if !tcb.state.sends() || tcb.wants_finish {
             return Err(SendError::ShutDown);
         }
-        let (wants_more, result) = f(tcb, &mut cx);
-        if wants_more && !tcb.wants_room {
+        let (wanted, result) = f(tcb, &mut cx);
+        if let Some(wanted) = wanted
+            && !tcb.wants_room
+        {
             tcb.wants_room = true;
-            if tcb.room() > 0 {
+            if tcb.room() >= wanted {
                 // Not its own limit is in the way, but that of all.
+                self.tcp.starved_at = self.tcp.pool.in_use_bytes();
                 self.tcp.starved.push_back(index);
             }
         }

@@ -14,6 +14,7 @@ use crate::shard::Shard;
 use crate::tcp::error::Failure;
 use crate::tcp::output::{Limits, Plan};
 use crate::tcp::segment::CHECKSUM_OFFSET;
+use crate::tcp::tcb::Tcb;
 
 /// What became of a frame.
 enum Sent {
@@ -198,20 +199,14 @@ impl Shard {
         let (link_len, ip_len) = (self.link_header_len(), header::header_len(spec));
         let (own, hop_limit, id) = (self.config.mac, self.hop_limit, self.identification(path, spec));
         let Some(connection) = self.tcp.connections.get(index as usize) else { return Sent::NoRoom };
-        let tcp_len = plan.header.len();
-        let len = link_len + ip_len + tcp_len + plan.len;
+        let len = link_len + ip_len + plan.header.len() + plan.len;
         let meta = segment_meta(plan, path, link_len + ip_len);
         let sent = nic.transmit_with(self.now, len, &meta, |room| {
             let (link, rest) = room.split_at_mut(link_len);
-            let (ip, rest) = rest.split_at_mut(ip_len);
-            let (tcp, payload) = rest.split_at_mut(tcp_len);
             if !link.is_empty() {
                 write_link(link, mac, own, ethertype(path.dst));
             }
-            // Families and lengths are right: nothing is left that could fail.
-            let _ = header::write(spec, path.src, hop_limit, tcp_len + plan.len, id, ip);
-            plan.header.write(path.src, path.dst, plan.len, tcp);
-            connection.tcb.send.copy_out(plan.offset, payload);
+            write_packet(&connection.tcb, plan, (path, spec), (hop_limit, id), rest);
         });
         match sent {
             Some(()) => {
@@ -226,17 +221,12 @@ impl Shard {
     fn queue_segment(&mut self, index: u32, plan: &Plan, path: &Path, spec: &PacketSpec) -> Sent {
         let ip_len = header::header_len(spec);
         let (hop_limit, id) = (self.hop_limit, self.identification(path, spec));
-        let tcp_len = plan.header.len();
         let meta = segment_meta(plan, path, ip_len);
         let mut packet = std::mem::take(&mut self.scratch);
         packet.clear();
-        packet.resize(ip_len + tcp_len + plan.len, 0);
+        packet.resize(ip_len + plan.header.len() + plan.len, 0);
         if let Some(connection) = self.tcp.connections.get(index as usize) {
-            let (ip, rest) = packet.split_at_mut(ip_len);
-            let (tcp, payload) = rest.split_at_mut(tcp_len);
-            let _ = header::write(spec, path.src, hop_limit, tcp_len + plan.len, id, ip);
-            plan.header.write(path.src, path.dst, plan.len, tcp);
-            connection.tcb.send.copy_out(plan.offset, payload);
+            write_packet(&connection.tcb, plan, (path, spec), (hop_limit, id), &mut packet);
         }
         let queued = self.queue(path, packet.len(), &meta, |room| room.copy_from_slice(&packet));
         self.scratch = packet;
@@ -247,6 +237,23 @@ impl Shard {
             Err(reason) => Sent::Lost(reason),
         }
     }
+}
+
+/// Headers and payload into `room`, which has just their length.
+fn write_packet(
+    tcb: &Tcb,
+    plan: &Plan,
+    (path, spec): (&Path, &PacketSpec),
+    (hop_limit, id): (u8, u16),
+    room: &mut [u8],
+) {
+    let tcp_len = plan.header.len();
+    let (ip, rest) = room.split_at_mut(header::header_len(spec));
+    let (tcp, payload) = rest.split_at_mut(tcp_len);
+    // Families and lengths are right: nothing is left that could fail.
+    let _ = header::write(spec, path.src, hop_limit, tcp_len + plan.len, id, ip);
+    plan.header.write(path.src, path.dst, plan.len, tcp);
+    tcb.send.copy_out(plan.offset, payload);
 }
 
 fn connection_is_v4(shard: &Shard, index: u32) -> bool {

@@ -28,7 +28,7 @@ use super::SocketId;
 use crate::demux::{FlowTable, ListenTable};
 use crate::random::Random;
 use crate::tcp::accept_queue::Listener;
-use crate::tcp::buffer::Pool;
+use crate::tcp::buffer::{Pool, Pressure};
 use crate::tcp::challenge::Throttles;
 use crate::tcp::half_open::HalfOpens;
 use crate::tcp::isn::Isn;
@@ -125,6 +125,8 @@ pub(crate) struct Tcp {
     ready: VecDeque<u32>,
     /// Connections whose application found the pool empty.
     starved: VecDeque<u32>,
+    /// How much of the pool was in use when the last of them came: with as much in use, he would find none again.
+    starved_at: usize,
     pub(crate) pool: Pool,
     isn: Isn,
     throttles: Throttles,
@@ -148,6 +150,7 @@ impl Tcp {
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_at: 0,
             pool: Pool::new(config.pool_bytes_max),
             isn: Isn::new(random),
             throttles: Throttles::new(&config, random),
@@ -225,6 +228,14 @@ impl Tcp {
     /// Timers that run, those of TIME-WAIT not counted.
     pub(crate) fn timers_len(&self) -> usize {
         self.wheel.len()
+    }
+
+    /// Whether somebody who found no memory could be told that there is some.
+    #[inline]
+    pub(crate) fn can_wake_starved(&self) -> bool {
+        !self.starved.is_empty()
+            && self.pool.pressure() < Pressure::Severe
+            && self.pool.in_use_bytes() < self.starved_at
     }
 
     /// Whether some connection may have something to send.

@@ -18,7 +18,6 @@ impl Shard {
             let Some(flow) = self.tcp.time_waits.pop_expired(self.now) else { break };
             self.tcp.flows.remove(&flow);
         }
-        self.wake_starved();
     }
 
     fn connection_due(&mut self, index: u32) {
@@ -64,8 +63,8 @@ impl Shard {
     }
 
     /// Memory has come back: who found none may try again, a few at a time.
-    fn wake_starved(&mut self) {
-        if self.tcp.starved.is_empty() || self.tcp.pool.pressure() == crate::tcp::buffer::Pressure::Severe {
+    pub(crate) fn wake_starved(&mut self) {
+        if !self.tcp.can_wake_starved() {
             return;
         }
         for _ in 0..STARVED_PER_TURN {

@@ -180,3 +180,51 @@ fn an_idle_connection_is_small() {
     use crate::shard::tcp::Connection;
     assert!(size_of::<Connection>() <= 1_024, "{}", size_of::<Connection>());
 }
+
+#[test]
+fn who_found_no_memory_is_told_when_there_is_some() {
+    let mut pair = Pair::with(|config| config.tcp.pool_bytes_max = 64 << 10);
+    let (greedy, server, listener) = connected(&mut pair, "10.0.0.2:80");
+    let modest = pair.shards[0].tcp_connect(TcpConnect::new(at("10.0.0.2:80"))).expect("begun");
+    pair.settle();
+    pair.shards[1].tcp_accept(listener).expect("it waits");
+    while pair.shards[0].next_event().is_some() {}
+    // One takes all memory there is, so the other gets nothing.
+    assert_eq!(pair.shards[0].tcp_send(greedy, &pattern(64 << 10)), Ok(64 << 10));
+    assert_eq!(pair.shards[0].tcp_send(modest, b"hello"), Ok(0));
+    // At a standing clock: no timer is due that could help.
+    let mut received = 0;
+    for _ in 0..100 {
+        pair.settle();
+        received += read_all(&mut pair.shards[1], server).len();
+    }
+    assert_eq!(received, 64 << 10);
+    let told: Vec<_> = std::iter::from_fn(|| pair.shards[0].next_event()).map(|event| event.socket).collect();
+    assert!(told.contains(&modest), "{told:?}");
+    assert_eq!(pair.shards[0].tcp_send(modest, b"hello"), Ok(5));
+}
+
+#[test]
+fn a_piece_that_finds_no_memory_is_no_reason_to_come_again_at_once() {
+    let mut pair = Pair::with(|config| config.tcp.pool_bytes_max = 64 << 10);
+    let (greedy, server, listener) = connected(&mut pair, "10.0.0.2:80");
+    let owner = pair.shards[0].tcp_connect(TcpConnect::new(at("10.0.0.2:80"))).expect("begun");
+    pair.settle();
+    pair.shards[1].tcp_accept(listener).expect("it waits");
+    while pair.shards[0].next_event().is_some() {}
+    // Half of the memory is in use, and the piece is more than the other half.
+    assert_eq!(pair.shards[0].tcp_send(greedy, &pattern(32 << 10)), Ok(32 << 10));
+    let piece = pair.shards[0].tcp_send_owned(owner, pattern(40 << 10)).expect("open").expect("no memory");
+    let (shard, nic) = (&mut pair.shards[0], &mut pair.nics[0]);
+    shard.turn(pair.now, nic, |_| {});
+    assert!(shard.turn(pair.now, nic, |_| {}).is_none_or(|next| next > pair.now));
+    assert_eq!(shard.next_event(), None);
+    // When it has come back, the owner hears of it.
+    for _ in 0..100 {
+        pair.settle();
+        read_all(&mut pair.shards[1], server);
+    }
+    let told: Vec<_> = std::iter::from_fn(|| pair.shards[0].next_event()).map(|event| event.socket).collect();
+    assert!(told.contains(&owner), "{told:?}");
+    assert_eq!(pair.shards[0].tcp_send_owned(owner, piece), Ok(None));
+}
