@@ -225,7 +225,12 @@ fn counters_on_the_page(wire: &Wire) -> Outcome {
         Ok(at_least("accepted", 1) && at_least("tcp_passive_opens", 1) && at_least("tcp_segments_in", 10))
     })?;
     let page = counters(wire)?;
-    for name in ["tcp_retransmits", "tcp_timeouts", "tcp_resets_sent", "tcp_bad_acks"] {
+    // What a late peer makes us repeat is no error; on a wire that loses nothing, only a timer does, and one that
+    // expired repeats all that was under way.
+    let counted = |name: &str| page[name].as_u64().unwrap_or_default();
+    let is_late = counted("tcp_timeouts") > 0;
+    assert!(is_late || counted("tcp_retransmits") <= counted("tcp_loss_probes"), "{page}");
+    for name in ["tcp_resets_sent", "tcp_bad_acks", "tcp_challenge_acks"] {
         assert_eq!(page[name], 0, "{name}: {page}");
     }
     let ended = end(server)?;
