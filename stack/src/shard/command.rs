@@ -69,6 +69,13 @@ impl Shard {
         self.mail.take()
     }
 
+    /// So many messages to others found no room there.
+    pub(crate) fn count_lost_mail(&mut self, count: usize) {
+        for _ in 0..count {
+            self.count_drop(DropReason::MailboxFull);
+        }
+    }
+
     /// Tells all other shards what a frame about the link has told this one, and what it has not: what is nothing
     /// here may be the answer to a question of another shard, or about an address of all of them. What came from
     /// another shard is known to all. What finds no room is counted.

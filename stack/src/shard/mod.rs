@@ -269,6 +269,11 @@ impl Shard {
         self.now
     }
 
+    /// TTL and hop limit of what does not say: as configured, or as a router has told.
+    pub fn hop_limit(&self) -> u8 {
+        self.hop_limit
+    }
+
     /// Hardware address of the stack.
     pub fn mac(&self) -> EthernetAddress {
         self.config.mac

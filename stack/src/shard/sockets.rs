@@ -151,6 +151,11 @@ impl SocketTable {
         std::mem::take(&mut self.has_news) && !self.ready.is_empty()
     }
 
+    /// The same, and it stays so.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_news && !self.ready.is_empty()
+    }
+
     /// Takes events of closed sockets away when they are most of the queue: a constant cost for each, and no
     /// more memory than for those that exist.
     fn forget_old_events(&mut self) {

@@ -25,7 +25,7 @@ impl Shard {
     //= rfc9293#3.10.5
     //# All queued SENDs and RECEIVEs should be given "connection reset" notification; all segments queued for
     //# transmission (except for the RST formed above) or retransmission should be flushed.
-    fn abort_connection(&mut self, index: u32) {
+    pub(super) fn abort_connection(&mut self, index: u32) {
         let Some(connection) = self.tcp.connections.get(index as usize) else { return };
         let tcb = &connection.tcb;
         if tcb.state == State::Closed {

@@ -8,11 +8,13 @@
 //! | `timers` | what is due |
 //! | `errors` | what routers say |
 //! | `api`, `connect`, `close` | what an application does |
+//! | `ending` | the end of all connections at once |
 
 mod api;
 mod close;
 mod connect;
 mod egress;
+mod ending;
 mod errors;
 mod ingress;
 mod lifecycle;

@@ -1,0 +1,334 @@
+//! A shard, and whoever waits for its sockets.
+
+use std::collections::HashMap;
+use std::io;
+use std::task::Waker;
+
+use smoltcp::time::Instant;
+use wirestack_nic::Nic;
+
+use crate::dns::{Answer, DnsError, Kind, QueryId, ResolveError};
+use crate::shard::{Shard, SocketId};
+use crate::timer::{TimerId, Wheel};
+
+/// What somebody waits for at a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Data, the end of it, a connection to accept, a failure.
+    Read,
+    /// Room, the end of a handshake, a failure.
+    Write,
+}
+
+/// A shard, and whoever waits for its sockets, for a name or for a time. Handles reach it through an
+/// [`Access`](super::Access).
+#[derive(Debug)]
+pub struct Hub {
+    shard: Shard,
+    /// By the number of a socket.
+    waiting: Vec<Waiting>,
+    /// Whoever waits for room for a datagram.
+    waiting_for_room: Vec<Waker>,
+    lookups: HashMap<QueryId, Lookup>,
+    sleeps: Wheel<u32>,
+    sleepers: slab::Slab<Option<Waker>>,
+    /// To be woken when nobody holds the hub any more: they may come back at once.
+    woken: Vec<Waker>,
+    /// Until when the loop has said it would sleep; `None`: for ever.
+    planned: Option<Instant>,
+    /// Why nothing works any more.
+    fault: Option<io::ErrorKind>,
+}
+
+/// Who waits for a socket.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Which one: numbers are used again.
+    socket: Option<SocketId>,
+    read: Wakers,
+    write: Wakers,
+    /// The failure of the connection was told; what is asked after that is told of the end.
+    is_told: bool,
+    /// The application has shut down reading: what has come can still be read, and then it is the end.
+    has_stopped_reading: bool,
+}
+
+/// Mostly none or one.
+#[derive(Debug, Default)]
+struct Wakers {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+#[derive(Debug)]
+enum Lookup {
+    Waits(Option<Waker>),
+    Done(Result<Answer, DnsError>),
+}
+
+impl Wakers {
+    fn add(&mut self, waker: &Waker) {
+        let is_known = self.first.iter().chain(&self.others).any(|known| known.will_wake(waker));
+        if is_known {
+            return;
+        }
+        match self.first {
+            None => self.first = Some(waker.clone()),
+            Some(_) => self.others.push(waker.clone()),
+        }
+    }
+
+    fn wake(&mut self, woken: &mut Vec<Waker>) {
+        woken.extend(self.first.take());
+        woken.append(&mut self.others);
+    }
+}
+
+impl Hub {
+    /// A shard for which nobody waits yet.
+    pub fn new(shard: Shard) -> Self {
+        let sleeps = Wheel::new(shard.now());
+        Self {
+            shard,
+            waiting: Vec::new(),
+            waiting_for_room: Vec::new(),
+            lookups: HashMap::new(),
+            sleeps,
+            sleepers: slab::Slab::new(),
+            woken: Vec::new(),
+            planned: None,
+            fault: None,
+        }
+    }
+
+    /// The shard. What is begun here leaves with the next turn.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// The same, to look at.
+    pub fn shard_ref(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The first half of a turn. True: the next one is to come at once.
+    pub fn receive<N: Nic>(&mut self, now: Instant, nic: &mut N) -> bool {
+        let more = self.shard.receive(now, nic);
+        self.dispatch();
+        more
+    }
+
+    /// The second half of a turn. When to come again; it is remembered until then.
+    pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
+        let due = self.shard.send(nic);
+        if !self.waiting_for_room.is_empty() && self.shard.has_room_for(DATAGRAM_BYTES_MAX) {
+            self.woken.append(&mut self.waiting_for_room);
+        }
+        // What has come up while sending, such as a full receive buffer of ourselves that was emptied.
+        self.dispatch();
+        self.planned = match (due, self.sleeps.next_deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.planned
+    }
+
+    /// Whether the loop is to come before the time that it has said.
+    pub fn is_due_earlier(&self) -> bool {
+        let is_sooner = |at: Option<Instant>| match (at, self.planned) {
+            (Some(at), Some(planned)) => at < planned,
+            (at, None) => at.is_some(),
+            (None, Some(_)) => false,
+        };
+        self.shard.has_work()
+            || is_sooner(self.sleeps.next_deadline())
+            || is_sooner(self.shard.next_deadline())
+    }
+
+    /// Finds whom the events of the shard are for.
+    fn dispatch(&mut self) {
+        while let Some(event) = self.shard.next_event() {
+            let id = event.socket;
+            if let Some(waiting) = self.waiting.get_mut(id.index() as usize)
+                && waiting.socket == Some(id)
+            {
+                waiting.read.wake(&mut self.woken);
+                waiting.write.wake(&mut self.woken);
+            }
+        }
+        while let Some(answer) = self.shard.next_answer() {
+            // Nobody: it was given up.
+            if let Some(lookup) = self.lookups.get_mut(&answer.id) {
+                let before = std::mem::replace(lookup, Lookup::Done(answer.result));
+                if let Lookup::Waits(waker) = before {
+                    self.woken.extend(waker);
+                }
+            }
+        }
+        while let Some((_, sleeper)) = self.sleeps.pop_expired(self.shard.now()) {
+            if let Some(waker) = self.sleepers.get_mut(sleeper as usize) {
+                self.woken.extend(waker.take());
+            }
+        }
+    }
+
+    /// Those who are to be woken once the hub is let go.
+    pub fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// The same, without an allocation.
+    pub fn swap_woken(&mut self, empty: &mut Vec<Waker>) {
+        std::mem::swap(&mut self.woken, empty);
+    }
+
+    /// Whether there is anybody to be woken.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Wakes this one at the next event of the socket. To be asked for again after each.
+    pub(crate) fn wait_for(&mut self, socket: SocketId, interest: Interest, waker: &Waker) {
+        let waiting = self.waiting_of(socket);
+        match interest {
+            Interest::Read => waiting.read.add(waker),
+            Interest::Write => waiting.write.add(waker),
+        }
+    }
+
+    fn waiting_of(&mut self, socket: SocketId) -> &mut Waiting {
+        let Self { waiting, woken, .. } = self;
+        let index = socket.index() as usize;
+        if waiting.len() <= index {
+            waiting.resize_with(index + 1, Waiting::default);
+        }
+        let waiting = &mut waiting[index];
+        if waiting.socket != Some(socket) {
+            waiting.read.wake(woken);
+            waiting.write.wake(woken);
+            *waiting = Waiting { socket: Some(socket), ..Waiting::default() };
+        }
+        waiting
+    }
+
+    /// Wakes this one when there is room for a datagram of any size.
+    pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
+        if !self.waiting_for_room.iter().any(|known| known.will_wake(waker)) {
+            self.waiting_for_room.push(waker.clone());
+        }
+    }
+
+    /// Whether the failure of a connection was told already; from now on it was.
+    pub(crate) fn tell_failure(&mut self, socket: SocketId) -> bool {
+        std::mem::replace(&mut self.waiting_of(socket).is_told, true)
+    }
+
+    /// From now on, what would wait for data finds the end.
+    pub(crate) fn stop_reading(&mut self, socket: SocketId) {
+        self.waiting_of(socket).has_stopped_reading = true;
+    }
+
+    /// Whether [`stop_reading`](Self::stop_reading) was called.
+    pub(crate) fn has_stopped_reading(&self, socket: SocketId) -> bool {
+        let waiting = self.waiting.get(socket.index() as usize);
+        waiting.is_some_and(|waiting| waiting.socket == Some(socket) && waiting.has_stopped_reading)
+    }
+
+    /// Wakes all who wait for a socket: something was done to it from here.
+    pub(crate) fn wake(&mut self, socket: SocketId) {
+        let Self { waiting, woken, .. } = self;
+        if let Some(waiting) = waiting.get_mut(socket.index() as usize)
+            && waiting.socket == Some(socket)
+        {
+            waiting.read.wake(woken);
+            waiting.write.wake(woken);
+        }
+    }
+
+    /// Closes a socket.
+    pub(crate) fn close(&mut self, socket: SocketId) {
+        self.wake(socket);
+        self.shard.close(socket);
+    }
+
+    /// Why nothing works any more: the interface has gone, or the stack was shut down.
+    pub fn fault(&self) -> Option<io::ErrorKind> {
+        self.fault
+    }
+
+    /// Nothing works from now on, and everybody hears of it.
+    pub fn fail(&mut self, fault: io::ErrorKind) {
+        self.fault.get_or_insert(fault);
+        let Self { waiting, woken, waiting_for_room, lookups, sleepers, .. } = self;
+        for waiting in waiting {
+            waiting.read.wake(woken);
+            waiting.write.wake(woken);
+        }
+        woken.append(waiting_for_room);
+        for lookup in lookups.values_mut() {
+            let before = std::mem::replace(lookup, Lookup::Done(Err(DnsError::NoServer)));
+            if let Lookup::Waits(waker) = before {
+                woken.extend(waker);
+            }
+        }
+        woken.extend(sleepers.iter_mut().filter_map(|(_, waker)| waker.take()));
+    }
+
+    /// Begins to look a name up.
+    pub(crate) fn resolve(&mut self, name: &str, kind: Kind) -> Result<QueryId, ResolveError> {
+        let id = self.shard.resolve(name, kind)?;
+        self.lookups.insert(id, Lookup::Waits(None));
+        // It may have been answered out of the cache.
+        self.dispatch();
+        Ok(id)
+    }
+
+    /// What was found. `None`: nothing yet, and the waker is called when there is.
+    pub(crate) fn take_answer(&mut self, id: QueryId, waker: &Waker) -> Option<Result<Answer, DnsError>> {
+        match self.lookups.remove(&id)? {
+            Lookup::Done(result) => Some(result),
+            Lookup::Waits(_) => {
+                self.lookups.insert(id, Lookup::Waits(Some(waker.clone())));
+                None
+            }
+        }
+    }
+
+    /// Nobody wants to know any more.
+    pub(crate) fn cancel_lookup(&mut self, id: QueryId) {
+        if let Some(Lookup::Waits(waker)) = self.lookups.remove(&id) {
+            self.woken.extend(waker);
+            self.shard.cancel_query(id);
+        }
+    }
+
+    /// A place for somebody who sleeps.
+    pub(crate) fn sleep(&mut self, until: Instant) -> (u32, TimerId) {
+        let sleeper = self.sleepers.insert(None) as u32;
+        (sleeper, self.sleeps.insert(until, sleeper))
+    }
+
+    /// Whether the time has come. If not, the waker is called when it has.
+    pub(crate) fn poll_sleep(&mut self, (sleeper, timer): (u32, TimerId), waker: &Waker) -> bool {
+        // Expired timers are no more.
+        if self.fault.is_some() || self.sleeps.deadline_of(timer).is_none() {
+            return true;
+        }
+        if let Some(place) = self.sleepers.get_mut(sleeper as usize) {
+            let before = place.replace(waker.clone());
+            self.woken.extend(before.filter(|before| !before.will_wake(waker)));
+        }
+        false
+    }
+
+    /// Nobody sleeps there any more.
+    pub(crate) fn cancel_sleep(&mut self, (sleeper, timer): (u32, TimerId)) {
+        self.sleeps.cancel(timer);
+        if let Some(waker) = self.sleepers.try_remove(sleeper as usize) {
+            self.woken.extend(waker);
+        }
+    }
+}
+
+/// The largest datagram with the headers of all its fragments.
+const DATAGRAM_BYTES_MAX: usize = 80_000;

@@ -1,0 +1,178 @@
+//! From a configuration and devices to a running stack.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use smoltcp::time::Duration;
+use wirestack_nic::{Nic, wait};
+
+use super::cell::Cell;
+use super::mailbox::Inbox;
+use super::parker::Parker;
+use super::thread::Loop;
+use crate::api::{Hub, Shared, Stack};
+use crate::demux::Steering;
+use crate::error::ConfigError;
+use crate::shard::{Shard, ShardConfig};
+
+/// What a thread does while there is nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It sleeps at once.
+    Sleep,
+    /// It looks again and again for so long after there was something, and sleeps then.
+    SpinThenSleep(Duration),
+    /// It never sleeps: the shortest way for a frame, at the price of a core.
+    Spin,
+}
+
+impl Default for Patience {
+    /// 20 µs: about what it takes to fall asleep and to be woken.
+    fn default() -> Self {
+        Self::SpinThenSleep(Duration::from_micros(20))
+    }
+}
+
+impl Patience {
+    /// Whether it spins on when there was nothing for so long.
+    pub(crate) fn spins(self, idle: Duration) -> bool {
+        match self {
+            Self::Sleep => false,
+            Self::SpinThenSleep(time) => idle < time,
+            Self::Spin => true,
+        }
+    }
+}
+
+/// Why a stack does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// There is no device.
+    #[error("there is no device to run on; one for each shard is accepted")]
+    NoDevice,
+    /// A field of the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No thread can be started.
+    #[error("no thread can be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// What a stack is told before it runs.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    config: ShardConfig,
+    steering_seed: u32,
+    patience: Patience,
+    cpus: Vec<usize>,
+}
+
+impl Launch {
+    /// A stack with this configuration; its `shard` and `steering` are overwritten.
+    pub fn new(config: ShardConfig) -> Self {
+        Self { config, steering_seed: 0, patience: Patience::default(), cpus: Vec::new() }
+    }
+
+    /// The seed with which the devices were opened as one fanout group.
+    #[must_use]
+    pub fn steering_seed(self, steering_seed: u32) -> Self {
+        Self { steering_seed, ..self }
+    }
+
+    /// What threads do while there is nothing to do.
+    #[must_use]
+    pub fn patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// On which CPUs the threads run, one after the other. Empty: anywhere.
+    #[must_use]
+    pub fn cpus(self, cpus: Vec<usize>) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// Runs: one shard and one thread for each device. Several devices are to be one fanout group, in the order of its
+    /// members, with the symmetric flow hash.
+    ///
+    /// # Errors
+    /// A field of the configuration, or no thread.
+    pub fn start<N: Nic + Send + 'static>(self, nics: Vec<N>) -> Result<Driver, LaunchError> {
+        if nics.is_empty() {
+            return Err(LaunchError::NoDevice);
+        }
+        let steering = Steering { seed: self.steering_seed, shards: nics.len() };
+        let cells = nics.iter().enumerate().map(|(number, nic)| {
+            let mut config = self.config.clone();
+            (config.shard, config.steering) = (number, steering);
+            config.seed = config.seed.wrapping_add((number as u64).wrapping_mul(SEED_STEP));
+            let inbox = Inbox::new(config.mail_len_max);
+            let shard = Shard::new(config, wait::now())?;
+            Ok(Arc::new(Cell::new(Hub::new(shard), Parker::new(nic.waker()), inbox)))
+        });
+        let cells: Arc<[Arc<Cell>]> = cells.collect::<Result<Vec<_>, ConfigError>>()?.into();
+        let stack = Stack::new(cells.iter().cloned().map(Shared).collect(), steering);
+        let mut driver = Driver { stack, cells: Arc::clone(&cells), threads: Vec::new() };
+        for (number, nic) in nics.into_iter().enumerate() {
+            let shard_loop = Loop::new(number, Arc::clone(&cells), nic, self.patience);
+            let cpu = self.cpus.get(number % self.cpus.len().max(1)).copied();
+            let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+                if let Some(cpu) = cpu {
+                    pin(cpu);
+                }
+                shard_loop.run();
+            });
+            driver.threads.push(thread.map_err(LaunchError::Thread)?);
+        }
+        Ok(driver)
+    }
+}
+
+/// A thread that may not run where it was told runs elsewhere.
+fn pin(_cpu: usize) {
+    todo!("helper driver")
+}
+
+/// A stack that runs. Dropping it ends it at once; [`shutdown`](Self::shutdown) does it in good order.
+#[derive(Debug)]
+pub struct Driver {
+    stack: Stack<Shared>,
+    cells: Arc<[Arc<Cell>]>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Driver {
+    /// The handle with which sockets are made.
+    pub fn stack(&self) -> &Stack<Shared> {
+        &self.stack
+    }
+
+    /// Ends it: nobody is accepted any more, what was written is still sent, and every connection is finished. What has not
+    /// ended after this time is reset. Sockets say [`NetworkDown`](io::ErrorKind::NetworkDown) from then on.
+    pub fn shutdown(self, time: Duration) {
+        let deadline = wait::now() + time;
+        self.cells.iter().for_each(|cell| cell.end_until(deadline));
+        self.cells.iter().for_each(|cell| cell.wait_for_end());
+    }
+
+    /// Waits until it has ended by itself: its interface has gone, or a clone of its handle was told to end it.
+    pub fn join(mut self) {
+        for thread in self.threads.drain(..) {
+            // A shard that has panicked has told so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.cells.iter().for_each(|cell| cell.end_until(wait::now()));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An odd number: seeds of shards differ in many bits.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
