@@ -1,10 +1,11 @@
 //! From a configuration and devices to a running stack.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use smoltcp::time::Duration;
+use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{Nic, wait};
 
 use super::cell::Cell;
@@ -45,6 +46,13 @@ impl Patience {
     }
 }
 
+/// An application that lives in the turns of a shard, on its thread: called in each, between what came and what goes. It
+/// returns when it wants to be called again even if nothing comes.
+pub type InTurn = Box<dyn FnMut(&mut Shard) -> Option<Instant>>;
+
+/// Makes one for each shard, on the thread of the shard, told its number.
+pub type MakeInTurn = Arc<dyn Fn(usize, &mut Shard) -> io::Result<InTurn> + Send + Sync>;
+
 /// Why a stack does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,21 +66,25 @@ pub enum LaunchError {
     /// No thread can be started.
     #[error("no thread can be started: {0}")]
     Thread(#[source] io::Error),
+    /// The application in the turns of a shard cannot begin.
+    #[error(transparent)]
+    Application(io::Error),
 }
 
 /// What a stack is told before it runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Launch {
     config: ShardConfig,
     steering_seed: u32,
     patience: Patience,
     cpus: Vec<usize>,
+    in_turn: Option<MakeInTurn>,
 }
 
 impl Launch {
     /// A stack with this configuration; its `shard` and `steering` are overwritten.
     pub fn new(config: ShardConfig) -> Self {
-        Self { config, steering_seed: 0, patience: Patience::default(), cpus: Vec::new() }
+        Self { config, steering_seed: 0, patience: Patience::default(), cpus: Vec::new(), in_turn: None }
     }
 
     /// The seed with which the devices were opened as one fanout group.
@@ -91,6 +103,12 @@ impl Launch {
     #[must_use]
     pub fn cpus(self, cpus: Vec<usize>) -> Self {
         Self { cpus, ..self }
+    }
+
+    /// An application in the turns of each shard.
+    #[must_use]
+    pub fn in_turn(self, make: MakeInTurn) -> Self {
+        Self { in_turn: Some(make), ..self }
     }
 
     /// Runs: one shard and one thread for each device. Several devices are to be one fanout group, in the order of its
@@ -114,18 +132,39 @@ impl Launch {
         let cells: Arc<[Arc<Cell>]> = cells.collect::<Result<Vec<_>, ConfigError>>()?.into();
         let stack = Stack::new(cells.iter().cloned().map(Shared).collect(), steering);
         let mut driver = Driver { stack, cells: Arc::clone(&cells), threads: Vec::new() };
+        let (begun, has_begun) = mpsc::channel();
         for (number, nic) in nics.into_iter().enumerate() {
             let shard_loop = Loop::new(number, Arc::clone(&cells), nic, self.patience);
             let cpu = self.cpus.get(number % self.cpus.len().max(1)).copied();
+            let (make, begun) = (self.in_turn.clone(), begun.clone());
             let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                shard_loop.run();
+                let in_turn = make.map(|make| shard_loop.begin(|shard| make(number, shard))).transpose();
+                // Who launches waits for it.
+                match in_turn {
+                    Ok(in_turn) => {
+                        let _ = begun.send(Ok(()));
+                        shard_loop.run(in_turn);
+                    }
+                    Err(error) => {
+                        let _ = begun.send(Err(error));
+                        shard_loop.give_up();
+                    }
+                }
             });
             driver.threads.push(thread.map_err(LaunchError::Thread)?);
         }
+        drop(begun);
+        has_begun.into_iter().collect::<io::Result<()>>().map_err(LaunchError::Application)?;
         Ok(driver)
+    }
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("patience", &self.patience).finish_non_exhaustive()
     }
 }
 

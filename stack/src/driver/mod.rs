@@ -25,4 +25,4 @@ mod shutdown;
 mod thread;
 
 pub use cell::Cell;
-pub use launch::{Driver, Launch, LaunchError, Patience};
+pub use launch::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience};

@@ -9,12 +9,11 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{LinkError, LinkState, Nic, wait};
 
 use super::cell::Cell;
-use super::launch::Patience;
+use super::launch::{InTurn, Patience};
 use super::shutdown::Ending;
-use crate::shard::{Command, Mail};
+use crate::shard::{Command, Mail, Shard};
 
 /// Turns a shard until it is told to end, or its interface has gone.
-#[derive(Debug)]
 pub(crate) struct Loop<N> {
     cell: Arc<Cell>,
     /// By their number, this one included.
@@ -24,6 +23,8 @@ pub(crate) struct Loop<N> {
     ending: Ending,
     woken: Vec<Waker>,
     mail: Vec<(usize, Mail)>,
+    /// When the application in the turn wants to be called again.
+    app_due: Option<Instant>,
 }
 
 /// What is to be done after a turn.
@@ -42,17 +43,36 @@ enum Next {
 impl<N: Nic> Loop<N> {
     pub(crate) fn new(number: usize, all: Arc<[Arc<Cell>]>, nic: N, patience: Patience) -> Self {
         let cell = Arc::clone(&all[number]);
-        Self { cell, all, nic, patience, ending: Ending::default(), woken: Vec::new(), mail: Vec::new() }
+        Self {
+            cell,
+            all,
+            nic,
+            patience,
+            ending: Ending::default(),
+            woken: Vec::new(),
+            mail: Vec::new(),
+            app_due: None,
+        }
+    }
+
+    /// Makes the application that lives in the turns, before the first of them.
+    pub(crate) fn begin(&self, make: impl FnOnce(&mut Shard) -> io::Result<InTurn>) -> io::Result<InTurn> {
+        make(self.cell.hub.lock().shard())
+    }
+
+    /// Instead of [`run`](Self::run): everybody hears that there is no such shard.
+    pub(crate) fn give_up(self) {
+        drop(Guard(self.cell));
     }
 
     /// Until the end. Whatever ends it, nobody waits for this shard in vain.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self, mut in_turn: Option<InTurn>) {
         let _guard = Guard(Arc::clone(&self.cell));
         let (mut is_up, mut spins) = (true, 0_u32);
         let mut look_at = wait::now() + LINK_LOOK_INTERVAL;
         let mut busy_at = wait::now();
         loop {
-            let (next, now) = self.turn(&mut busy_at, look_at);
+            let (next, now) = self.turn(&mut busy_at, look_at, in_turn.as_mut());
             self.deliver();
             let waited = match next {
                 Next::End => return,
@@ -84,17 +104,27 @@ impl<N: Nic> Loop<N> {
     }
 
     /// One turn, under the lock.
-    fn turn(&mut self, busy_at: &mut Instant, look_at: Instant) -> (Next, Instant) {
-        let Self { cell, nic, patience, ending, woken, mail, .. } = self;
+    fn turn(
+        &mut self,
+        busy_at: &mut Instant,
+        look_at: Instant,
+        in_turn: Option<&mut InTurn>,
+    ) -> (Next, Instant) {
+        let Self { cell, nic, patience, ending, woken, mail, app_due, .. } = self;
         let mut hub = cell.hub.lock();
         while let Some(message) = cell.inbox.pop() {
             // There is room: nobody else leaves more than one.
             let _ = hub.shard().push_command(Command::Mail(message));
         }
         let before = hub.shard_ref().counters().rx_frames;
-        let more = hub.receive(wait::now(), nic);
+        let more = hub.receive_with(wait::now(), nic, |shard| {
+            if let Some(app) = in_turn {
+                *app_due = app(shard);
+            }
+        });
         let is_over = ending.turn(cell, hub.shard());
         let due = hub.send(nic);
+        let due = [due, *app_due].into_iter().flatten().min();
         while let Some(message) = hub.shard().next_mail() {
             mail.push(message);
         }
