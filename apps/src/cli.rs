@@ -24,6 +24,7 @@ use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::engine::Backend;
 use crate::error::AppError;
+use crate::host::RunArgs;
 use crate::ping::args::PingArgs;
 
 /// TCP/IP in user space, over raw frames.
@@ -120,6 +121,9 @@ pub struct EchoArgs {
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
@@ -137,6 +141,9 @@ pub struct HttpArgs {
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,

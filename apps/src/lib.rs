@@ -9,6 +9,7 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
+//! | [`host`] | a stack on threads, for a program: launch, ready line, signals, an orderly end |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
@@ -25,6 +26,7 @@ pub mod device;
 pub mod echo;
 pub mod engine;
 pub mod error;
+pub mod host;
 pub mod http;
 pub mod net;
 pub mod ping;

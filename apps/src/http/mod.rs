@@ -11,7 +11,7 @@ mod response;
 mod site;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use wirestack::nic::claim::Protocol;
 
@@ -38,20 +38,24 @@ pub fn run(args: &HttpArgs) -> Result<(), AppError> {
         None => Site::built_in(),
     };
     let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
-    setup::start(&args.host, ports, Program::new(Http::new(args.port, site), args.tcp.clone())?)
+    setup::start(
+        &args.host,
+        ports,
+        Program::new(Http::new(args.port, site), args.tcp.clone(), args.run.clone())?,
+    )
 }
 
 /// A site on a port.
 #[derive(Debug, Clone)]
 pub struct Http {
     port: u16,
-    site: Rc<Site>,
+    site: Arc<Site>,
 }
 
 impl Http {
     /// Serves the site on a TCP port.
     pub fn new(port: u16, site: Site) -> Self {
-        Self { port, site: Rc::new(site) }
+        Self { port, site: Arc::new(site) }
     }
 }
 
@@ -59,8 +63,9 @@ impl Service for Http {
     const KIND: &'static str = "http";
 
     fn listeners(&self) -> Vec<Listening> {
-        let site = Rc::clone(&self.site);
-        let accept = move |_: SocketAddr| Box::new(HttpConnection::new(Rc::clone(&site))) as Box<dyn Handler>;
+        let site = Arc::clone(&self.site);
+        let accept =
+            move |_: SocketAddr| Box::new(HttpConnection::new(Arc::clone(&site))) as Box<dyn Handler>;
         vec![Listening { port: self.port, accept: Box::new(accept) }]
     }
 

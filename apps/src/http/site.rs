@@ -1,11 +1,11 @@
 //! What is served: the files below a directory, or built-in pages.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::serve::Figures;
 
@@ -15,7 +15,7 @@ use super::response::{Body, Response};
 #[derive(Debug)]
 pub struct Site {
     content: Content,
-    figures: RefCell<Figures>,
+    figures: Mutex<Figures>,
 }
 
 #[derive(Debug)]
@@ -34,17 +34,17 @@ impl Site {
     pub fn directory(dir: &Path) -> io::Result<Self> {
         let root = dir.canonicalize()?;
         std::fs::read_dir(&root)?;
-        Ok(Self { content: Content::Directory(root), figures: RefCell::default() })
+        Ok(Self { content: Content::Directory(root), figures: Mutex::default() })
     }
 
     /// A welcome page, the counters of the stack, and as many bytes as somebody asks for.
     pub fn built_in() -> Self {
-        Self { content: Content::BuiltIn, figures: RefCell::default() }
+        Self { content: Content::BuiltIn, figures: Mutex::default() }
     }
 
     /// Takes the latest figures, for the page that shows them.
     pub(super) fn observe(&self, figures: &Figures) {
-        self.figures.borrow_mut().clone_from(figures);
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone_from(figures);
     }
 
     /// The response to a request for this path, which is decoded and may be anything.
@@ -56,12 +56,12 @@ impl Site {
     }
 
     fn serve_built_in(&self, path: &[u8]) -> Response {
-        let figures = self.figures.borrow();
+        let figures = || self.figures.lock().unwrap_or_else(PoisonError::into_inner).to_json();
         match path {
             b"/" => Response::text(200, WELCOME),
             b"/counters" => Response {
                 content_type: "application/json".to_owned(),
-                ..Response::text(200, format!("{:#}\n", figures.to_json()))
+                ..Response::text(200, format!("{:#}\n", figures()))
             },
             _ => {
                 let count = path.strip_prefix(b"/bytes/").and_then(|digits| std::str::from_utf8(digits).ok());

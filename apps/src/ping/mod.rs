@@ -22,7 +22,7 @@ use wirestack::shard::{Command, Shard};
 use crate::addresses::{AddressArg, Waiting, Wanted};
 use crate::cli::NicName;
 use crate::error::AppError;
-use crate::serve::{Stop, print, stack_figures};
+use crate::serve::{Stop, one, print, stack_figures};
 use crate::setup::{self, NicProgram, Ports, Prepared};
 
 use args::PingArgs;
@@ -56,7 +56,8 @@ struct PingProgram<'a> {
 }
 
 impl NicProgram for PingProgram<'_> {
-    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
+    fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
+        let nic = one(nics)?;
         let Prepared { mut net, stop, .. } = prepared;
         let args = self.args;
         let is_told = args.host.wants(AddressArg::Dhcp) || args.host.wants(AddressArg::Slaac);

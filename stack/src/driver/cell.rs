@@ -2,6 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use smoltcp::time::Instant;
+use wirestack_nic::Counters;
 
 use super::mailbox::Inbox;
 use super::parker::Parker;
@@ -15,6 +16,16 @@ pub struct Cell {
     pub(crate) inbox: Inbox,
     course: Mutex<Course>,
     has_ended: Condvar,
+    /// What the device has counted, and how often its thread was asked and has answered.
+    counted: Mutex<Counted>,
+    has_counted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    counters: Counters,
+    asked: u64,
+    answered: u64,
 }
 
 /// Whether the shard is to go on.
@@ -31,7 +42,15 @@ pub(crate) enum Course {
 impl Cell {
     pub(crate) fn new(hub: Hub, parker: Parker, inbox: Inbox) -> Self {
         let (hub, course) = (Mutex::new(hub), Mutex::new(Course::Runs));
-        Self { hub, parker, inbox, course, has_ended: Condvar::new() }
+        Self {
+            hub,
+            parker,
+            inbox,
+            course,
+            has_ended: Condvar::new(),
+            counted: Mutex::default(),
+            has_counted: Condvar::new(),
+        }
     }
 
     pub(crate) fn course(&self) -> Course {
@@ -52,6 +71,45 @@ impl Cell {
         self.parker.notify();
     }
 
+    /// What the device has counted until now; until the last answer of its thread, if that does not answer at once.
+    pub(crate) fn nic_counters(&self) -> Counters {
+        let mut counted = self.counted.lock();
+        if self.course() == Course::Ended {
+            return counted.counters;
+        }
+        counted.asked += 1;
+        let asked = counted.asked;
+        // The thread sees it in its next turn, which this makes come.
+        parking_lot::MutexGuard::unlocked(&mut counted, || {
+            drop(self.hub.lock());
+            self.parker.notify();
+        });
+        let give_up = std::time::Instant::now() + ANSWER_TIMEOUT;
+        while counted.answered < asked {
+            if self.has_counted.wait_until(&mut counted, give_up).timed_out() {
+                break;
+            }
+        }
+        counted.counters
+    }
+
+    /// The thread answers, if it was asked.
+    pub(crate) fn answer(&self, count: impl FnOnce() -> Counters) {
+        let mut counted = self.counted.lock();
+        if counted.answered < counted.asked {
+            counted.answered = counted.asked;
+            counted.counters = count();
+            self.has_counted.notify_all();
+        }
+    }
+
+    /// The thread tells a last time.
+    pub(crate) fn last_answer(&self, counters: Counters) {
+        let mut counted = self.counted.lock();
+        (counted.counters, counted.answered) = (counters, u64::MAX);
+        self.has_counted.notify_all();
+    }
+
     /// The thread is gone.
     pub(crate) fn end(&self) {
         *self.course.lock() = Course::Ended;
@@ -66,3 +124,6 @@ impl Cell {
         }
     }
 }
+
+/// A turn takes much less.
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(200);

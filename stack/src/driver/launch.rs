@@ -9,6 +9,7 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{Nic, wait};
 
 use super::cell::Cell;
+use super::figures::ShardFigures;
 use super::mailbox::Inbox;
 use super::parker::Parker;
 use super::thread::Loop;
@@ -187,12 +188,34 @@ impl Driver {
         &self.stack
     }
 
-    /// Ends it: nobody is accepted any more, what was written is still sent, and every connection is finished. What has not
-    /// ended after this time is reset. Sockets say [`NetworkDown`](io::ErrorKind::NetworkDown) from then on.
-    pub fn shutdown(self, time: Duration) {
+    /// What was counted, by shard.
+    pub fn figures(&self) -> Vec<ShardFigures> {
+        let figures = self.cells.iter().map(|cell| {
+            let nic = cell.nic_counters();
+            let hub = cell.hub.lock();
+            let shard = hub.shard_ref();
+            ShardFigures {
+                shard: shard.counters(),
+                tcp: shard.tcp_counters(),
+                drops: shard.drops().clone(),
+                nic,
+                connections: shard.tcp_connections_len(),
+            }
+        });
+        figures.collect()
+    }
+
+    /// As [`shutdown`](Self::shutdown), and what was counted can still be asked for.
+    pub fn end(&self, time: Duration) {
         let deadline = wait::now() + time;
         self.cells.iter().for_each(|cell| cell.end_until(deadline));
         self.cells.iter().for_each(|cell| cell.wait_for_end());
+    }
+
+    /// Ends it: nobody is accepted any more, what was written is still sent, and every connection is finished. What has not
+    /// ended after this time is reset. Sockets say [`NetworkDown`](io::ErrorKind::NetworkDown) from then on.
+    pub fn shutdown(self, time: Duration) {
+        self.end(time);
     }
 
     /// Waits until it has ended by itself: its interface has gone, or a clone of its handle was told to end it.

@@ -16,8 +16,12 @@
 //! | `parker` | sleeping without missing a wake-up |
 //! | `mailbox` | what shards tell each other, bounded |
 //! | `shutdown` | an orderly end |
+//! | `group` | a device for each shard |
+//! | `figures` | what was counted |
 
 mod cell;
+mod figures;
+mod group;
 mod launch;
 mod mailbox;
 mod parker;
@@ -25,4 +29,6 @@ mod shutdown;
 mod thread;
 
 pub use cell::Cell;
+pub use figures::ShardFigures;
+pub use group::open_group;
 pub use launch::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience};

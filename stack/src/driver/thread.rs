@@ -66,14 +66,20 @@ impl<N: Nic> Loop<N> {
     }
 
     /// Until the end. Whatever ends it, nobody waits for this shard in vain.
-    pub(crate) fn run(mut self, mut in_turn: Option<InTurn>) {
-        let _guard = Guard(Arc::clone(&self.cell));
+    pub(crate) fn run(mut self, in_turn: Option<InTurn>) {
+        let guard = Guard(Arc::clone(&self.cell));
+        self.turn_until_end(in_turn);
+        guard.0.last_answer(self.nic.counters());
+    }
+
+    fn turn_until_end(&mut self, mut in_turn: Option<InTurn>) {
         let (mut is_up, mut spins) = (true, 0_u32);
         let mut look_at = wait::now() + LINK_LOOK_INTERVAL;
         let mut busy_at = wait::now();
         loop {
             let (next, now) = self.turn(&mut busy_at, look_at, in_turn.as_mut());
             self.deliver();
+            self.cell.answer(|| self.nic.counters());
             let waited = match next {
                 Next::End => return,
                 Next::Turn => continue,
