@@ -152,7 +152,6 @@ fn builder(streams: Streams) -> auto::Builder<Streams> {
         // Who has asked may end its side and wait for the answer.
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true)
         .http2()
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_concurrent_streams(STREAMS_MAX)

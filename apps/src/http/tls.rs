@@ -34,6 +34,8 @@ pub struct TlsAcceptor {
     acceptor: tokio_rustls::TlsAcceptor,
     /// SHA-256 of the certificate, as `AB:CD:…`: what `openssl x509 -fingerprint -sha256` prints, and browsers show.
     pub fingerprint: String,
+    /// The server's own certificate.
+    pub certificate: CertificateDer<'static>,
     /// Whether we have made the certificate: nobody but who compares the fingerprint knows it.
     pub is_self_signed: bool,
 }
@@ -72,9 +74,10 @@ impl Tls {
                 self_signed(addresses).map_err(|error| AppError::running(format_args!("--tls: {error}")))?
             }
         };
-        let fingerprint = key.cert.first().map(fingerprint).unwrap_or_default();
+        let certificate = key.cert.first().cloned().unwrap_or_else(|| Vec::new().into());
+        let fingerprint = fingerprint(&certificate);
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config(key)?));
-        Ok(TlsAcceptor { acceptor, fingerprint, is_self_signed })
+        Ok(TlsAcceptor { acceptor, fingerprint, certificate, is_self_signed })
     }
 }
 
