@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body;
 use tokio::runtime::Handle;
@@ -71,7 +72,7 @@ impl<B: Body> hyper::service::Service<Request<B>> for SiteService {
             return Answer::ready(finish(self.0.built_in(&path), is_head));
         }
         let inner = Arc::clone(&self.0);
-        let answer = move || finish(inner.from_files(&parts), is_head);
+        let answer = move || finish(inner.answer_files(&parts), is_head);
         match Handle::try_current() {
             Ok(pool) => Answer(State::Pool(pool.spawn_blocking(answer))),
             Err(_) => Answer::ready(answer()),
@@ -80,7 +81,7 @@ impl<B: Body> hyper::service::Service<Request<B>> for SiteService {
 }
 
 impl Inner {
-    fn from_files(&self, parts: &Parts) -> Response<SiteBody> {
+    fn answer_files(&self, parts: &Parts) -> Response<SiteBody> {
         let written = parts.uri.path();
         let path: Vec<u8> = percent_encoding::percent_decode_str(written).collect();
         let Some(files) = &self.files else { return self.built_in(&path) };
@@ -128,9 +129,19 @@ fn refuse(parts: &Parts) -> Option<Response<SiteBody>> {
     //# HTTP/1.1 request message that lacks a Host header field and to any
     //# request message that contains more than one Host header field line or
     //# a Host header field with an invalid field value.
-    let is_bad = hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11);
+    let is_bad = match (hosts, parts.headers.get(header::HOST)) {
+        (0, _) => parts.version == Version::HTTP_11,
+        (1, Some(host)) => !is_host(host),
+        _ => true,
+    };
     let is_bad = is_bad || !parts.uri.path().starts_with('/');
     is_bad.then(|| reply::bare(StatusCode::BAD_REQUEST))
+}
+
+/// A host with or without a port, or nothing: who asks for a target without a host has none to name.
+fn is_host(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
 }
 
 /// HEAD is answered as GET is, but for the body.

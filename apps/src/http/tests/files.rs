@@ -170,7 +170,7 @@ async fn a_directory_has_a_page() {
 async fn what_may_not_be_read_is_forbidden() {
     let (dir, site) = tree();
     let file = dir.path().join("root/a b.txt");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("set");
     // Root may read everything.
     let expected = if fs::File::open(&file).is_ok() { 200 } else { 403 };
     assert_eq!(ask(&site, "GET", "/a%20b.txt", &[]).await.status.as_u16(), expected);
