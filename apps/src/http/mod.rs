@@ -57,8 +57,16 @@ use connection::HttpConnection;
 pub fn run(args: &HttpArgs) -> Result<(), AppError> {
     let api = Api::choose(args.api, Api::Async, args.tcp.backend)?;
     let tls = tls::Tls::from_args(&args.tls)?;
-    if api == Api::Poll && tls.is_some() {
-        return Err(AppError::flag("--api", api, "TLS is served with async or local"));
+    if tls.is_some() {
+        // Never without it where it was asked for.
+        return Err(match api {
+            Api::Poll => {
+                AppError::usage("--tls: --api poll has no such thing; --api async or local is accepted")
+            }
+            _ => {
+                AppError::usage(format_args!("--tls: --api {api} is not connected to sockets in this build"))
+            }
+        });
     }
     let site = match &args.dir {
         Some(dir) => Site::directory(dir).map_err(|error| AppError::flag("--dir", dir.display(), error))?,
