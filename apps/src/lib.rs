@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod api;
 mod attach;
 pub mod bridge;
 pub mod capture;

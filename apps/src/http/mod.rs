@@ -1,20 +1,42 @@
-//! `wirestack http`: a small HTTP/1.1 server, RFC 9112: GET and HEAD, kept-open connections, files or
-//! built-in pages.
+//! `wirestack http`: a server of files or built-in pages, GET and HEAD: HTTP/1.1 (RFC 9112) and HTTP/2 on hyper
+//! with TLS if wanted, or a small server of our own on events.
 //!
 //! ```text
 //!   bytes ──▶ request::parse ──▶ Site::answer ──▶ Response ──▶ head, then body, into the send buffer
 //! ```
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `connection`, `request`, `response`, `site` | the server on events, `--api poll`, as in the drawing |
+//! | `server`, `activity` | a connection on hyper, over any stream: HTTP/1.1 and HTTP/2, its limits and its end |
+//! | `service`, `body`, `reply` | the same site as a service of hyper |
+//! | `files`, `conditions`, `index` | `--dir` there: ranges, preconditions, the page of a directory |
+//! | `status` | `/status`, for people with a browser, and `/status.json` |
+//! | `tls` | `--tls`, `--cert`, `--key` |
 
+mod activity;
+mod body;
+mod conditions;
 mod connection;
+mod files;
+mod index;
+mod reply;
 mod request;
 mod response;
+pub mod server;
+pub mod service;
 mod site;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wirestack::nic::claim::Protocol;
 
+use crate::api::Api;
 use crate::cli::HttpArgs;
 use crate::error::AppError;
 use crate::serve::{Figures, Program, Service};
@@ -33,6 +55,19 @@ use connection::HttpConnection;
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &HttpArgs) -> Result<(), AppError> {
+    let api = Api::choose(args.api, Api::Async, args.tcp.backend)?;
+    let tls = tls::Tls::from_args(&args.tls)?;
+    if tls.is_some() {
+        // Never without it where it was asked for.
+        return Err(match api {
+            Api::Poll => {
+                AppError::usage("--tls: --api poll has no such thing; --api async or local is accepted")
+            }
+            _ => {
+                AppError::usage(format_args!("--tls: --api {api} is not connected to sockets in this build"))
+            }
+        });
+    }
     let site = match &args.dir {
         Some(dir) => Site::directory(dir).map_err(|error| AppError::flag("--dir", dir.display(), error))?,
         None => Site::built_in(),

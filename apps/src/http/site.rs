@@ -22,7 +22,7 @@ pub struct Site {
 enum Content {
     /// Files below this directory, which is absolute and has no symbolic links.
     Directory(PathBuf),
-    /// `/`, `/counters` and `/bytes/N`.
+    /// `/`, `/plain`, `/counters` and `/bytes/N`.
     BuiltIn,
 }
 
@@ -59,6 +59,7 @@ impl Site {
         let figures = || self.figures.lock().unwrap_or_else(PoisonError::into_inner).to_json();
         match path {
             b"/" => Response::text(200, WELCOME),
+            b"/plain" => Response::text(200, PLAIN),
             b"/counters" => Response {
                 content_type: "application/json".to_owned(),
                 ..Response::text(200, format!("{:#}\n", figures()))
@@ -116,14 +117,19 @@ fn open_below(root: &Path, path: &[u8]) -> io::Result<(File, u64, PathBuf)> {
 }
 
 /// Bytes that `/bytes/N` serves, at most: 1 TiB.
-const BYTES_MAX: u64 = 1 << 40;
+pub(super) const BYTES_MAX: u64 = 1 << 40;
 
-const WELCOME: &str = "\
+/// The page of a benchmark: 13 bytes.
+pub(super) const PLAIN: &str = "Hello, world\n";
+
+/// The first page.
+pub(super) const WELCOME: &str = "\
 This page was served by wirestack: TCP, IP and ARP ran in a program of their own, over raw
 frames from a memory-mapped ring. The kernel of that end knows nothing of this connection.
 
   /counters   what the stack and its device have counted, as JSON
   /bytes/N    N bytes
+  /plain      13 bytes
 ";
 
 #[cfg(test)]
@@ -188,6 +194,7 @@ mod tests {
         assert!(body(&mut site.answer(b"/")).contains("wirestack"));
         assert!(body(&mut site.answer(b"/counters")).contains("\"rx_frames\": 0"));
         assert_eq!(site.answer(b"/bytes/300").body.len(), 300);
+        assert_eq!(body(&mut site.answer(b"/plain")), "Hello, world\n");
         for path in [&b"/bytes/"[..], b"/bytes/-1", b"/bytes/x", b"/bytes/1099511627777", b"/none"] {
             assert_eq!(site.answer(path).status, 404, "{path:?}");
         }
