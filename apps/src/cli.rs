@@ -289,6 +289,10 @@ pub struct HostArgs {
     /// jitter=2ms,rate=100mbit,queue=1000
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
+    /// Socket on which the program answers `top`, or none [default: /run/wirestack/PID.sock as root, else
+    /// $XDG_RUNTIME_DIR/wirestack/PID.sock, if that can be made]
+    #[arg(long, value_name = "PATH|none")]
+    pub control: Option<PathBuf>,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
     #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,

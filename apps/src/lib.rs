@@ -11,6 +11,7 @@
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
+//! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
 //! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod attach;
 pub mod bridge;
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod demo;
 pub mod device;
 pub mod echo;
@@ -29,6 +31,7 @@ pub mod http;
 pub mod net;
 pub mod ping;
 pub mod replay;
+pub mod report;
 mod reserve;
 pub mod serve;
 pub mod setup;

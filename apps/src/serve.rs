@@ -15,8 +15,9 @@ use wirestack::tcp::TcpCounters;
 
 use crate::addresses::{Waiting, Wanted};
 use crate::cli::TcpArgs;
-use crate::engine::{self, Engine, InTurn};
+use crate::engine::{self, Engine, InTurn, Watched};
 use crate::error::AppError;
+use crate::report::About;
 use crate::setup::{NicProgram, Prepared};
 use crate::stream::Listening;
 
@@ -80,10 +81,14 @@ impl<S> Program<S> {
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, json, about } = prepared;
+        let Prepared { net, stop, json, about, control, name } = prepared;
         let wanted = net.wanted.clone();
+        let waker = nic.waker();
         let mut engine = engine::open(nic, net, &self.service, &self.tcp)?;
-        let engine = engine.as_mut();
+        let (mut watched, asker) = Watched::new(engine.as_mut(), About::new(S::KIND, name), waker);
+        let engine: &mut dyn Engine = &mut watched;
+        let ask = move |request| asker.ask(request);
+        let _serving = control.map(|control| control.serve(ask)).transpose().map_err(AppError::running)?;
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
@@ -266,11 +271,16 @@ fn report(figures: &Figures, json: bool) {
 impl Figures {
     /// All figures by name; those of TCP as `tcp_...`.
     pub fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Object(self.named().map(|(name, value)| (name, value.into())).collect())
+    }
+
+    /// All figures, the program's first; those of TCP as `tcp_...`, of the stack as `stack_...`, and reasons for drops
+    /// that have occurred as `drop_...`.
+    pub fn named(&self) -> impl Iterator<Item = (String, u64)> {
         let connections = [("connections", self.connections as u64)];
         let named = self.program.iter().copied().chain(connections).chain(self.counters.named());
-        let named = named.map(|(name, value)| (name.to_owned(), value.into()));
-        let tcp = self.tcp_named().into_iter().map(|(name, value)| (name, value.into()));
-        serde_json::Value::Object(named.chain(tcp).chain(stack_figures(self.shard, &self.drops)).collect())
+        let named = named.map(|(name, value)| (name.to_owned(), value));
+        named.chain(self.tcp_named()).chain(stack_named(self.shard, &self.drops))
     }
 
     fn tcp_named(&self) -> Vec<(String, u64)> {
@@ -307,9 +317,13 @@ pub(crate) fn stack_figures(
     shard: ShardCounters,
     drops: &Drops,
 ) -> impl Iterator<Item = (String, serde_json::Value)> {
-    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value.into()));
+    stack_named(shard, drops).map(|(name, value)| (name, value.into()))
+}
+
+fn stack_named(shard: ShardCounters, drops: &Drops) -> impl Iterator<Item = (String, u64)> {
+    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value));
     let drops = drops.named().filter(|&(_, value)| value != 0);
-    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value.into())))
+    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value)))
 }
 
 /// How often a service is told the figures, at most.

@@ -130,7 +130,9 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
-        wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
+        let net = Net::plain(config);
+        let name = self.interface.clone();
+        wrap.run(nic, Prepared { net, stop, json: false, about: None, control: None, name }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }

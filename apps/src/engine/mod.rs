@@ -5,10 +5,12 @@
 //! | `own` | a shard and its device, turned together with the connections of a program |
 //! | `connections` | the table of these connections: accepted, served by events, given up |
 //! | `over` | the same on smoltcp's TCP |
+//! | `watched` | either of them, asked about itself while it runs |
 
 mod connections;
 mod over;
 mod own;
+mod watched;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +24,8 @@ use crate::cli::TcpArgs;
 use crate::error::AppError;
 use crate::net::Net;
 use crate::serve::{Figures, Service};
+
+pub(crate) use watched::Watched;
 
 /// What a program does in each turn of the shard beside TCP.
 pub type InTurn = Box<dyn FnMut(&mut Shard)>;

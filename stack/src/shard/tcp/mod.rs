@@ -8,6 +8,7 @@
 //! | `timers` | what is due |
 //! | `errors` | what routers say |
 //! | `api`, `connect`, `close` | what an application does |
+//! | `list` | all of them, for people |
 
 mod api;
 mod close;
@@ -16,6 +17,7 @@ mod egress;
 mod errors;
 mod ingress;
 mod lifecycle;
+mod list;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
@@ -39,6 +41,7 @@ use crate::timer::wheel::{TimerId, Wheel};
 
 pub use api::Readiness;
 pub use connect::{TcpConnect, TcpListen};
+pub use list::{TcpConnection, TcpConnections, TcpListener};
 
 /// What a 4-tuple is, in 32 bits: two of them say what, the others which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
