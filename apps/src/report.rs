@@ -17,7 +17,7 @@ use wirestack::smoltcp::time::Duration;
 use crate::serve::Figures;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What is asked of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
