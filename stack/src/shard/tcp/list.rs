@@ -54,7 +54,8 @@ impl Shard {
     /// missing.
     pub fn tcp_connections(&self, first: u32, places_max: u32) -> TcpConnections {
         let table = &self.tcp.connections;
-        let end = first.saturating_add(places_max.max(1));
+        let len = u32::try_from(table.capacity()).unwrap_or(u32::MAX);
+        let end = first.saturating_add(places_max.max(1)).min(len);
         let listed = (first..end).filter_map(|index| {
             let connection = table.get(index as usize)?;
             Some(TcpConnection {
@@ -65,8 +66,7 @@ impl Shard {
                 info: connection.tcb.info(self.now),
             })
         });
-        let is_last = end as usize >= table.capacity() || end == u32::MAX;
-        TcpConnections { connections: listed.collect(), next: (!is_last).then_some(end) }
+        TcpConnections { connections: listed.collect(), next: (end < len).then_some(end) }
     }
 
     /// Connections that exist, those included that their application has closed and that are not done yet.

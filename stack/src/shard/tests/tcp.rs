@@ -264,12 +264,14 @@ fn pieces_of_the_list_are_bounded_and_have_each_connection_once() {
         assert!(listed.iter().all(|connection| connection.info.state == "ESTABLISHED"));
     }
     assert_eq!(pair.shards[0].tcp_connections_len(), left.len());
-    // At the other end, those that are left wait to be accepted.
+    // At the other end all wait to be accepted, those too that were reset meanwhile.
     let theirs = pair.shards[1].tcp_connections(0, 1_000);
     let is_waiting = |connection: &TcpConnection| connection.is_waiting && connection.socket.is_none();
-    assert_eq!(theirs.connections.iter().filter(|connection| is_waiting(connection)).count(), left.len());
+    assert_eq!(theirs.connections.iter().filter(|connection| is_waiting(connection)).count(), ids.len());
+    let is_open = |connection: &&TcpConnection| connection.info.state == "ESTABLISHED";
+    assert_eq!(theirs.connections.iter().filter(is_open).count(), left.len());
     let listeners = pair.shards[1].tcp_listeners(10);
     let seen: Vec<_> = listeners.iter().map(|l| (l.local, l.waiting, l.half_open)).collect();
-    assert_eq!(seen, [(at(to), left.len(), 0)]);
+    assert_eq!(seen, [(at(to), ids.len(), 0)]);
     assert!(pair.shards[1].tcp_listeners(0).is_empty());
 }
