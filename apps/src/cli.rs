@@ -25,6 +25,7 @@ use crate::device::DeviceSpec;
 use crate::engine::Backend;
 use crate::error::AppError;
 use crate::ping::args::PingArgs;
+use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ pub enum Command {
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
     /// better, and set it with --apply
     Tune(TuneArgs),
+    /// Watch a program that runs: its connections with rates, windows and round-trip times, and its counters
+    Top(TopArgs),
 }
 
 /// Flags of `tune`.
@@ -386,7 +389,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay, tune or top (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -558,7 +561,10 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
+            (
+                error(&[]),
+                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune or top"],
+            ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

@@ -12,7 +12,7 @@
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -37,6 +37,7 @@ pub mod serve;
 pub mod setup;
 pub mod stream;
 pub mod testbed;
+pub mod top;
 pub mod tune;
 
 use std::ffi::OsString;
@@ -61,6 +62,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Capture(args) => capture::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
+            cli::Command::Top(args) => top::run(&args),
         }
     });
     match result {
