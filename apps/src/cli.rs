@@ -22,6 +22,7 @@ use wirestack::{EthernetAddress, IpCidr};
 use crate::addresses::{AddressArg, parse_probes};
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
+use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
 use crate::ping::args::PingArgs;
@@ -59,6 +60,8 @@ pub enum Command {
     Tune(TuneArgs),
     /// Watch a program that runs: its connections with rates, windows and round-trip times, and its counters
     Top(TopArgs),
+    /// Check whether a stack would run well on an interface, and print the command that helps where not
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `tune`.
@@ -389,7 +392,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay, tune or top (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -563,7 +566,7 @@ mod tests {
         check(vec![
             (
                 error(&[]),
-                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune or top"],
+                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune, top or doctor"],
             ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),

@@ -12,7 +12,7 @@
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`] | the programs |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod device;
+pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod error;
@@ -63,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
             cli::Command::Top(args) => top::run(&args),
+            cli::Command::Doctor(args) => doctor::run(&args),
         }
     });
     match result {
