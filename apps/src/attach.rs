@@ -11,6 +11,7 @@ use wirestack::nic::{Interface, NfQueue, NfQueueConfig, Nic as _, Tap, TapConfig
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::cli::HostArgs;
+use crate::control::Control;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
@@ -58,9 +59,14 @@ pub(crate) fn start_tap(
     let _reservation = Reservation::take(nic.interface(), &args.static_addresses(), &[])?;
     let _leases = reserve::leases(args, nic.interface(), mac)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let control = Control::open(args.control.as_deref())?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name, seed };
-    wrap.run(vec![nic], Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(
+        vec![nic],
+        Prepared { net, stop, json: args.json, about: None, control, name: args.nic.to_string() },
+        program,
+    )
 }
 
 /// Prepares a program on the packets of a netfilter queue, and runs it.
@@ -100,9 +106,14 @@ pub(crate) fn start_nfqueue(
     let anywhere = Interface { name: name.clone(), index: 0, mtu, mac: ANY_MAC, up: true, ethernet: false };
     let _reservation = Reservation::take(&anywhere, &args.static_addresses(), &claims)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let control = Control::open(args.control.as_deref())?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name: &name, seed };
-    wrap.run(vec![nic], Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(
+        vec![nic],
+        Prepared { net, stop, json: args.json, about: None, control, name: args.nic.to_string() },
+        program,
+    )
 }
 
 fn no_rings(args: &HostArgs) -> Result<(), AppError> {

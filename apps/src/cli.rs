@@ -24,10 +24,12 @@ use crate::addresses::{AddressArg, parse_probes};
 use crate::api::Api;
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
+use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
 use crate::host::RunArgs;
 use crate::ping::args::PingArgs;
+use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -59,6 +61,10 @@ pub enum Command {
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
     /// better, and set it with --apply
     Tune(TuneArgs),
+    /// Watch a program that runs: its connections with rates, windows and round-trip times, and its counters
+    Top(TopArgs),
+    /// Check whether a stack would run well on an interface, and print the command that helps where not
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `tune`.
@@ -327,6 +333,10 @@ pub struct HostArgs {
     /// jitter=2ms,rate=100mbit,queue=1000
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
+    /// Socket on which the program answers `top`, or none [default: /run/wirestack/PID.sock as root, else
+    /// $XDG_RUNTIME_DIR/wirestack/PID.sock, if that can be made]
+    #[arg(long, value_name = "PATH|none")]
+    pub control: Option<PathBuf>,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
     #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
@@ -420,7 +430,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -592,7 +602,10 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
+            (
+                error(&[]),
+                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune, top or doctor"],
+            ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

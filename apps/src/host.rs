@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use wirestack::api::Access;
-use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience};
+use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience, ShardFigures, Watcher};
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::{LinkError, Nic, wait};
 use wirestack::shard::Shard;
@@ -21,9 +21,11 @@ use wirestack::tokio::Stack;
 
 use crate::addresses::{Waiting, Wanted};
 use crate::cli::{TcpArgs, parse_cpus, whole};
+use crate::control::Serving;
 use crate::engine::connections::Connections;
 use crate::engine::{self, Backend};
 use crate::error::AppError;
+use crate::report::{About, Gather, Report, Request};
 use crate::serve::{self, Figures, Service, Stop, print_error};
 use crate::setup::{Prepared, STEERING_SEED};
 
@@ -68,12 +70,23 @@ impl RunArgs {
 /// A stack that runs for a program.
 #[derive(Debug)]
 pub struct Host {
+    reporter: Reporter,
     driver: Driver,
     stop: Stop,
     wanted: Wanted,
+    /// What the device is and how much memory it takes, for people.
+    shape: Option<String>,
+    /// Tells whoever asks about the program.
+    _control: Option<Serving>,
+}
+
+/// Tells about a stack that runs, from any thread.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    about: About,
+    stack: Stack,
+    watcher: Watcher,
     counted: Arc<[Counted]>,
-    /// Figures of a program whose connections the stack does not know, or has not counted.
-    about: Option<String>,
 }
 
 /// What the handlers of a shard have counted.
@@ -82,7 +95,6 @@ struct Counted {
     accepted: AtomicU64,
     held_back: AtomicU64,
     connections: AtomicU64,
-    is_used: AtomicU64,
 }
 
 impl Host {
@@ -93,10 +105,11 @@ impl Host {
     pub fn launch<N: Nic + Send + 'static>(
         nics: Vec<N>,
         prepared: Prepared<'_>,
+        program: &str,
         tcp: &TcpArgs,
         run: &RunArgs,
     ) -> Result<Self, AppError> {
-        Self::start(nics, prepared, tcp, run, None, 0)
+        Self::start(nics, prepared, program, (tcp, run), InTurns::default())
     }
 
     /// Starts a stack that calls a service in its turns.
@@ -106,6 +119,7 @@ impl Host {
     pub fn serve<N: Nic + Send + 'static>(
         nics: Vec<N>,
         prepared: Prepared<'_>,
+        program: &str,
         service: &Arc<impl Service>,
         tcp: &TcpArgs,
         run: &RunArgs,
@@ -125,34 +139,31 @@ impl Host {
                 })
             })
         };
-        let listeners = service.listeners().len();
-        let started = Self::start(nics, prepared, tcp, run, Some(make), listeners);
-        match (started, failed.lock().unwrap_or_else(PoisonError::into_inner).take()) {
-            (Ok(host), _) => Ok(Self { counted, ..host }),
-            (Err(_), Some(error)) => Err(error),
-            (Err(error), None) => Err(error),
-        }
+        let in_turns = InTurns { make: Some(make), listeners: service.listeners().len(), counted };
+        Self::start(nics, prepared, program, (tcp, run), in_turns).map_err(|error| {
+            // What the service has said names a flag.
+            failed.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
+        })
     }
 
     fn start<N: Nic + Send + 'static>(
         nics: Vec<N>,
         prepared: Prepared<'_>,
-        tcp: &TcpArgs,
-        run: &RunArgs,
-        in_turn: Option<MakeInTurn>,
-        listeners: usize,
+        program: &str,
+        (tcp, run): (&TcpArgs, &RunArgs),
+        in_turns: InTurns,
     ) -> Result<Self, AppError> {
-        let Prepared { net, stop, about, .. } = prepared;
+        let Prepared { net, stop, about: shape, control, name, .. } = prepared;
         let mut config = net.shard;
         let connections_max = tcp.connections_max.unwrap_or(CONNECTIONS_MAX);
-        let spare = SOCKETS_SPARE + listeners * (usize::from(tcp.backlog()) + 1);
+        let spare = SOCKETS_SPARE + in_turns.listeners * (usize::from(tcp.backlog()) + 1);
         // What waits to be accepted is a connection too, and what has ended here may not have ended there.
         config.tcp.connections_max = config.tcp.connections_max.max(2 * connections_max + spare);
         config.sockets_max = config.sockets_max.max(connections_max + spare);
         config.tcp.options = engine::options(tcp.congestion());
         let cpus = run.cpus.iter().flat_map(|cpus| cpus.iter().collect::<Vec<_>>()).collect();
         let mut launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
-        if let Some(in_turn) = in_turn {
+        if let Some(in_turn) = in_turns.make {
             launch = launch.in_turn(in_turn);
         }
         let driver = launch.start(nics).map_err(|error| match error {
@@ -164,7 +175,12 @@ impl Host {
         for shard in driver.stack().shards() {
             shard.with(|hub| net.wanted.conflicts.watch(hub.shard()));
         }
-        Ok(Self { driver, stop, wanted: net.wanted, counted: Arc::default(), about })
+        let (about, counted) = (About::new(program, name), in_turns.counted);
+        let reporter = Reporter { about, stack: driver.stack().clone(), watcher: driver.watcher(), counted };
+        let asked = reporter.clone();
+        let control = control.map(|control| control.serve(move |request| Some(asked.report(request))));
+        let control = control.transpose().map_err(AppError::running)?;
+        Ok(Self { reporter, driver, stop, wanted: net.wanted, shape, _control: control })
     }
 
     /// The handle with which sockets are made.
@@ -187,8 +203,8 @@ impl Host {
     /// # Errors
     /// Somebody else has one, nobody gives one, the interface has gone. One line.
     pub fn wait_for_addresses(&self) -> Result<Option<Vec<IpAddr>>, AppError> {
-        if let Some(about) = &self.about {
-            print_error(format_args!("wirestack: {about}"));
+        if let Some(shape) = &self.shape {
+            print_error(format_args!("wirestack: {shape}"));
         }
         let waiting = Waiting::begin(&self.wanted, wait::now());
         while !self.stop.wait(ADDRESS_LOOK_INTERVAL) {
@@ -230,25 +246,14 @@ impl Host {
         if has_ended { Err(AppError::running(LinkError::Gone)) } else { Ok(()) }
     }
 
+    /// Tells about it, from any thread.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
     /// What was counted, all shards together.
     pub fn figures(&self) -> Figures {
-        let mut figures = Figures::default();
-        for shard in self.driver.figures() {
-            figures.add(&shard);
-        }
-        if self.counted.iter().any(|counted| counted.is_used.load(Ordering::Relaxed) > 0) {
-            let sum = |of: fn(&Counted) -> &AtomicU64| {
-                self.counted.iter().map(|counted| of(counted).load(Ordering::Relaxed)).sum::<u64>()
-            };
-            figures.program = vec![
-                ("accepted", sum(|counted| &counted.accepted)),
-                ("held_back", sum(|counted| &counted.held_back)),
-            ];
-            figures.connections = sum(|counted| &counted.connections) as usize;
-        } else {
-            figures.program = vec![("accepted", figures.tcp.map_or(0, |tcp| tcp.accepted))];
-        }
-        figures
+        self.reporter.figures()
     }
 
     /// Lets connections end in an orderly way for a moment. Returns what was counted.
@@ -256,6 +261,58 @@ impl Host {
         self.driver.end(CLOSE_TIMEOUT);
         self.figures()
     }
+}
+
+impl Reporter {
+    /// What was counted, all shards together.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        for (number, shard) in self.watcher.figures().iter().enumerate() {
+            figures.add(&self.figures_of(number, shard));
+        }
+        figures
+    }
+
+    /// The same of one shard: its handlers know better than TCP which connections are theirs.
+    fn figures_of(&self, number: usize, shard: &ShardFigures) -> Figures {
+        let mut figures = Figures::of(shard);
+        match self.counted.get(number) {
+            Some(counted) => {
+                let [accepted, held_back, connections] =
+                    [&counted.accepted, &counted.held_back, &counted.connections]
+                        .map(|count| count.load(Ordering::Relaxed));
+                figures.program = vec![("accepted", accepted), ("held_back", held_back)];
+                figures.connections = connections as usize;
+            }
+            None => figures.program = vec![("accepted", shard.tcp.accepted)],
+        }
+        figures
+    }
+
+    /// The report of the moment. Each shard is stopped for a short time only, however many connections it has.
+    pub fn report(&self, request: Request) -> Report {
+        let mut report: Option<Report> = None;
+        for (number, (shard, figures)) in self.stack.shards().iter().zip(self.watcher.figures()).enumerate() {
+            let mut gather = Gather::new(number as u32, request);
+            while !shard.with(|hub| gather.step(hub.shard_ref())) {}
+            let figures = self.figures_of(number, &figures);
+            let one = shard.with(|hub| gather.finish(&self.about, hub.shard_ref(), &figures));
+            match &mut report {
+                Some(report) => report.merge(one, request),
+                None => report = Some(one),
+            }
+        }
+        // There is one shard at least.
+        report.unwrap_or_default()
+    }
+}
+
+/// What lives in the turns of shards.
+#[derive(Default)]
+struct InTurns {
+    make: Option<MakeInTurn>,
+    listeners: usize,
+    counted: Arc<[Counted]>,
 }
 
 /// The handlers of a service, in the turns of a shard.
@@ -272,9 +329,6 @@ fn in_turn(
     for listening in service.listeners() {
         let port = listening.port;
         connections.listen(shard, listening, tcp).map_err(|error| AppError::flag("--port", port, error))?;
-    }
-    if let Some(counted) = counted.get(number) {
-        counted.is_used.store(1, Ordering::Relaxed);
     }
     Ok(Box::new(move |shard| {
         datagrams(shard);

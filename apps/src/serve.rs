@@ -16,9 +16,10 @@ use wirestack::tcp::TcpCounters;
 
 use crate::addresses::{Waiting, Wanted};
 use crate::cli::TcpArgs;
-use crate::engine::{self, Backend, Engine, InTurn};
+use crate::engine::{self, Backend, Engine, InTurn, Watched};
 use crate::error::AppError;
 use crate::host::{Host, RunArgs};
+use crate::report::About;
 use crate::setup::{NicProgram, Prepared};
 use crate::stream::Listening;
 
@@ -104,7 +105,7 @@ impl<S: Service> Program<S> {
     ) -> Result<(), AppError> {
         let json = prepared.json;
         let service = Arc::new(self.service);
-        let host = Host::serve(nics, prepared, &service, &self.tcp, &self.run)?;
+        let host = Host::serve(nics, prepared, S::KIND, &service, &self.tcp, &self.run)?;
         if let Some(ready) = host.wait_for_addresses()? {
             say_ready::<S>(ready, service.port(), json);
         }
@@ -114,11 +115,15 @@ impl<S: Service> Program<S> {
     }
 
     fn run_smoltcp<N: Nic>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, json, about } = prepared;
+        let Prepared { net, stop, json, about, control, name } = prepared;
         let wanted = net.wanted.clone();
         let nic = one(nics)?;
+        let waker = nic.waker();
         let mut engine = engine::over(nic, net, &self.service, &self.tcp)?;
-        let engine = engine.as_mut();
+        let (mut watched, asker) = Watched::new(engine.as_mut(), About::new(S::KIND, name), waker);
+        let engine: &mut dyn Engine = &mut watched;
+        let ask = move |request| asker.ask(request);
+        let _serving = control.map(|control| control.serve(ask)).transpose().map_err(AppError::running)?;
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
@@ -316,22 +321,47 @@ pub(crate) fn report(figures: &Figures, json: bool) {
 }
 
 impl Figures {
-    /// Adds those of a shard.
-    pub(crate) fn add(&mut self, shard: &ShardFigures) {
-        self.tcp.get_or_insert_default().add(&shard.tcp);
-        self.shard.add(&shard.shard);
-        self.drops.add_all(&shard.drops);
-        self.counters.add(&shard.nic);
-        self.connections += shard.connections;
+    /// Those of a shard.
+    pub(crate) fn of(shard: &ShardFigures) -> Self {
+        Self {
+            program: Vec::new(),
+            tcp: Some(shard.tcp),
+            shard: shard.shard,
+            drops: shard.drops.clone(),
+            counters: shard.nic,
+            connections: shard.connections,
+        }
+    }
+
+    /// Adds those of another shard.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for &(name, more) in &other.program {
+            match self.program.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, count)) => *count += more,
+                None => self.program.push((name, more)),
+            }
+        }
+        if let Some(tcp) = &other.tcp {
+            self.tcp.get_or_insert_default().add(tcp);
+        }
+        self.shard.add(&other.shard);
+        self.drops.add_all(&other.drops);
+        self.counters.add(&other.counters);
+        self.connections += other.connections;
     }
 
     /// All figures by name; those of TCP as `tcp_...`.
     pub fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Object(self.named().map(|(name, value)| (name, value.into())).collect())
+    }
+
+    /// All figures, the program's first; those of TCP as `tcp_...`, of the stack as `stack_...`, and reasons for drops
+    /// that have occurred as `drop_...`.
+    pub fn named(&self) -> impl Iterator<Item = (String, u64)> {
         let connections = [("connections", self.connections as u64)];
         let named = self.program.iter().copied().chain(connections).chain(self.counters.named());
-        let named = named.map(|(name, value)| (name.to_owned(), value.into()));
-        let tcp = self.tcp_named().into_iter().map(|(name, value)| (name, value.into()));
-        serde_json::Value::Object(named.chain(tcp).chain(stack_figures(self.shard, &self.drops)).collect())
+        let named = named.map(|(name, value)| (name.to_owned(), value));
+        named.chain(self.tcp_named()).chain(stack_named(self.shard, &self.drops))
     }
 
     fn tcp_named(&self) -> Vec<(String, u64)> {
@@ -368,9 +398,13 @@ pub(crate) fn stack_figures(
     shard: ShardCounters,
     drops: &Drops,
 ) -> impl Iterator<Item = (String, serde_json::Value)> {
-    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value.into()));
+    stack_named(shard, drops).map(|(name, value)| (name, value.into()))
+}
+
+fn stack_named(shard: ShardCounters, drops: &Drops) -> impl Iterator<Item = (String, u64)> {
+    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value));
     let drops = drops.named().filter(|&(_, value)| value != 0);
-    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value.into())))
+    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value)))
 }
 
 /// How often a service is told the figures, at most.

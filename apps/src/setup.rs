@@ -22,6 +22,7 @@ use wirestack::nic::{AfPacket, Interface, NfQueueConfig, Nic, wait};
 use crate::addresses::AddressArg;
 use crate::attach;
 use crate::cli::{HostArgs, NicName};
+use crate::control::Control;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
 use crate::reserve::{self, Reservation};
@@ -52,6 +53,10 @@ pub struct Prepared<'a> {
     pub json: bool,
     /// What the device is and how much memory it takes, for people.
     pub about: Option<String>,
+    /// The socket on which the program is to tell about itself.
+    pub control: Option<Control>,
+    /// The device, as `--nic` names it.
+    pub name: String,
 }
 
 /// What a program claims on an address that the kernel has too.
@@ -112,13 +117,15 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
         })?;
     }
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let control = Control::open(args.control.as_deref())?;
     let stop = Stop::on_signals(first.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
     // and undoes it when dropped.
     let _guard = silence_kernel(args.suppress, name, &claims)?;
     let about = format!("packet:{name}: {}", first.shape());
     let nics = nics.into_iter().map(|nic| Claimed::new(nic, claim_set.clone())).collect();
-    let prepared = Prepared { net, stop, json: args.json, about: Some(about) };
+    let prepared =
+        Prepared { net, stop, json: args.json, about: Some(about), control, name: args.nic.to_string() };
     Wrap { impair: args.impair, pcap, name, seed }.run(nics, prepared, program)
 }
 

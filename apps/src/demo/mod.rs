@@ -132,7 +132,9 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
-        wrap.run(vec![nic], Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
+        let net = Net::plain(config);
+        let name = self.interface.clone();
+        wrap.run(vec![nic], Prepared { net, stop, json: false, about: None, control: None, name }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -161,7 +163,7 @@ impl DemoProgram {
         prepared: Prepared<'_>,
         service: &Arc<DemoService>,
     ) -> Result<(), AppError> {
-        let host = Host::serve(nics, prepared, service, &self.tcp, &RunArgs::default())?;
+        let host = Host::serve(nics, prepared, "demo", service, &self.tcp, &RunArgs::default())?;
         host.wait_for_addresses()?;
         self.tell_ready(host.stop());
         let result = host.wait(|figures| service.observe(figures));

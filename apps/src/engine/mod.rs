@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `connections` | the connections of a program in the turns of a shard: accepted, served by events, given up |
 //! | `over` | the same on smoltcp's TCP, in a loop of one thread |
+//! | `watched` | that one, asked about itself while it runs |
 
 pub(crate) mod connections;
 mod over;
+mod watched;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +22,8 @@ use crate::cli::TcpArgs;
 use crate::error::AppError;
 use crate::net::Net;
 use crate::serve::{Figures, Service};
+
+pub(crate) use watched::Watched;
 
 /// What a program does in each turn of the shard beside TCP.
 pub type InTurn = Box<dyn FnMut(&mut Shard)>;

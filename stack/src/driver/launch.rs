@@ -9,7 +9,7 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{Nic, wait};
 
 use super::cell::Cell;
-use super::figures::ShardFigures;
+use super::figures::{ShardFigures, Watcher};
 use super::mailbox::Inbox;
 use super::parker::Parker;
 use super::thread::Loop;
@@ -188,21 +188,14 @@ impl Driver {
         &self.stack
     }
 
+    /// Somebody who looks at it, wherever the driver itself goes.
+    pub fn watcher(&self) -> Watcher {
+        Watcher(Arc::clone(&self.cells))
+    }
+
     /// What was counted, by shard.
     pub fn figures(&self) -> Vec<ShardFigures> {
-        let figures = self.cells.iter().map(|cell| {
-            let nic = cell.nic_counters();
-            let hub = cell.hub.lock();
-            let shard = hub.shard_ref();
-            ShardFigures {
-                shard: shard.counters(),
-                tcp: shard.tcp_counters(),
-                drops: shard.drops().clone(),
-                nic,
-                connections: shard.tcp_connections_len(),
-            }
-        });
-        figures.collect()
+        self.watcher().figures()
     }
 
     /// As [`shutdown`](Self::shutdown), and what was counted can still be asked for.

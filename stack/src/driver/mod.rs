@@ -29,6 +29,6 @@ mod shutdown;
 mod thread;
 
 pub use cell::Cell;
-pub use figures::ShardFigures;
+pub use figures::{ShardFigures, Watcher};
 pub use group::open_group;
 pub use launch::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience};

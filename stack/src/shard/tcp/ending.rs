@@ -33,11 +33,6 @@ impl Shard {
         self.connections().into_iter().for_each(|index| self.abort_connection(index));
     }
 
-    /// Connections that exist, those of nobody included.
-    pub fn tcp_connections_len(&self) -> usize {
-        self.tcp.connections.len()
-    }
-
     fn connections(&self) -> Vec<u32> {
         self.tcp.connections.iter().map(|(index, _)| index as u32).collect()
     }
