@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, select};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
@@ -18,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
-use super::server::Timer;
+use super::server::{BoxError, Ended, Timer, serve_connection};
 use crate::cli::TlsArgs;
 use crate::error::AppError;
 
@@ -90,11 +94,43 @@ impl TlsAcceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let handshake = std::pin::pin!(self.acceptor.accept(io));
-        let timeout = std::pin::pin!(timer.sleep(HANDSHAKE_TIMEOUT));
-        match select(handshake, timeout).await {
+        match select(self.acceptor.accept(io), pin!(timer.sleep(HANDSHAKE_TIMEOUT))).await {
             Either::Left((stream, _)) => stream,
             Either::Right(((), _)) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// [`serve_connection`], with TLS below it or without.
+pub async fn serve<IO, S, B, T>(
+    tls: Option<&TlsAcceptor>,
+    io: IO,
+    peer: SocketAddr,
+    service: S,
+    timer: T,
+    stop: impl Future<Output = ()>,
+) -> Ended
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    T: Timer,
+{
+    let Some(tls) = tls else { return serve_connection(io, peer, service, timer, stop).await };
+    let mut stop = pin!(stop);
+    let stream = match select(pin!(tls.accept(io, &timer)), stop.as_mut()).await {
+        Either::Left((stream, _)) => stream,
+        Either::Right(((), _)) => return Ended::Closed,
+    };
+    match stream {
+        Ok(stream) => serve_connection(stream, peer, service, timer, stop).await,
+        Err(error) => {
+            log::debug!("{peer}: handshake: {error}");
+            if error.kind() == io::ErrorKind::TimedOut { Ended::TimedOut } else { Ended::Failed }
         }
     }
 }

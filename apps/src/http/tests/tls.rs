@@ -7,10 +7,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-use super::super::server::{Ended, serve_connection};
-use super::super::tls::{Tls, TlsAcceptor};
+use super::super::server::Ended;
+use super::super::tls::{Tls, TlsAcceptor, serve};
 use super::{Clock, Got, PEER, built_in, request, settle};
 use crate::cli::TlsArgs;
 
@@ -41,9 +42,7 @@ fn client(
 async fn fetch(acceptor: TlsAcceptor, client: TlsConnector, name: IpAddr) -> Option<Vec<u8>> {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let server = tokio::spawn(async move {
-        let clock = Clock::new();
-        let stream = acceptor.accept(ours, &clock).await.expect("a handshake");
-        serve_connection(stream, PEER, built_in(), clock, std::future::pending()).await
+        serve(Some(&acceptor), ours, PEER, built_in(), Clock::new(), std::future::pending()).await
     });
     let stream = client.connect(ServerName::from(name), theirs).await.expect("a handshake");
     let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
@@ -87,21 +86,30 @@ async fn who_speaks_no_tls_or_never_ends_its_handshake_is_given_up() {
     let acceptor = self_signed();
     let (ours, mut theirs) = tokio::io::duplex(1_000);
     theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
-    assert!(acceptor.accept(ours, &Clock::new()).await.is_err());
+    let served = serve(Some(&acceptor), ours, PEER, built_in(), Clock::new(), std::future::pending());
+    assert_eq!(served.await, Ended::Failed);
 
-    let (ours, mut theirs) = tokio::io::duplex(1_000);
-    theirs.write_all(b"\x16\x03\x01").await.expect("sent");
-    let clock = Clock::new();
-    let accept = tokio::spawn({
-        let clock = clock.clone();
-        async move { acceptor.accept(ours, &clock).await }
-    });
+    let (clock, stop) = (Clock::new(), watch::Sender::new(false));
+    let begin = |clock: Clock| {
+        let (ours, mut theirs) = tokio::io::duplex(1_000);
+        let (acceptor, mut stop) = (acceptor.clone(), stop.subscribe());
+        tokio::spawn(async move {
+            theirs.write_all(b"\x16\x03\x01").await.expect("sent");
+            let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+            let ended = serve(Some(&acceptor), ours, PEER, built_in(), clock, stopped).await;
+            drop(theirs);
+            ended
+        })
+    };
+    let (late, stopped) = (begin(clock.clone()), begin(Clock::new()));
     settle().await;
     clock.advance(9).await;
-    assert!(!accept.is_finished());
+    assert!(!late.is_finished());
     clock.advance(1).await;
-    let error = accept.await.expect("no panic").expect_err("too late");
-    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(late.await.expect("no panic"), Ended::TimedOut);
+    assert!(!stopped.is_finished());
+    stop.send_replace(true);
+    assert_eq!(stopped.await.expect("no panic"), Ended::Closed);
 }
 
 #[test]
