@@ -225,11 +225,19 @@ impl TcpArgs {
         self.congestion.unwrap_or_default()
     }
 
+    /// Connections that are served at a time.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.unwrap_or(CONNECTIONS_MAX)
+    }
+
     /// Connections that may wait to be accepted.
     pub fn backlog(&self) -> u16 {
         self.backlog.unwrap_or(1_024)
     }
 }
+
+/// Connections that a program serves at a time, unless a flag says otherwise.
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// Flags of `bridge`.
 #[derive(Debug, Args)]

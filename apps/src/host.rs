@@ -125,7 +125,7 @@ impl Host {
         run: &RunArgs,
     ) -> Result<Self, AppError> {
         let counted: Arc<[Counted]> = nics.iter().map(|_| Counted::default()).collect();
-        let len_max = tcp.connections_max.unwrap_or(CONNECTIONS_MAX).div_ceil(nics.len().max(1));
+        let len_max = tcp.connections_max().div_ceil(nics.len().max(1));
         let failed = Arc::new(Mutex::new(None));
         let make: MakeInTurn = {
             let (service, tcp) = (Arc::clone(service), tcp.clone());
@@ -155,7 +155,7 @@ impl Host {
     ) -> Result<Self, AppError> {
         let Prepared { net, stop, about: shape, control, name, .. } = prepared;
         let mut config = net.shard;
-        let connections_max = tcp.connections_max.unwrap_or(CONNECTIONS_MAX);
+        let connections_max = tcp.connections_max();
         let spare = SOCKETS_SPARE + in_turns.listeners * (usize::from(tcp.backlog()) + 1);
         // What waits to be accepted is a connection too, and what has ended here may not have ended there.
         config.tcp.connections_max = config.tcp.connections_max.max(2 * connections_max + spare);
@@ -343,8 +343,6 @@ fn in_turn(
     }))
 }
 
-/// Connections that a program serves at a time, unless a flag says otherwise.
-const CONNECTIONS_MAX: usize = 10_000;
 /// Sockets beside the connections: datagrams, listeners.
 const SOCKETS_SPARE: usize = 64;
 /// How often it is looked whether addresses can be used.

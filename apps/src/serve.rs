@@ -107,7 +107,7 @@ impl<S: Service> Program<S> {
         let service = Arc::new(self.service);
         let host = Host::serve(nics, prepared, S::KIND, &service, &self.tcp, &self.run)?;
         if let Some(ready) = host.wait_for_addresses()? {
-            say_ready::<S>(ready, service.port(), json);
+            say_ready(S::KIND, &ready, service.port(), json);
         }
         let result = host.wait(|figures| service.observe(figures));
         report(&host.shutdown(), json);
@@ -128,7 +128,7 @@ impl<S: Service> Program<S> {
             print_error(format_args!("wirestack: {about}"));
         }
         if let Some(addresses) = wait_for_addresses(engine, &wanted, &stop)? {
-            say_ready::<S>(addresses, self.service.port(), json);
+            say_ready(S::KIND, &addresses, self.service.port(), json);
         }
         let result = serve(engine, &self.service, &stop);
         report(&engine.figures(), json);
@@ -141,9 +141,10 @@ pub(crate) fn one<N>(nics: Vec<N>) -> Result<N, AppError> {
     nics.into_iter().next().ok_or_else(|| AppError::running("there is no device"))
 }
 
-fn say_ready<S: Service>(addresses: Vec<IpAddr>, port: u16, json: bool) {
-    let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port).to_string());
-    say(&format!("ready {} {}", S::KIND, addresses.collect::<Vec<_>>().join(" ")), json);
+/// Prints the ready line: what is served, and where.
+pub(crate) fn say_ready(kind: &str, addresses: &[IpAddr], port: u16, json: bool) {
+    let addresses = addresses.iter().map(|address| SocketAddr::new(*address, port).to_string());
+    say(&format!("ready {kind} {}", addresses.collect::<Vec<_>>().join(" ")), json);
 }
 
 /// Turns until all addresses can be used. `None`: the program is to end.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `connection`, `request`, `response`, `site` | the server on events, `--api poll`, as in the drawing |
 //! | `server`, `activity` | a connection on hyper, over any stream: HTTP/1.1 and HTTP/2, its limits and its end |
+//! | `program`, `local` | the same on the stack: with tasks of tokio, or on the thread of the stack |
 //! | `service`, `body`, `reply` | the same site as a service of hyper |
 //! | `files`, `conditions`, `index` | `--dir` there: ranges, preconditions, the page of a directory |
 //! | `status` | `/status`, for people with a browser, and `/status.json` |
@@ -20,6 +21,8 @@ mod conditions;
 mod connection;
 mod files;
 mod index;
+mod local;
+mod program;
 mod reply;
 mod request;
 mod response;
@@ -55,29 +58,26 @@ use connection::HttpConnection;
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &HttpArgs) -> Result<(), AppError> {
-    let api = Api::choose(args.api, Api::Async, args.tcp.backend)?;
-    let tls = tls::Tls::from_args(&args.tls)?;
-    if tls.is_some() {
+    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
+    match Api::choose(args.api, Api::Async, args.tcp.backend)? {
+        Api::Poll => setup::start(&args.host, ports, on_events(args)?),
+        Api::Local => setup::start(&args.host, ports, local::HyperLocal::new(args)?),
+        Api::Async | Api::Blocking => setup::start(&args.host, ports, program::Hyper::new(args)?),
+    }
+}
+
+/// The small server, in the turns of the stack.
+fn on_events(args: &HttpArgs) -> Result<Program<Http>, AppError> {
+    if tls::Tls::from_args(&args.tls)?.is_some() {
         // Never without it where it was asked for.
-        return Err(match api {
-            Api::Poll => {
-                AppError::usage("--tls: --api poll has no such thing; --api async or local is accepted")
-            }
-            _ => {
-                AppError::usage(format_args!("--tls: --api {api} is not connected to sockets in this build"))
-            }
-        });
+        let problem = "--tls: --api poll has no such thing; --api async or local is accepted";
+        return Err(AppError::usage(problem));
     }
     let site = match &args.dir {
         Some(dir) => Site::directory(dir).map_err(|error| AppError::flag("--dir", dir.display(), error))?,
         None => Site::built_in(),
     };
-    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
-    setup::start(
-        &args.host,
-        ports,
-        Program::new(Http::new(args.port, site), args.tcp.clone(), args.run.clone())?,
-    )
+    Program::new(Http::new(args.port, site), args.tcp.clone(), args.run.clone())
 }
 
 /// A site on a port.

@@ -10,17 +10,16 @@ use wirestack::api::ListenOptions;
 use wirestack::nic::Nic;
 use wirestack::tokio::{TcpListener, TcpStream};
 
-use super::server::{self, TokioTimer};
+use super::server::TokioTimer;
 use super::service::{self, SiteConfig, SiteService};
 use super::status::StatusSource;
 use super::tls::{self, Tls, TlsAcceptor};
-use crate::cli::HttpArgs;
+use crate::cli::{HttpArgs, TcpArgs};
 use crate::error::AppError;
 use crate::host::{Host, Reporter, RunArgs};
 use crate::report;
 use crate::serve::{self, print_error};
 use crate::setup::{NicProgram, Prepared};
-use crate::cli::TcpArgs;
 
 /// The server, before it has a device.
 pub(super) struct Hyper {
@@ -90,10 +89,12 @@ impl NicProgram for Hyper {
     }
 }
 
+/// What a client sees of us, once our addresses are known.
 fn acceptor(tls: Option<Tls>, addresses: &[IpAddr]) -> Result<Option<Arc<TlsAcceptor>>, AppError> {
     let acceptor = tls.map(|tls| tls.acceptor(addresses)).transpose()?;
-    if let Some(fingerprint) = acceptor.as_ref().and_then(TlsAcceptor::fingerprint) {
-        print_error(format_args!("wirestack: self-signed certificate, SHA-256 {fingerprint}"));
+    if let Some(TlsAcceptor { fingerprint, is_self_signed, .. }) = &acceptor {
+        let kind = if *is_self_signed { "self-signed certificate" } else { "certificate" };
+        print_error(format_args!("wirestack: {kind}, SHA-256 {fingerprint}"));
     }
     Ok(acceptor.map(Arc::new))
 }
@@ -133,10 +134,7 @@ impl Serving {
         let stop = async move {
             let _ = stopping.changed().await;
         };
-        let ended = match tls {
-            Some(acceptor) => tls::serve(&acceptor, stream, peer, service, TokioTimer, stop).await,
-            None => server::serve_connection(stream, peer, service, TokioTimer, stop).await,
-        };
+        let ended = tls::serve(tls.as_deref(), stream, peer, service, TokioTimer, stop).await;
         log::debug!("{peer}: {ended:?}");
     }
 }
