@@ -42,7 +42,8 @@ impl Flag for AtomicBool {
     }
 
     fn set(&self) {
-        self.store(true, Ordering::Release);
+        // Not a store: whoever sets it after another has is ordered after that one, and who takes it sees what both have done.
+        self.swap(true, Ordering::AcqRel);
     }
 
     fn take(&self) -> bool {

@@ -39,7 +39,7 @@ impl<K: Fenced> Flag for LoomFlag<K> {
     }
 
     fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.swap(true, Ordering::AcqRel);
     }
 
     fn take(&self) -> bool {
