@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use clap::Args;
 use wirestack::api::Access;
-use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience, ShardFigures, Watcher};
+use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Observer, Patience, ShardFigures};
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::{LinkError, Nic, wait};
-use wirestack::shard::Shard;
+use wirestack::shard::{Shard, ShardConfig};
 use wirestack::tokio::Stack;
 
 use crate::addresses::{Waiting, Wanted};
@@ -56,6 +56,19 @@ impl RunArgs {
         }
     }
 
+    /// The same for a program on one thread.
+    ///
+    /// # Errors
+    /// More shards, or CPUs, are asked for. One line.
+    pub fn check_local(&self) -> Result<(), AppError> {
+        let problem = "--api local is on one thread; leave it out, or --api async is accepted";
+        match (self.shards(), &self.cpus) {
+            (1, None) => Ok(()),
+            (1, Some(cpus)) => Err(AppError::flag("--cpus", cpus, problem)),
+            (shards, _) => Err(AppError::flag("--shards", shards, problem)),
+        }
+    }
+
     /// How many shards.
     pub fn shards(&self) -> usize {
         self.shards.unwrap_or(1)
@@ -85,7 +98,7 @@ pub struct Host {
 pub struct Reporter {
     about: About,
     stack: Stack,
-    watcher: Watcher,
+    observer: Observer,
     counted: Arc<[Counted]>,
 }
 
@@ -154,13 +167,7 @@ impl Host {
         in_turns: InTurns,
     ) -> Result<Self, AppError> {
         let Prepared { net, stop, about: shape, control, name, .. } = prepared;
-        let mut config = net.shard;
-        let connections_max = tcp.connections_max();
-        let spare = SOCKETS_SPARE + in_turns.listeners * (usize::from(tcp.backlog()) + 1);
-        // What waits to be accepted is a connection too, and what has ended here may not have ended there.
-        config.tcp.connections_max = config.tcp.connections_max.max(2 * connections_max + spare);
-        config.sockets_max = config.sockets_max.max(connections_max + spare);
-        config.tcp.options = engine::options(tcp.congestion());
+        let config = limits(net.shard, tcp, in_turns.listeners);
         let cpus = run.cpus.iter().flat_map(|cpus| cpus.iter().collect::<Vec<_>>()).collect();
         let mut launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
         if let Some(in_turn) = in_turns.make {
@@ -169,6 +176,7 @@ impl Host {
         let driver = launch.start(nics).map_err(|error| match error {
             // `setup` has checked the rest before it opened the device.
             LaunchError::Config(error) => AppError::usage(error),
+            LaunchError::Cpu { cpu, .. } => AppError::flag("--cpus", cpu, error),
             LaunchError::Application(error) => AppError::running(error),
             error => AppError::running(error),
         })?;
@@ -176,7 +184,8 @@ impl Host {
             shard.with(|hub| net.wanted.conflicts.watch(hub.shard()));
         }
         let (about, counted) = (About::new(program, name), in_turns.counted);
-        let reporter = Reporter { about, stack: driver.stack().clone(), watcher: driver.watcher(), counted };
+        let reporter =
+            Reporter { about, stack: driver.stack().clone(), observer: driver.observer(), counted };
         let asked = reporter.clone();
         let control = control.map(|control| control.serve(move |request| Some(asked.report(request))));
         let control = control.transpose().map_err(AppError::running)?;
@@ -242,8 +251,7 @@ impl Host {
     }
 
     fn check_link(&self) -> Result<(), AppError> {
-        let has_ended = self.stack().shards().iter().any(|shard| shard.with(|hub| hub.fault().is_some()));
-        if has_ended { Err(AppError::running(LinkError::Gone)) } else { Ok(()) }
+        if !self.driver.is_running() { Err(AppError::running(LinkError::Gone)) } else { Ok(()) }
     }
 
     /// Tells about it, from any thread.
@@ -258,8 +266,9 @@ impl Host {
 
     /// Lets connections end in an orderly way for a moment. Returns what was counted.
     pub fn shutdown(self) -> Figures {
-        self.driver.end(CLOSE_TIMEOUT);
-        self.figures()
+        let Self { reporter, driver, .. } = self;
+        driver.shutdown(CLOSE_TIMEOUT);
+        reporter.figures()
     }
 }
 
@@ -267,7 +276,7 @@ impl Reporter {
     /// What was counted, all shards together.
     pub fn figures(&self) -> Figures {
         let mut figures = Figures::default();
-        for (number, shard) in self.watcher.figures().iter().enumerate() {
+        for (number, shard) in self.observer.figures().iter().enumerate() {
             figures.add(&self.figures_of(number, shard));
         }
         figures
@@ -292,7 +301,8 @@ impl Reporter {
     /// The report of the moment. Each shard is stopped for a short time only, however many connections it has.
     pub fn report(&self, request: Request) -> Report {
         let mut report: Option<Report> = None;
-        for (number, (shard, figures)) in self.stack.shards().iter().zip(self.watcher.figures()).enumerate() {
+        for (number, (shard, figures)) in self.stack.shards().iter().zip(self.observer.figures()).enumerate()
+        {
             let mut gather = Gather::new(number as u32, request);
             while !shard.with(|hub| gather.step(hub.shard_ref())) {}
             let figures = self.figures_of(number, &figures);
@@ -305,6 +315,17 @@ impl Reporter {
         // There is one shard at least.
         report.unwrap_or_default()
     }
+}
+
+/// The configuration with as many sockets as the flags need.
+pub(crate) fn limits(mut config: ShardConfig, tcp: &TcpArgs, listeners: usize) -> ShardConfig {
+    let connections_max = tcp.connections_max();
+    let spare = SOCKETS_SPARE + listeners * (usize::from(tcp.backlog()) + 1);
+    // What waits to be accepted is a connection too, and what has ended here may not have ended there.
+    config.tcp.connections_max = config.tcp.connections_max.max(2 * connections_max + spare);
+    config.sockets_max = config.sockets_max.max(connections_max + spare);
+    config.tcp.options = engine::options(tcp.congestion());
+    config
 }
 
 /// What lives in the turns of shards.

@@ -10,6 +10,7 @@
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
 //! | [`host`] | a stack on threads, for a program: launch, ready line, signals, an orderly end |
+//! | [`local`] | the same on one thread, with the tasks of a program |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod error;
 pub mod host;
 pub mod http;
+pub mod local;
 pub mod net;
 pub mod ping;
 pub mod replay;

@@ -14,7 +14,7 @@ use wirestack::observe::{Drops, ShardCounters};
 use wirestack::shard::Shard;
 use wirestack::tcp::TcpCounters;
 
-use crate::addresses::{Waiting, Wanted};
+use crate::addresses::{self, Wanted};
 use crate::cli::TcpArgs;
 use crate::engine::{self, Backend, Engine, InTurn, Watched};
 use crate::error::AppError;
@@ -153,7 +153,7 @@ pub(crate) fn wait_for_addresses(
     wanted: &Wanted,
     stop: &Stop,
 ) -> Result<Option<Vec<IpAddr>>, AppError> {
-    let waiting = Waiting::begin(wanted, wait::now());
+    let waiting = addresses::Waiting::begin(wanted, wait::now());
     while !stop.is_set() {
         let now = wait::now();
         let deadline =
@@ -235,9 +235,16 @@ pub(crate) fn tell_addresses(shard: &Shard) {
 /// Tells a loop, or whoever waits for it, to end.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    flag: Arc<(Mutex<bool>, Condvar)>,
+    flag: Arc<(Mutex<Waiting>, Condvar)>,
     is_set: Arc<AtomicBool>,
     waker: Waker,
+}
+
+/// Who waits for a stop.
+#[derive(Debug, Default)]
+struct Waiting {
+    is_set: bool,
+    tasks: Vec<std::task::Waker>,
 }
 
 impl Stop {
@@ -273,7 +280,10 @@ impl Stop {
     pub fn set(&self) {
         self.is_set.store(true, Ordering::Release);
         let (flag, changed) = &*self.flag;
-        *flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let mut waiting = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_set = true;
+        waiting.tasks.drain(..).for_each(std::task::Waker::wake);
+        drop(waiting);
         changed.notify_all();
         self.waker.wake();
     }
@@ -287,7 +297,23 @@ impl Stop {
     pub fn wait(&self, time: std::time::Duration) -> bool {
         let (flag, changed) = &*self.flag;
         let flag = flag.lock().unwrap_or_else(PoisonError::into_inner);
-        *changed.wait_timeout_while(flag, time, |is_set| !*is_set).unwrap_or_else(PoisonError::into_inner).0
+        let ended = changed.wait_timeout_while(flag, time, |waiting| !waiting.is_set);
+        ended.unwrap_or_else(PoisonError::into_inner).0.is_set
+    }
+
+    /// The same for a task.
+    pub async fn ended(&self) {
+        std::future::poll_fn(|context| {
+            let mut waiting = self.flag.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_set {
+                return std::task::Poll::Ready(());
+            }
+            if !waiting.tasks.iter().any(|known| known.will_wake(context.waker())) {
+                waiting.tasks.push(context.waker().clone());
+            }
+            std::task::Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -327,10 +353,10 @@ impl Figures {
         Self {
             program: Vec::new(),
             tcp: Some(shard.tcp),
-            shard: shard.shard,
+            shard: shard.counters,
             drops: shard.drops.clone(),
             counters: shard.nic,
-            connections: shard.connections,
+            connections: shard.occupancy.tcp_connections,
         }
     }
 

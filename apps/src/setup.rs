@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use smoltcp::wire::Ipv6Address;
 use wirestack::IpCidr;
 use wirestack::config::HostConfig;
-use wirestack::driver::open_group;
+use wirestack::driver::open_packet_group;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
-use wirestack::nic::{AfPacket, Interface, NfQueueConfig, Nic, wait};
+use wirestack::nic::{AfPacket, AfPacketConfig, Interface, NfQueueConfig, Nic, wait};
 
 use crate::addresses::AddressArg;
 use crate::attach;
@@ -307,15 +307,15 @@ fn open(
     shards: usize,
 ) -> Result<Vec<AfPacket<'static>>, AppError> {
     let wrong = |error: &dyn std::fmt::Display| AppError::flag("--device", &args.device, error);
-    let mut configs = Vec::new();
-    for _ in 0..shards.max(1) {
-        let mut config = args.device.config(interface).map_err(|error| wrong(&error))?;
+    // What is wrong with it is found here; the devices of all shards are alike.
+    args.device.config(interface).map_err(|error| wrong(&error))?;
+    let config = || {
+        let config = args.device.config(interface).unwrap_or_default();
         // On an address that the kernel has too, most of what comes is its own: the socket need not see it.
-        config.filter = claims.socket_filter();
-        configs.push(config);
-    }
+        AfPacketConfig { filter: claims.socket_filter(), ..config }
+    };
     let name = &interface.name;
-    open_group(name, configs, STEERING_SEED).map_err(|error| match error.step {
+    open_packet_group(name, shards, STEERING_SEED, config).map_err(|error| match error.step {
         Step::Geometry | Step::Rings | Step::Map => wrong(&error),
         _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
     })

@@ -90,7 +90,7 @@ impl NicProgram for Hyper {
 }
 
 /// What a client sees of us, once our addresses are known.
-fn acceptor(tls: Option<Tls>, addresses: &[IpAddr]) -> Result<Option<Arc<TlsAcceptor>>, AppError> {
+pub(super) fn acceptor(tls: Option<Tls>, addresses: &[IpAddr]) -> Result<Option<Arc<TlsAcceptor>>, AppError> {
     let acceptor = tls.map(|tls| tls.acceptor(addresses)).transpose()?;
     if let Some(TlsAcceptor { fingerprint, is_self_signed, .. }) = &acceptor {
         let kind = if *is_self_signed { "self-signed certificate" } else { "certificate" };

@@ -71,7 +71,7 @@ use crate::random::Random;
 pub use command::Command;
 pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
-pub use mail::Mail;
+pub use mail::{Learned, Mail};
 pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
@@ -177,6 +177,10 @@ impl Shard {
         let ports = Ports::new(config.source_ports.clone(), &mut random)
             .map_err(|_| ConfigError::SourcePorts { ports: config.source_ports.range.clone() })?;
         let (mac, shards) = (config.mac, config.steering.shards);
+        // A host is one client of a server, however many shards it has.
+        let is_first = config.shard == 0;
+        let (dhcp, dhcp6) = (config.dhcp.clone(), config.dhcp6.clone());
+        let (dhcp, dhcp6) = (dhcp.filter(|_| is_first), dhcp6.filter(|_| is_first));
         let mut shard = Self {
             now,
             budgets: config.budgets.at_least_one(),
@@ -202,8 +206,8 @@ impl Shard {
             raw_sockets: Vec::new(),
             dns_ports: HashMap::new(),
             receivers: Vec::new(),
-            dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
-            dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
+            dhcp: dhcp.map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
+            dhcp6: dhcp6.map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
             has_news: false,
             dns_told: Default::default(),

@@ -28,6 +28,17 @@ impl Shard {
         connection.is_none_or(|connection| matches!(connection.tcb.state, State::Closed | State::FinWait2))
     }
 
+    /// Connections that are not over. It walks all of them.
+    pub(crate) fn tcp_unfinished(&self) -> Vec<u32> {
+        self.connections().into_iter().filter(|&index| !self.is_connection_over(index)).collect()
+    }
+
+    /// Whether a connection is over at both ends.
+    pub(crate) fn is_connection_over(&self, index: u32) -> bool {
+        let connection = self.tcp.connections.get(index as usize);
+        connection.is_none_or(|connection| connection.tcb.state == State::Closed)
+    }
+
     /// Resets every connection that is left. It walks all of them.
     pub(crate) fn tcp_abort_all(&mut self) {
         self.connections().into_iter().for_each(|index| self.abort_connection(index));
