@@ -206,7 +206,10 @@ impl<N: Nic> Runtime<N> {
             }
         });
         let give_up = wait::now() + RELEASE_TIMEOUT;
-        while !is_gone {
+        if is_gone {
+            return;
+        }
+        loop {
             self.receive();
             self.send();
             let is_quiet = self.hub.borrow().shard_ref().is_quiet();
