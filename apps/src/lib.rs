@@ -32,6 +32,7 @@ pub mod replay;
 mod reserve;
 pub mod serve;
 pub mod setup;
+pub mod sockets;
 pub mod stream;
 pub mod testbed;
 pub mod tune;
