@@ -24,6 +24,7 @@ use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
 use crate::engine::Backend;
 use crate::error::AppError;
+use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
 
 /// TCP/IP in user space, over raw frames.
@@ -47,6 +48,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Ping with the stack's own ICMP
     Ping(PingArgs),
+    /// Measure throughput, latency, connections and requests; also with iperf3 as the other end
+    Perf(PerfArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
     /// Count, record and analyse what is on an interface
@@ -375,14 +378,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         let is_positional = arg.is_positional();
         arg.allow_negative_numbers(takes_values && !is_positional)
     };
-    let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
+    let command = Cli::command().mut_subcommands(|program| {
+        // Some programs have several of their own.
+        program.mut_args(takes_negative).mut_subcommands(|part| part.mut_args(takes_negative))
+    });
     let matches = command.try_get_matches_from(args);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, perf, capture, bridge, replay or tune (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -554,7 +560,7 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
+            (error(&[]), &["no program given", "demo, echo, http, ping, perf, capture, bridge, replay or tune"]),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `capture`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `perf`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`sockets`] | sockets of whoever has the TCP, for programs that are the same above all of them |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`perf`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod engine;
 pub mod error;
 pub mod http;
 pub mod net;
+pub mod perf;
 pub mod ping;
 pub mod replay;
 mod reserve;
@@ -54,6 +56,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Perf(args) => perf::run(&args),
             cli::Command::Ping(args) => ping::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Capture(args) => capture::run(&args),

@@ -1,0 +1,1 @@
+//! Whole runs on the kernel's sockets, over loopback.
