@@ -387,6 +387,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if text.contains("wirestack perf") => {
+                AppError::usage("perf: server, client, iperf3-server or iperf3-client is missing (see --help)")
+            }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
                 "no program given; demo, echo, http, ping, perf, capture, bridge, replay or tune (see --help)",
             ),

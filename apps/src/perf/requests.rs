@@ -6,6 +6,7 @@ use std::time::Instant as Clock;
 
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 
 use super::args::ClientArgs;
 use super::client::{self, Run};
@@ -147,9 +148,12 @@ pub(super) async fn run_idle<S: Sockets>(
     let pinged = Rc::new(Cell::new(0));
     let every = args.parallel.div_ceil(PINGED_MAX);
     let (memory, server) = (memory_bytes(), run.report().await?);
+    // One after the other: the time of an answer is to be that of the connection, not of a queue.
+    let turn = Rc::new(Semaphore::new(1));
     let opening = Clock::now();
     for index in 0..args.parallel {
-        let task = idle(run.clone(), index % every == 0, Rc::clone(&pinged));
+        let turn = (index % every == 0).then(|| Rc::clone(&turn));
+        let task = idle(run.clone(), turn, Rc::clone(&pinged));
         run.group.spawn(&run.sockets, task);
     }
     let begin = run.begin().await?;
@@ -197,10 +201,15 @@ pub(super) async fn run_idle<S: Sockets>(
     Ok(result)
 }
 
-async fn idle<S: Sockets>(run: Run<S>, is_pinged: bool, pinged: Rc<Cell<u64>>) -> Result<(), AppError> {
+async fn idle<S: Sockets>(
+    run: Run<S>,
+    turn: Option<Rc<Semaphore>>,
+    pinged: Rc<Cell<u64>>,
+) -> Result<(), AppError> {
     let mut stream = run.connect_with_all(Some(hello(&run, Purpose::Requests))).await?;
     run.group.stopped().await;
-    if is_pinged {
+    if let Some(turn) = turn {
+        let _permit = turn.acquire().await;
         let begin = Clock::now();
         request(&run, &mut stream).await?;
         pinged.add(1);
