@@ -563,7 +563,10 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, perf, capture, bridge, replay or tune"]),
+            (
+                error(&[]),
+                &["no program given", "demo, echo, http, ping, perf, capture, bridge, replay or tune"],
+            ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),

@@ -319,7 +319,8 @@ fn parse_rate(text: &str) -> Result<u64, &'static str> {
 }
 
 fn parse_path(text: &str) -> Result<String, &'static str> {
-    let is_path = text.starts_with('/') && text.len() <= 4_096 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_path =
+        text.starts_with('/') && text.len() <= 4_096 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_path { Ok(text.to_owned()) } else { Err("a path is accepted, percent-encoded, as in /index.html") }
 }
 

@@ -284,8 +284,9 @@ impl<S: Sockets> Run<S> {
             Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         let remote = self.remote;
-        let stranger =
-            |error| AppError::running(format_args!("{remote} does not answer as `perf server` does: {error}"));
+        let stranger = |error| {
+            AppError::running(format_args!("{remote} does not answer as `perf server` does: {error}"))
+        };
         result.map_err(stranger)?;
         Ok(Report::parse(bytes))
     }

@@ -36,10 +36,7 @@ struct Counters {
 }
 
 /// Runs it.
-pub(super) async fn run<S: Sockets>(
-    run: &Run<S>,
-    args: &ClientArgs,
-) -> Result<Map<String, Value>, AppError> {
+pub(super) async fn run<S: Sockets>(run: &Run<S>, args: &ClientArgs) -> Result<Map<String, Value>, AppError> {
     let counters = Rc::new(Counters::default());
     let host = run.remote;
     let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", args.path);

@@ -43,7 +43,11 @@ impl Sink {
     ///
     /// # Errors
     /// The peer finished in between (`UnexpectedEof`), or the connection was lost.
-    pub(super) async fn read_exact<R: AsyncRead + Unpin>(&self, stream: &mut R, len: usize) -> io::Result<bool> {
+    pub(super) async fn read_exact<R: AsyncRead + Unpin>(
+        &self,
+        stream: &mut R,
+        len: usize,
+    ) -> io::Result<bool> {
         let mut left = len;
         while left > 0 {
             match self.read(stream, left, |_| {}).await? {
@@ -76,7 +80,11 @@ impl Source {
     }
 
     /// Writes so many bytes.
-    pub(super) async fn write_all<W: AsyncWrite + Unpin>(&self, stream: &mut W, len: usize) -> io::Result<()> {
+    pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut W,
+        len: usize,
+    ) -> io::Result<()> {
         let mut left = len;
         while left > 0 {
             let chunk = &self.bytes[..left.min(self.bytes.len())];
@@ -109,7 +117,11 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Shared<T> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_read(context, room)
     }
 }

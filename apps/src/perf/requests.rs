@@ -126,7 +126,8 @@ async fn crr<S: Sockets>(run: Run<S>, done: Rc<Cell<u64>>) -> Result<(), AppErro
         let mut stream = run.connect().await?;
         stream.write_all(&request).await.map_err(run.failed("writing to"))?;
         // The server closes first, so that the end that waits (TIME-WAIT) is not the one that needs ports.
-        let answered = run.sink.read_exact(&mut stream, run.size()).await.map_err(run.failed("reading from"))?;
+        let answered =
+            run.sink.read_exact(&mut stream, run.size()).await.map_err(run.failed("reading from"))?;
         let rest = run.sink.read(&mut stream, 1, |_| {}).await.map_err(run.failed("reading from"))?;
         if !answered || rest > 0 {
             return Err(AppError::running(format_args!("{} does not answer as it should", run.remote)));

@@ -118,14 +118,16 @@ fn values(head: &httparse::Response<'_, '_>) -> Result<Values, &'static str> {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default().trim();
             let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let len = digits.and_then(|digits| digits.parse::<u64>().ok()).ok_or("its Content-Length is none")?;
+            let len =
+                digits.and_then(|digits| digits.parse::<u64>().ok()).ok_or("its Content-Length is none")?;
             if content_len.is_some_and(|other| other != len) {
                 return Err("it has two Content-Lengths");
             }
             content_len = Some(len);
         } else if header.name.eq_ignore_ascii_case("connection") {
             let is_close = header.value.trim_ascii().eq_ignore_ascii_case(b"close");
-            keeps_alive = !is_close && (keeps_alive || header.value.trim_ascii().eq_ignore_ascii_case(b"keep-alive"));
+            keeps_alive =
+                !is_close && (keeps_alive || header.value.trim_ascii().eq_ignore_ascii_case(b"keep-alive"));
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err("it is chunked; a body of known length is wanted");
         }
@@ -192,7 +194,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy", Err(TOO_MUCH)),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Err("its Content-Length is none")),
             ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", Err("its Content-Length is none")),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Err("it has two Content-Lengths")),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                Err("it has two Content-Lengths"),
+            ),
             ("HTTP/1.1 200 OK\r\n\r\n", Err("it has no Content-Length")),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",

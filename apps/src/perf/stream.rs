@@ -34,10 +34,7 @@ struct Counters {
 }
 
 /// Runs it.
-pub(super) async fn run<S: Sockets>(
-    run: &Run<S>,
-    args: &ClientArgs,
-) -> Result<Map<String, Value>, AppError> {
+pub(super) async fn run<S: Sockets>(run: &Run<S>, args: &ClientArgs) -> Result<Map<String, Value>, AppError> {
     let counters = Rc::new(Counters::default());
     let (sends, receives) = (!args.reverse, args.reverse || args.bidir);
     for _ in 0..args.parallel {
@@ -54,12 +51,16 @@ pub(super) async fn run<S: Sockets>(
         for (is_wanted, what, bytes) in [(sends, "sent", sent), (receives, "received", received)] {
             if is_wanted {
                 let rate = rate(bytes, end - start);
-                say(&format!("{start:7.2}-{end:<7.2} s  {:>13}  {rate:>16}  {what}", amount(bytes)), run.json);
+                say(
+                    &format!("{start:7.2}-{end:<7.2} s  {:>13}  {rate:>16}  {what}", amount(bytes)),
+                    run.json,
+                );
             }
         }
         if intervals.len() < INTERVALS_MAX {
             let bits = per_second(sent + received, end - start) * 8.0;
-            intervals.push(json!({"start": start, "end": end, "sent_bytes": sent, "received_bytes": received,
+            intervals
+                .push(json!({"start": start, "end": end, "sent_bytes": sent, "received_bytes": received,
                 "bits_per_second": bits}));
         }
     });
@@ -129,7 +130,9 @@ async fn connection<S: Sockets>(
         while sends && !group.is_stopped() {
             let writing = pin!(write_some(&mut writer, run.source.bytes()));
             match select(writing, pin!(group.stopped())).await {
-                Either::Left((count, _)) => counters.sent.add(count.map_err(run.failed("writing to"))? as u64),
+                Either::Left((count, _)) => {
+                    counters.sent.add(count.map_err(run.failed("writing to"))? as u64)
+                }
                 Either::Right(_) => break,
             }
         }

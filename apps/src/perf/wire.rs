@@ -163,7 +163,8 @@ mod tests {
     fn a_stranger_is_none_of_ours() {
         let good = Hello { purpose: Purpose::Once, server_sends: false, request_bytes: 1, response_bytes: 1 };
         // Each place with a value that makes it wrong.
-        let wrong = [(0, b'w'), (3, 0), (4, 2), (5, 0), (5, 5), (6, 1), (6, 2), (7, 1), (8, 2), (11, 0), (15, 0)];
+        let wrong =
+            [(0, b'w'), (3, 0), (4, 2), (5, 0), (5, 5), (6, 1), (6, 2), (7, 1), (8, 2), (11, 0), (15, 0)];
         for (place, value) in wrong {
             let mut bytes = good.to_bytes();
             bytes[place] = value;

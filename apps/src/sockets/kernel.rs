@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
-use nix::{getsockopt_impl, libc, sockopt_impl};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use smoltcp::time::Instant;
 use tokio::io::AsyncReadExt;
@@ -123,7 +123,7 @@ impl Sockets for Kernel {
     }
 
     fn set_options(&self, stream: &TcpStream, options: &Options) -> io::Result<()> {
-        set_any(stream, options)
+        set_before(stream, options)
     }
 
     fn local_address(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
@@ -133,7 +133,8 @@ impl Sockets for Kernel {
     fn tcp_info(&self, stream: &TcpStream) -> Option<StreamInfo> {
         let info = getsockopt(stream, TcpInfo).ok()?;
         // Eight bytes of states and options come first.
-        let [_, _, _, _, snd_mss, _, _, _, _, _, _, _, _, _, _, pmtu, _, rtt, rttvar, _, snd_cwnd, .., total] = info;
+        let [_, _, _, _, snd_mss, _, _, _, _, _, _, _, _, _, _, pmtu, _, rtt, rttvar, _, snd_cwnd, .., total] =
+            info;
         Some(StreamInfo {
             retransmits: total.into(),
             cwnd_bytes: u64::from(snd_cwnd) * u64::from(snd_mss),
@@ -193,7 +194,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// What counts from the first segment on; a connection inherits it from its listener.
-fn set_before(socket: &TcpSocket, options: &Options) -> io::Result<()> {
+fn set_before(socket: &impl AsFd, options: &Options) -> io::Result<()> {
     set_buffers(socket, options)?;
     set_any(socket, options)
 }

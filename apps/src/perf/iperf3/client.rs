@@ -97,7 +97,8 @@ pub(super) async fn test<S: Sockets>(
     let remote = reachable(sockets, &args.server, args.port).await?;
     let options = args.tcp.options(true);
     let failed = |error: io::Error| AppError::running(format_args!("connecting to {remote}: {error}"));
-    let control = within(sockets, CONNECT_TIMEOUT, sockets.connect(remote, &options)).await.map_err(failed)?;
+    let control =
+        within(sockets, CONNECT_TIMEOUT, sockets.connect(remote, &options)).await.map_err(failed)?;
     say(&format!("connecting to {remote} with {}", sockets.name()), json);
     let mss = sockets.tcp_info(&control).map(|info| info.mss_bytes);
     let params = params(args, mss, remote.is_ipv4())?;
@@ -125,10 +126,7 @@ pub(super) async fn test<S: Sockets>(
     let mut result = result?;
     if let Some(Value::Object(start)) = result.get_mut("start") {
         start.insert("cookie".into(), String::from_utf8_lossy(&cookie[..36]).into());
-        start.insert(
-            "connecting_to".into(),
-            serde_json::json!({"host": args.server, "port": args.port}),
-        );
+        start.insert("connecting_to".into(), serde_json::json!({"host": args.server, "port": args.port}));
     }
     let result = Value::Object(result);
     if json {

@@ -240,7 +240,12 @@ impl<S: Sockets> Test<S> {
         true
     }
 
-    async fn receive(&self, flow: &Flow<S>, mut stream: Shared<S::Stream>, has_limits: bool) -> io::Result<()> {
+    async fn receive(
+        &self,
+        flow: &Flow<S>,
+        mut stream: Shared<S::Stream>,
+        has_limits: bool,
+    ) -> io::Result<()> {
         loop {
             let count = self.sink.read(&mut stream, CHUNK_BYTES, |_| {}).await?;
             if count == 0 {

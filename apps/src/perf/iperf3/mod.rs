@@ -37,4 +37,6 @@ mod params;
 mod report;
 mod results;
 pub(super) mod server;
+#[cfg(test)]
+mod tests;
 mod udp;

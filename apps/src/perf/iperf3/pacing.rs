@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_kept_on_average() {
-        for (rate, len, late) in [(1_000_000, 1_448, 0), (1_000_000, 1_448, 900), (10_000_000_000, 9_000, 50)] {
+        for (rate, len, late) in [(1_000_000, 1_448, 0), (1_000_000, 1_448, 900), (10_000_000_000, 9_000, 50)]
+        {
             let expected = rate as f64 / 8.0;
             let bytes = bytes_in_a_second(rate, len, late) as f64;
             assert!((bytes - expected).abs() <= expected * 0.02 + len as f64, "{rate}: {bytes}");

@@ -63,11 +63,9 @@ impl Params {
         map.insert("len".into(), self.len.into());
         map.insert("pacing_timer".into(), json!(1000));
         map.insert("client_version".into(), "3.12".into());
-        for (name, is_set) in [
-            ("reverse", self.reverse),
-            ("bidirectional", self.bidirectional),
-            ("nodelay", self.nodelay),
-        ] {
+        for (name, is_set) in
+            [("reverse", self.reverse), ("bidirectional", self.bidirectional), ("nodelay", self.nodelay)]
+        {
             if is_set {
                 map.insert(name.into(), true.into());
             }
@@ -147,12 +145,16 @@ pub(super) fn number(json: &Value, name: &str, max: u64) -> Result<u64, String> 
 
 /// A flag, which iperf3 writes as `true` or 1.
 fn flag(json: &Value, name: &str) -> bool {
-    json.get(name).is_some_and(|value| value.as_bool() == Some(true) || value.as_f64().is_some_and(|n| n != 0.0))
+    json.get(name)
+        .is_some_and(|value| value.as_bool() == Some(true) || value.as_f64().is_some_and(|n| n != 0.0))
 }
 
 /// A short text.
 pub(super) fn text(json: &Value, name: &str) -> Option<String> {
-    json.get(name)?.as_str().filter(|text| !text.is_empty() && text.len() <= TEXT_BYTES_MAX).map(str::to_owned)
+    json.get(name)?
+        .as_str()
+        .filter(|text| !text.is_empty() && text.len() <= TEXT_BYTES_MAX)
+        .map(str::to_owned)
 }
 
 /// A day.

@@ -1,5 +1,6 @@
 //! Lines for people as iperf3 has them, and the JSON that it would print.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
@@ -27,7 +28,8 @@ impl<S: Sockets> Meter<S> {
     /// A test begins.
     pub(super) fn new(test: &Test<S>, begin: Instant, json: bool) -> Self {
         for flow in test.flows() {
-            say(&format!("[{:3}] local {} connected to {}", flow.id, flow.local, flow.remote), json);
+            let remote = SocketAddr::new(flow.remote.ip().to_canonical(), flow.remote.port());
+            say(&format!("[{:3}] local {} connected to {remote}", flow.id, flow.local), json);
         }
         let last = vec![Figures::default(); test.flows().len()];
         Self { test: test.clone(), json, begin, last_time: begin, last, intervals: Vec::new() }
@@ -92,8 +94,13 @@ impl<S: Sockets> Meter<S> {
             let other = *theirs.stream(flow.id).unwrap_or(&empty);
             let (sent, arrived) = if flow.is_sender { (mine, other) } else { (other, mine) };
             let out_of_order = self.test.figures(flow).out_of_order;
-            let one = Side { sent: as_figures(&sent, 0), arrived: as_figures(&arrived, out_of_order),
-                sent_seconds: sent.end_time, arrived_seconds: arrived.end_time, streams: 1 };
+            let one = Side {
+                sent: as_figures(&sent, 0),
+                arrived: as_figures(&arrived, out_of_order),
+                sent_seconds: sent.end_time,
+                arrived_seconds: arrived.end_time,
+                streams: 1,
+            };
             for line in one.lines(Some(flow.id), flow.is_sender, udp) {
                 say(&line, self.json);
             }
@@ -110,11 +117,17 @@ impl<S: Sockets> Meter<S> {
         self.to_json(&end, ours, theirs, &flows)
     }
 
-    fn to_json(self, end: &End, ours: &Results, theirs: &Results, flows: &[Rc<Flow<S>>]) -> Map<String, Value> {
+    fn to_json(
+        self,
+        end: &End,
+        ours: &Results,
+        theirs: &Results,
+        flows: &[Rc<Flow<S>>],
+    ) -> Map<String, Value> {
         let params = &self.test.params;
         let connected = flows.iter().map(|flow| {
             json!({"socket": flow.id, "local_host": flow.local.ip().to_string(), "local_port": flow.local.port(),
-                "remote_host": flow.remote.ip().to_string(), "remote_port": flow.remote.port()})
+                "remote_host": flow.remote.ip().to_canonical().to_string(), "remote_port": flow.remote.port()})
         });
         let start = json!({
             "connected": connected.collect::<Vec<_>>(),
@@ -250,12 +263,14 @@ impl Line {
         let Self { start, end, figures, .. } = *self;
         let id = self.flow_id.map_or("SUM".to_owned(), |id| format!("{id:3}"));
         let rate = rate(figures.bytes, end - start);
-        let mut text = format!("[{id}] {start:6.2}-{end:<6.2} sec  {:>13}  {rate:>16}", amount(figures.bytes));
+        let mut text =
+            format!("[{id}] {start:6.2}-{end:<6.2} sec  {:>13}  {rate:>16}", amount(figures.bytes));
         if udp && self.is_sender {
             text += &format!("  {}", figures.packets);
         } else if udp {
             let (lost, packets) = (figures.lost, figures.packets);
-            text += &format!("  {:.3} ms  {lost}/{packets} ({:.2}%)", figures.jitter * 1e3, self.lost_percent());
+            text +=
+                &format!("  {:.3} ms  {lost}/{packets} ({:.2}%)", figures.jitter * 1e3, self.lost_percent());
         } else if self.is_sender {
             if let Some(retransmits) = figures.retransmits {
                 text += &format!("  {retransmits:4}");

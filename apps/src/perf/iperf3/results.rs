@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn what_is_none_is_refused() {
-        for text in ["{}", "3", r#"{"streams":3}"#, r#"{"streams":[{"id":-1}]}"#, r#"{"streams":[{"bytes":"x"}]}"#] {
+        for text in
+            ["{}", "3", r#"{"streams":3}"#, r#"{"streams":[{"id":-1}]}"#, r#"{"streams":[{"bytes":"x"}]}"#]
+        {
             assert!(Results::parse(&serde_json::from_str(text).expect("JSON")).is_err(), "{text}");
         }
         let many = json!({"streams": vec![json!({"id": 1}); 257]});

@@ -96,7 +96,7 @@ struct Desk<S: Sockets> {
     /// Connections that have not said their cookie yet.
     greeting: Cell<usize>,
     tests: mpsc::Sender<(S::Stream, SocketAddr, Cookie)>,
-    streams: mpsc::Sender<S::Stream>,
+    streams: mpsc::Sender<(S::Stream, SocketAddr)>,
 }
 
 async fn accept<S: Sockets>(sockets: S, listener: S::Listener, desk: Rc<Desk<S>>) {
@@ -131,7 +131,7 @@ async fn greet<S: Sockets>(sockets: S, mut stream: S::Stream, peer: SocketAddr, 
     }
     match desk.current.get() {
         // More streams than were asked for have no place.
-        Some(current) if current == cookie => drop(desk.streams.try_send(stream)),
+        Some(current) if current == cookie => drop(desk.streams.try_send((stream, peer))),
         Some(_) => {
             log::debug!("{peer} comes while a test runs");
             // A peer that does not want to know may not.
@@ -158,7 +158,10 @@ struct Talk<'a, S: Sockets> {
 
 impl<S: Sockets> Talk<'_, S> {
     /// From the parameters to the results. Returns what scripts want to know.
-    async fn test(mut self, streams: &mut mpsc::Receiver<S::Stream>) -> Result<Map<String, Value>, AppError> {
+    async fn test(
+        mut self,
+        streams: &mut mpsc::Receiver<(S::Stream, SocketAddr)>,
+    ) -> Result<Map<String, Value>, AppError> {
         let params = self.params().await?;
         let test = Test::new(self.sockets.clone(), params);
         let result = self.run(&test, streams).await;
@@ -174,6 +177,9 @@ impl<S: Sockets> Talk<'_, S> {
     }
 
     async fn params(&mut self) -> Result<Params, AppError> {
+        // One state may follow another at once.
+        let at_once = Options { nodelay: true, ..Options::default() };
+        self.sockets.set_options(&self.control, &at_once).map_err(lost)?;
         self.tell(State::ParamExchange).await?;
         let json = within(&self.sockets, TALK_TIMEOUT, read_json(&mut self.control)).await;
         let parsed = json.map_err(lost)?;
@@ -195,7 +201,7 @@ impl<S: Sockets> Talk<'_, S> {
     async fn run(
         &mut self,
         test: &Test<S>,
-        streams: &mut mpsc::Receiver<S::Stream>,
+        streams: &mut mpsc::Receiver<(S::Stream, SocketAddr)>,
     ) -> Result<Map<String, Value>, AppError> {
         if test.params.udp {
             self.open_udp(test).await?;
@@ -231,7 +237,7 @@ impl<S: Sockets> Talk<'_, S> {
     async fn open_tcp(
         &mut self,
         test: &Test<S>,
-        streams: &mut mpsc::Receiver<S::Stream>,
+        streams: &mut mpsc::Receiver<(S::Stream, SocketAddr)>,
     ) -> Result<(), AppError> {
         self.tell(State::CreateStreams).await?;
         let (received, sent) = test.params.directions();
@@ -251,12 +257,12 @@ impl<S: Sockets> Talk<'_, S> {
                 stream = streams.recv() => stream,
                 () = sockets.sleep_until(sockets.now() + TALK_TIMEOUT) => None,
             };
-            let Some(stream) = stream else {
+            let Some((stream, peer)) = stream else {
                 return Err(AppError::running(format_args!("stream {} does not come", index + 1)));
             };
             sockets.set_options(&stream, &options).map_err(lost)?;
             let local = sockets.local_address(&stream).map_err(lost)?;
-            test.add(Path::Tcp(Shared::new(stream)), index >= received, (local, self.peer));
+            test.add(Path::Tcp(Shared::new(stream)), index >= received, (local, peer));
         }
         Ok(())
     }
@@ -340,6 +346,8 @@ impl<S: Sockets> Talk<'_, S> {
         match told {
             None => {
                 self.tell(State::ServerTerminate).await?;
+                // The client is to read that before its streams are gone.
+                let _ = within(&sockets, TELL_TIMEOUT, read_state(&mut self.control)).await;
                 Err(ended_early())
             }
             Some(Ok(State::TestEnd)) => {
