@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::args::{ClientArgs, Mode};
 use super::figures::{Cpu, Latencies};
-use super::group::Group;
+use super::group::{Group, Leash};
 use super::io::{Sink, Source};
 use super::wire::{Hello, Purpose, Report};
 use super::{http, requests, stream};
@@ -53,6 +53,7 @@ pub(super) async fn measure<S: Sockets>(
     args: &ClientArgs,
 ) -> Result<Map<String, Value>, AppError> {
     let run = Run::new(sockets.clone(), args).await?;
+    let _leash = Leash(run.group.clone());
     let cpu = Cpu::now();
     let before = run.ask_server(args).await?;
     let mut result = match args.mode {

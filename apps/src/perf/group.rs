@@ -110,6 +110,16 @@ impl Group {
     }
 }
 
+/// Throws away the tasks of a group when it goes itself.
+#[derive(Debug)]
+pub(super) struct Leash(pub(super) Group);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// A task that can be thrown away from outside.
 struct Member<F> {
     task: Pin<Box<F>>,

@@ -2,7 +2,7 @@
 //! no allocation, no timer and one look at the clock, and connections have no buffers but for a head that came in
 //! pieces.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant as Clock;
 
@@ -33,6 +33,8 @@ struct Counters {
     reconnects: Cell<u64>,
     /// Since the last answer.
     errors_in_a_row: Cell<u64>,
+    /// What the last error was.
+    problem: RefCell<String>,
 }
 
 /// Runs it.
@@ -46,6 +48,9 @@ pub(super) async fn run<S: Sockets>(run: &Run<S>, args: &ClientArgs) -> Result<M
         run.group.spawn(&run.sockets, task);
     }
     let (seconds, intervals) = watch(run, args, &counters.done, "requests").await?;
+    if counters.done.get() == 0 && counters.errors.get() > 0 {
+        return Err(AppError::running(format_args!("{}: {}", run.remote, counters.problem.borrow())));
+    }
     let mut result = client::result(seconds);
     let Counters { done, bytes, status_errors, errors, reconnects, .. } = &*counters;
     let rate = per_second(done.get(), seconds);
@@ -104,6 +109,7 @@ async fn connections<S: Sockets>(
                 if counters.errors_in_a_row.get() > ERRORS_MAX {
                     return Err(AppError::running(format_args!("{}: {problem}", run.remote)));
                 }
+                *counters.problem.borrow_mut() = problem;
                 run.sockets.sleep_until(run.sockets.now() + PAUSE).await;
             }
         }

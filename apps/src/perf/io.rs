@@ -148,6 +148,33 @@ pub(super) async fn write_some<W: AsyncWrite + Unpin>(stream: &mut W, bytes: &[u
     }
 }
 
+/// Lets others have their turn now and then: what can always go on would keep the thread, and the other half of its
+/// own connection from it.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    taken: u8,
+}
+
+impl Turns {
+    /// Something was done.
+    pub(super) async fn take(&mut self) {
+        self.taken += 1;
+        if self.taken < TURNS_MAX {
+            return;
+        }
+        self.taken = 0;
+        let mut is_first = true;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_first, false) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
 /// The last bytes of what went by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tail<const N: usize> {
@@ -175,6 +202,8 @@ impl<const N: usize> Tail<N> {
     }
 }
 
+/// Reads, writes or datagrams in a turn.
+const TURNS_MAX: u8 = 16;
 /// Bytes moved at once.
 pub(super) const CHUNK_BYTES: usize = 128 << 10;
 

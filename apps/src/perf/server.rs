@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::args::ServerArgs;
 use super::figures::{Cpu, memory_bytes};
-use super::io::{CHUNK_BYTES, Sink, Source, write_some};
+use super::io::{CHUNK_BYTES, Sink, Source, Turns, write_some};
 use super::wire::{Hello, Purpose, Report, Trailer};
 use crate::error::AppError;
 use crate::serve::{print, print_error, say};
@@ -192,7 +192,9 @@ async fn receive<S: Sockets>(sockets: &S, stream: S::Stream, hello: Hello, state
     let (is_over, over) = (Cell::new(false), Notify::new());
     let receiving = async {
         let mut bytes = 0_u64;
+        let mut turns = Turns::default();
         let result = loop {
+            turns.take().await;
             match state.sink.read(&mut reader, CHUNK_BYTES, |_| {}).await {
                 Ok(0) => break Ok(()),
                 Ok(count) => {
@@ -212,7 +214,9 @@ async fn receive<S: Sockets>(sockets: &S, stream: S::Stream, hello: Hello, state
         }
         // A request's size is also that of a write.
         let chunk = &state.source.bytes()[..(hello.request_bytes as usize).min(CHUNK_BYTES)];
+        let mut turns = Turns::default();
         while !is_over.get() {
+            turns.take().await;
             // A client that is gone says so to the other half only.
             match select(pin!(write_some(&mut writer, chunk)), pin!(over.notified())).await {
                 Either::Left((result, _)) => drop(result?),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, split};
 use super::args::ClientArgs;
 use super::client::{self, Run};
 use super::figures::{amount, per_second, rate};
-use super::io::{CHUNK_BYTES, Tail, write_some};
+use super::io::{CHUNK_BYTES, Tail, Turns, write_some};
 use super::server::Count;
 use super::wire::{Hello, Purpose, Trailer};
 use crate::error::AppError;
@@ -127,7 +127,9 @@ async fn connection<S: Sockets>(
     let (mut reader, mut writer) = split(stream);
     let group = &run.group;
     let sending = async {
+        let mut turns = Turns::default();
         while sends && !group.is_stopped() {
+            turns.take().await;
             let writing = pin!(write_some(&mut writer, run.source.bytes()));
             match select(writing, pin!(group.stopped())).await {
                 Either::Left((count, _)) => {
@@ -141,7 +143,9 @@ async fn connection<S: Sockets>(
     };
     let mut tail = Tail::new();
     let receiving = async {
+        let mut turns = Turns::default();
         loop {
+            turns.take().await;
             let reading = run.sink.read(&mut reader, CHUNK_BYTES, |bytes| tail.push(bytes));
             match reading.await.map_err(run.failed("reading from"))? {
                 0 => return Ok(()),

@@ -22,6 +22,7 @@ use super::udp;
 use crate::error::AppError;
 use crate::perf::args::Iperf3ClientArgs;
 use crate::perf::client::{duration, reachable};
+use crate::perf::group::Leash;
 use crate::perf::io::Shared;
 use crate::serve::{print, say};
 use crate::sockets::{Program, Sockets};
@@ -110,6 +111,7 @@ pub(super) async fn test<S: Sockets>(
     talk.write(async |control| write_json(control, &wanted).await).await?;
     talk.expect(State::CreateStreams).await?;
     let test = Test::new(sockets.clone(), params);
+    let _leash = Leash(test.group.clone());
     if test.params.udp {
         open_udp(&test, remote).await?;
     } else {
@@ -117,13 +119,8 @@ pub(super) async fn test<S: Sockets>(
     }
     talk.expect(State::TestStart).await?;
     talk.expect(State::TestRunning).await?;
-    let meter = talk.run(&test, args, interrupt).await;
-    let result = match meter {
-        Ok((meter, seconds)) => talk.exchange(&test, meter, seconds).await,
-        Err(error) => Err(error),
-    };
-    test.group.cancel();
-    let mut result = result?;
+    let (meter, seconds) = talk.run(&test, args, interrupt).await?;
+    let mut result = talk.exchange(&test, meter, seconds).await?;
     if let Some(Value::Object(start)) = result.get_mut("start") {
         start.insert("cookie".into(), String::from_utf8_lossy(&cookie[..36]).into());
         start.insert("connecting_to".into(), serde_json::json!({"host": args.server, "port": args.port}));

@@ -17,7 +17,7 @@ use super::udp::{Header, Received, header_len};
 use crate::error::AppError;
 use crate::perf::figures::Cpu;
 use crate::perf::group::Group;
-use crate::perf::io::{CHUNK_BYTES, Shared, Sink, Source, write_some};
+use crate::perf::io::{CHUNK_BYTES, Shared, Sink, Source, Turns, write_some};
 use crate::perf::server::Count;
 use crate::sockets::{Sockets, StreamInfo};
 
@@ -216,6 +216,7 @@ impl<S: Sockets> Test<S> {
     async fn send(&self, flow: &Flow<S>, mut stream: Shared<S::Stream>, has_limits: bool) -> io::Result<()> {
         let group = &self.group;
         let mut pacer = Pacer::new(self.params.bandwidth, self.sockets.now());
+        let mut turns = Turns::default();
         while !group.is_stopped() {
             if self.pause(&pacer).await {
                 continue;
@@ -226,6 +227,7 @@ impl<S: Sockets> Test<S> {
                 self.moved(flow, count, has_limits);
                 pacer.wrote(count, self.sockets.now());
             }
+            turns.take().await;
         }
         Ok(())
     }
@@ -246,7 +248,9 @@ impl<S: Sockets> Test<S> {
         mut stream: Shared<S::Stream>,
         has_limits: bool,
     ) -> io::Result<()> {
+        let mut turns = Turns::default();
         loop {
+            turns.take().await;
             let count = self.sink.read(&mut stream, CHUNK_BYTES, |_| {}).await?;
             if count == 0 {
                 return Ok(());
@@ -263,6 +267,7 @@ impl<S: Sockets> Test<S> {
         let mut payload = self.source.bytes().to_vec();
         let mut pacer = Pacer::new(self.params.bandwidth, self.sockets.now());
         let mut number = 0_u64;
+        let mut turns = Turns::default();
         while !group.is_stopped() {
             if self.pause(&pacer).await {
                 continue;
@@ -286,9 +291,7 @@ impl<S: Sockets> Test<S> {
                 }
                 Err(error) => return Err(error),
             }
-            if number.is_multiple_of(BURST) {
-                yield_now().await;
-            }
+            turns.take().await;
         }
         Ok(())
     }
@@ -303,7 +306,9 @@ impl<S: Sockets> Test<S> {
 
     async fn receive_datagrams(&self, flow: &Flow<S>, socket: &S::Udp, has_limits: bool) -> io::Result<()> {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut turns = Turns::default();
         loop {
+            turns.take().await;
             let len = self.sockets.udp_recv(socket, &mut buffer).await?;
             self.note(flow, &buffer[..len], has_limits);
         }
@@ -315,7 +320,9 @@ impl<S: Sockets> Test<S> {
         flows.retain(|flow| !flow.is_sender);
         let flows: HashMap<_, _> = flows.into_iter().map(|flow| (flow.remote, flow)).collect();
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut turns = Turns::default();
         loop {
+            turns.take().await;
             let (len, peer) = self.sockets.udp_recv_from(socket, &mut buffer).await?;
             if let Some(flow) = flows.get(&peer) {
                 self.note(flow, &buffer[..len], has_limits);
@@ -417,21 +424,6 @@ fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
 }
 
-/// Lets the other tasks go first, once.
-async fn yield_now() {
-    let mut is_first = true;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut is_first, false) {
-            context.waker().wake_by_ref();
-            return std::task::Poll::Pending;
-        }
-        std::task::Poll::Ready(())
-    })
-    .await;
-}
-
-/// Datagrams that are sent before others get their turn.
-const BURST: u64 = 32;
 /// After the queue of the interface was full.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// The longest that can come.

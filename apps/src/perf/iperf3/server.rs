@@ -55,9 +55,15 @@ pub(super) async fn serve<S: Sockets>(
     args: &Iperf3ServerArgs,
     interrupt: &Interrupt,
 ) -> Result<(), AppError> {
-    let (tests, mut next_test) = mpsc::channel(1);
+    let (tests, mut next_test) = mpsc::channel(TESTS_WAITING_MAX);
     let (streams, mut next_stream) = mpsc::channel(STREAMS_WAITING_MAX);
-    let desk = Rc::new(Desk { current: Cell::new(None), greeting: Cell::new(0), tests, streams });
+    let desk = Rc::new(Desk {
+        current: Cell::default(),
+        is_busy: Cell::default(),
+        greeting: Cell::default(),
+        tests,
+        streams,
+    });
     let accepting = accept(sockets.clone(), listener, Rc::clone(&desk));
     // What is accepted ends with the program.
     sockets.spawn(accepting);
@@ -71,12 +77,13 @@ pub(super) async fn serve<S: Sockets>(
             },
         };
         while next_stream.try_recv().is_ok() {}
+        desk.current.set(Some(cookie));
+        desk.is_busy.set(true);
         say(&format!("accepted a test of {peer}"), args.place.host.json);
-        let talk = Talk { sockets: sockets.clone(), control, peer, args, interrupt };
+        let talk = Talk { sockets: sockets.clone(), control, peer, args, interrupt, is_busy: &desk.is_busy };
         let result = talk.test(&mut next_stream).await;
-        if desk.current.get() == Some(cookie) {
-            desk.current.set(None);
-        }
+        desk.current.set(None);
+        desk.is_busy.set(!next_test.is_empty());
         match result {
             Ok(result) if args.place.host.json => print(Value::Object(result)),
             Ok(_) => {}
@@ -93,6 +100,8 @@ pub(super) async fn serve<S: Sockets>(
 struct Desk<S: Sockets> {
     /// The cookie of the test that runs.
     current: Cell<Option<Cookie>>,
+    /// Whether whoever wants a test is sent away. Whoever comes while the last test says good-bye may wait.
+    is_busy: Cell<bool>,
     /// Connections that have not said their cookie yet.
     greeting: Cell<usize>,
     tests: mpsc::Sender<(S::Stream, SocketAddr, Cookie)>,
@@ -132,16 +141,16 @@ async fn greet<S: Sockets>(sockets: S, mut stream: S::Stream, peer: SocketAddr, 
     match desk.current.get() {
         // More streams than were asked for have no place.
         Some(current) if current == cookie => drop(desk.streams.try_send((stream, peer))),
-        Some(_) => {
+        _ if desk.is_busy.get() => {
             log::debug!("{peer} comes while a test runs");
             // A peer that does not want to know may not.
             let denied = write_state(&mut stream, State::AccessDenied);
             let _ = within(&sockets, GREETING_TIMEOUT, denied).await;
         }
-        None => {
-            desk.current.set(Some(cookie));
+        _ => {
+            desk.is_busy.set(true);
             if desk.tests.try_send((stream, peer, cookie)).is_err() {
-                desk.current.set(None);
+                log::debug!("{peer} finds too many waiting");
             }
         }
     }
@@ -154,6 +163,7 @@ struct Talk<'a, S: Sockets> {
     peer: SocketAddr,
     args: &'a Iperf3ServerArgs,
     interrupt: &'a Interrupt,
+    is_busy: &'a Cell<bool>,
 }
 
 impl<S: Sockets> Talk<'_, S> {
@@ -224,6 +234,7 @@ impl<S: Sockets> Talk<'_, S> {
         let told = ours.to_json();
         within(&self.sockets, TALK_TIMEOUT, write_json(&mut self.control, &told)).await.map_err(lost)?;
         self.tell(State::DisplayResults).await?;
+        self.is_busy.set(false);
         // It has everything; whether it says good-bye is its own affair.
         let _ = within(&self.sockets, GREETING_TIMEOUT, read_state(&mut self.control)).await;
         Ok(meter.finish(&ours, &theirs))
@@ -402,6 +413,8 @@ fn unexpected(state: io::Result<State>) -> AppError {
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that have not.
 const GREETING_MAX: usize = 512;
+/// Who wants a test while the last one says good-bye.
+const TESTS_WAITING_MAX: usize = 16;
 /// Streams of one test.
 const STREAMS_WAITING_MAX: usize = 256;
 /// How long a client may take to say what comes next.

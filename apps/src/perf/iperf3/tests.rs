@@ -187,7 +187,7 @@ fn a_client_that_is_gone_in_the_middle_frees_the_server() {
         for flags in [&["-t", "60"][..], &["-t", "60", "-R"], &["-t", "60", "-u", "-R"]] {
             let args = client_args("127.0.0.1", port, flags);
             let interrupt = Interrupt::default();
-            let testing = std::pin::pin!(test(&sockets, &args, &interrupt));
+            let testing = Box::pin(test(&sockets, &args, &interrupt));
             let sleep = std::pin::pin!(
                 sockets.sleep_until(sockets.now() + smoltcp::time::Duration::from_millis(150))
             );
