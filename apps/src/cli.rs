@@ -28,6 +28,7 @@ use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
 use crate::host::RunArgs;
+use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
 use crate::top::args::TopArgs;
 
@@ -52,6 +53,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Ping with the stack's own ICMP
     Ping(PingArgs),
+    /// Measure throughput, latency, connections and requests; also with iperf3 as the other end
+    Perf(PerfArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
     /// Count, record and analyse what is on an interface
@@ -431,14 +434,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         let is_positional = arg.is_positional();
         arg.allow_negative_numbers(takes_values && !is_positional)
     };
-    let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
+    let command = Cli::command().mut_subcommands(|program| {
+        // Some programs have several of their own.
+        program.mut_args(takes_negative).mut_subcommands(|part| part.mut_args(takes_negative))
+    });
     let matches = command.try_get_matches_from(args);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if text.contains("wirestack perf") => {
+                AppError::usage("perf: server, client, iperf3-server or iperf3-client is missing (see --help)")
+            }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay, tune, top or doctor (see --help)",
+                "no program given; demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -612,7 +621,7 @@ mod tests {
         check(vec![
             (
                 error(&[]),
-                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune, top or doctor"],
+                &["no program given", "demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor"],
             ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),

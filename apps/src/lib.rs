@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `capture`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `perf`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
+//! | [`sockets`] | sockets of whoever has the TCP, for programs that are the same above all of them |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`perf`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -35,12 +36,14 @@ pub mod host;
 pub mod http;
 pub mod local;
 pub mod net;
+pub mod perf;
 pub mod ping;
 pub mod replay;
 pub mod report;
 mod reserve;
 pub mod serve;
 pub mod setup;
+pub mod sockets;
 pub mod stream;
 pub mod testbed;
 pub mod top;
@@ -63,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Perf(args) => perf::run(&args),
             cli::Command::Ping(args) => ping::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Capture(args) => capture::run(&args),
