@@ -16,6 +16,7 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
+use wirestack::policy::SharedRules;
 use wirestack::tcp::Algorithm;
 use wirestack::{EthernetAddress, IpCidr};
 
@@ -25,6 +26,7 @@ use crate::device::DeviceSpec;
 use crate::engine::Backend;
 use crate::error::AppError;
 use crate::ping::args::PingArgs;
+use crate::policy;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -157,6 +159,11 @@ pub struct TcpArgs {
     /// Connections that are served at a time; others wait to be accepted [default: 10000; with smoltcp, 512]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1_000_000))]
     pub connections_max: Option<usize>,
+    /// Rules on who may listen, connect and be accepted, one a line: "default deny", "allow listen any port 80",
+    /// "allow accept tcp from 10.0.0.0/8 port 80,443 rate 100/s burst 200 per-source 64", "reject accept tcp port 22",
+    /// "allow connect tcp to 192.0.2.0/24 port 443"; the first one that matches decides
+    #[arg(long, value_name = "FILE", value_parser = policy::load)]
+    pub policy: Option<SharedRules>,
 }
 
 impl TcpArgs {
@@ -169,10 +176,11 @@ impl TcpArgs {
             return Ok(());
         }
         let problem = "--backend smoltcp has no such thing; leave it out";
-        match (self.congestion, self.backlog) {
-            (Some(algorithm), _) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
-            (None, Some(backlog)) => Err(AppError::flag("--backlog", backlog, problem)),
-            (None, None) => Ok(()),
+        match (self.congestion, self.backlog, &self.policy) {
+            (Some(algorithm), ..) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
+            (None, Some(backlog), _) => Err(AppError::flag("--backlog", backlog, problem)),
+            (None, None, Some(_)) => Err(AppError::flag("--policy", "FILE", problem)),
+            (None, None, None) => Ok(()),
         }
     }
 
@@ -641,7 +649,7 @@ mod tests {
     #[test]
     fn flags_of_our_own_tcp_are_not_for_smoltcp() {
         let tcp = |backend, congestion, backlog| {
-            TcpArgs { backend, congestion, backlog, connections_max: Some(7) }.check()
+            TcpArgs { backend, congestion, backlog, connections_max: Some(7), policy: None }.check()
         };
         assert_eq!(tcp(Backend::Wirestack, Some(Algorithm::Bbr), Some(5)), Ok(()));
         assert_eq!(tcp(Backend::Smoltcp, None, None), Ok(()));

@@ -9,6 +9,7 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
+//! | [`policy`] | `--policy`: who may listen, connect and be accepted |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
@@ -28,6 +29,7 @@ pub mod error;
 pub mod http;
 pub mod net;
 pub mod ping;
+pub mod policy;
 pub mod replay;
 mod reserve;
 pub mod serve;

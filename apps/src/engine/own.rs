@@ -11,6 +11,7 @@ use super::{Engine, InTurn};
 use crate::cli::TcpArgs;
 use crate::error::AppError;
 use crate::net::Net;
+use crate::policy;
 use crate::serve::{Figures, Service};
 
 /// A shard and its device, with a service on it.
@@ -42,6 +43,7 @@ impl<N: Nic> Own<N> {
         // `setup` has checked it before it opened the device; these are the same checks.
         let mut shard = Shard::new(config, wait::now()).map_err(AppError::usage)?;
         net.wanted.conflicts.watch(&mut shard);
+        policy::install(&mut shard, tcp);
         let in_turn = service.in_turn(&mut shard)?;
         let mut connections = Connections::new(connections_max, wait::now());
         for listening in listeners {

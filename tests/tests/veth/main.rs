@@ -19,6 +19,7 @@ mod modes;
 mod nfqueue;
 mod options;
 mod ping;
+mod policy;
 mod relay;
 mod replay;
 mod scripts;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         tcp_trace::cases(),
         iperf::cases(),
         ping::cases(),
+        policy::cases(),
         address::cases(),
         link::cases(),
         segment::cases(),
