@@ -8,19 +8,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Action, Attempt, AttemptKind, Policy, PolicyError, Rules, SharedRules};
 use crate::tcp::config::Cookies;
+use crate::tcp::state::State;
 use crate::tcp::{ConnectError, Failure, ListenError};
 use crate::udp;
+
+type Decides = fn(&Attempt) -> Result<Action, PolicyError>;
 
 /// Allows what a function says, and counts what it has allowed and what has ended of it.
 #[derive(Clone)]
 struct Tally {
-    decides: fn(&Attempt) -> Result<Action, PolicyError>,
+    decides: Decides,
     open: Arc<Mutex<HashMap<Attempt, i64>>>,
     asked: Arc<Mutex<u64>>,
 }
 
 impl Tally {
-    fn new(decides: fn(&Attempt) -> Result<Action, PolicyError>) -> Self {
+    fn new(decides: Decides) -> Self {
         Self { decides, open: Arc::default(), asked: Arc::default() }
     }
 
@@ -60,7 +63,7 @@ fn allow(_: &Attempt) -> Result<Action, PolicyError> {
 }
 
 /// Peers of the second shard are dealt with so; everything else is allowed.
-fn peers(action: Action) -> fn(&Attempt) -> Result<Action, PolicyError> {
+fn peers(action: Action) -> Decides {
     match action {
         Action::Allow => allow,
         Action::Deny => {
@@ -306,7 +309,7 @@ fn a_syn_that_is_denied_does_not_end_a_time_wait() {
 
 #[test]
 fn a_policy_that_fails_leaves_it_to_the_default() {
-    let fails: [fn(&Attempt) -> Result<Action, PolicyError>; 2] = [
+    let fails: [Decides; 2] = [
         |attempt| match attempt.kind {
             AttemptKind::Accept => Err(PolicyError::new("no idea")),
             _ => Ok(Action::Allow),
@@ -403,7 +406,8 @@ fn a_source_has_as_many_connections_as_its_rule_says() {
     assert_eq!(clients.map(|id| connected(&pair, id)), [true, true, false]);
     // Another source is not concerned.
     let v6 = pair.shards[0].tcp_connect(TcpConnect::new(at("[fd00::2]:80"))).expect("begun");
-    pair.advance(Duration::from_millis(1));
+    // The question for the neighbour, and what waits for the answer.
+    (0..3).for_each(|_| pair.settle());
     assert!(connected(&pair, v6));
     pair.shards[0].tcp_abort(clients[0]);
     // The third one tries again.
@@ -541,10 +545,8 @@ proptest! {
         for step in steps {
             world.step(step);
             let tcp = &world.pair.shards[1].tcp;
-            let is_live = |connection: &&Box<crate::shard::tcp::Connection>| {
-                connection.tcb.state != crate::tcp::state::State::Closed
-            };
-            let connections = tcp.connections.iter().map(|(_, connection)| connection).filter(is_live).count();
+            let states = tcp.connections.iter().map(|(_, connection)| connection.tcb.state);
+            let connections = states.filter(|state| *state != State::Closed).count();
             let of_tcp = tally.open().iter().filter(|attempt| {
                 attempt.protocol == crate::policy::Protocol::Tcp
             }).count();
