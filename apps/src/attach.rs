@@ -14,6 +14,7 @@ use crate::cli::HostArgs;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print};
 use crate::setup::{NicProgram, Ports, Prepared, Wrap, open_pcap};
@@ -59,7 +60,7 @@ pub(crate) fn start_tap(
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name, seed };
-    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(nic, Prepared { net, stop, json: args.json, about: None, keep: Keep::Nothing }, program)
 }
 
 /// Prepares a program on the packets of a netfilter queue, and runs it.
@@ -100,7 +101,7 @@ pub(crate) fn start_nfqueue(
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name: &name, seed };
-    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(nic, Prepared { net, stop, json: args.json, about: None, keep: Keep::NetAdmin }, program)
 }
 
 fn no_rings(args: &HostArgs) -> Result<(), AppError> {

@@ -164,6 +164,21 @@ pub struct TcpArgs {
     /// "allow connect tcp to 192.0.2.0/24 port 443"; the first one that matches decides
     #[arg(long, value_name = "FILE", value_parser = policy::load)]
     pub policy: Option<SharedRules>,
+    /// What is given up.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
+}
+
+/// Flags on what a server gives up once it serves.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PrivilegeArgs {
+    /// Keep all capabilities; else those that are not needed any more are dropped before anything is served, and files
+    /// of --dir have to be readable for the user as such
+    #[arg(long)]
+    pub keep_privileges: bool,
+    /// Forbid system calls that a server does not need (seccomp): no sockets, no programs, no files but to read
+    #[arg(long)]
+    pub seccomp: bool,
 }
 
 impl TcpArgs {
@@ -649,7 +664,7 @@ mod tests {
     #[test]
     fn flags_of_our_own_tcp_are_not_for_smoltcp() {
         let tcp = |backend, congestion, backlog| {
-            TcpArgs { backend, congestion, backlog, connections_max: Some(7), policy: None }.check()
+            TcpArgs { backend, congestion, backlog, connections_max: Some(7), ..TcpArgs::default() }.check()
         };
         assert_eq!(tcp(Backend::Wirestack, Some(Algorithm::Bbr), Some(5)), Ok(()));
         assert_eq!(tcp(Backend::Smoltcp, None, None), Ok(()));

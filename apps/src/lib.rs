@@ -10,6 +10,7 @@
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
 //! | [`policy`] | `--policy`: who may listen, connect and be accepted |
+//! | [`privileges`] | what a server gives up once it serves: capabilities, system calls |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
@@ -30,6 +31,7 @@ pub mod http;
 pub mod net;
 pub mod ping;
 pub mod policy;
+pub mod privileges;
 pub mod replay;
 mod reserve;
 pub mod serve;

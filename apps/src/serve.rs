@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,6 +18,7 @@ use crate::addresses::{Waiting, Wanted};
 use crate::cli::TcpArgs;
 use crate::engine::{self, Engine, InTurn};
 use crate::error::AppError;
+use crate::privileges::{self, Keep, Threads};
 use crate::setup::{NicProgram, Prepared};
 use crate::stream::Listening;
 
@@ -80,14 +82,17 @@ impl<S> Program<S> {
 
 impl<S: Service> NicProgram for Program<S> {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, json, about } = prepared;
+        let Prepared { net, stop, json, about, keep } = prepared;
+        privileges::leave(&self.tcp.privileges, keep)?;
         let wanted = net.wanted.clone();
         let mut engine = engine::open(nic, net, &self.service, &self.tcp)?;
         let engine = engine.as_mut();
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
-        if let Some(addresses) = wait_for_addresses(engine, &wanted, &stop)? {
+        let addresses = wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::All)?;
+        if let Some(addresses) = addresses {
             let ready: Vec<_> = addresses
                 .into_iter()
                 .map(|address| SocketAddr::new(address, self.service.port()).to_string())
@@ -209,7 +214,10 @@ impl Stop {
         let on_signal = stop.clone();
         // A thread, because a signal that comes right before the loop sleeps would not end the sleep:
         // the waker does.
+        let (tell, told) = mpsc::channel();
         let watch = move || {
+            // It has to be here before others give theirs up, and needs none.
+            let _ = tell.send(privileges::drop(Keep::Nothing));
             for (count, signal) in signals.forever().enumerate() {
                 on_signal.set();
                 if count == 2 {
@@ -218,6 +226,7 @@ impl Stop {
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(AppError::running)?;
+        told.recv().map_err(AppError::running)??;
         Ok(stop)
     }
 

@@ -23,6 +23,7 @@ use crate::attach;
 use crate::cli::{HostArgs, NicName};
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print, print_error};
 
@@ -46,6 +47,8 @@ pub struct Prepared<'a> {
     pub json: bool,
     /// What the device is and how much memory it takes, for people.
     pub about: Option<String>,
+    /// What it cannot give up.
+    pub keep: Keep,
 }
 
 /// What a program claims on an address that the kernel has too.
@@ -108,10 +111,12 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let stop = Stop::on_signals(nic.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
     // and undoes it when dropped.
-    let _guard = silence_kernel(args.suppress, name, &claims)?;
+    let guard = silence_kernel(args.suppress, name, &claims)?;
+    let is_iptables = guard.as_ref().is_some_and(|guard| guard.method() == Method::Iptables);
+    let keep = if is_iptables { Keep::Iptables } else { Keep::Nothing };
     let about = format!("packet:{name}: {}", nic.shape());
     let nic = Claimed::new(nic, claim_set);
-    let prepared = Prepared { net, stop, json: args.json, about: Some(about) };
+    let prepared = Prepared { net, stop, json: args.json, about: Some(about), keep };
     Wrap { impair: args.impair, pcap, name, seed }.run(nic, prepared, program)
 }
 

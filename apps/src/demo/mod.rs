@@ -30,6 +30,7 @@ use crate::engine::{self, InTurn};
 use crate::error::AppError;
 use crate::http::{Http, Site};
 use crate::net::Net;
+use crate::privileges::{self, Keep, Threads};
 use crate::serve::{self, Figures, Service, Stop, print};
 use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
 use crate::stream::Listening;
@@ -130,7 +131,8 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
-        wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
+        let keep = Keep::Nothing;
+        wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None, keep }, program)?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -144,11 +146,14 @@ struct DemoProgram {
 
 impl NicProgram for DemoProgram {
     fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
+        // This thread's; the other one still has to talk to it, and to clean up.
+        privileges::leave(&self.tcp.privileges, prepared.keep)?;
         let wanted = prepared.net.wanted.clone();
         let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
         let mut engine = engine::open(nic, prepared.net, &service, &self.tcp)?;
         let (engine, stop) = (engine.as_mut(), prepared.stop);
         serve::wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
         if self.until_signal {
             print(format_args!("ready http {OURS_IPV4}:80"));
             print(format_args!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface"));

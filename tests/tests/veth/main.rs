@@ -20,6 +20,7 @@ mod nfqueue;
 mod options;
 mod ping;
 mod policy;
+mod privileges;
 mod relay;
 mod replay;
 mod scripts;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         iperf::cases(),
         ping::cases(),
         policy::cases(),
+        privileges::cases(),
         address::cases(),
         link::cases(),
         segment::cases(),
