@@ -15,6 +15,7 @@ use crate::control::Control;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print};
 use crate::setup::{NicProgram, Ports, Prepared, Wrap, open_pcap};
@@ -64,7 +65,15 @@ pub(crate) fn start_tap(
     let wrap = Wrap { impair: args.impair, pcap, name, seed };
     wrap.run(
         vec![nic],
-        Prepared { net, stop, json: args.json, about: None, control, name: args.nic.to_string() },
+        Prepared {
+            net,
+            stop,
+            json: args.json,
+            about: None,
+            control,
+            name: args.nic.to_string(),
+            keep: Keep::Nothing,
+        },
         program,
     )
 }
@@ -111,7 +120,15 @@ pub(crate) fn start_nfqueue(
     let wrap = Wrap { impair: args.impair, pcap, name: &name, seed };
     wrap.run(
         vec![nic],
-        Prepared { net, stop, json: args.json, about: None, control, name: args.nic.to_string() },
+        Prepared {
+            net,
+            stop,
+            json: args.json,
+            about: None,
+            control,
+            name: args.nic.to_string(),
+            keep: Keep::NetAdmin,
+        },
         program,
     )
 }

@@ -17,6 +17,7 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
+use wirestack::policy::SharedRules;
 use wirestack::tcp::Algorithm;
 use wirestack::{EthernetAddress, IpCidr};
 
@@ -30,6 +31,7 @@ use crate::error::AppError;
 use crate::host::RunArgs;
 use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
+use crate::policy;
 use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
@@ -204,6 +206,26 @@ pub struct TcpArgs {
     /// Connections that are served at a time; others wait to be accepted [default: 10000; with smoltcp, 512]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1_000_000))]
     pub connections_max: Option<usize>,
+    /// Rules on who may listen, connect and be accepted, one a line: "default deny", "allow listen any port 80",
+    /// "allow accept tcp from 10.0.0.0/8 port 80,443 rate 100/s burst 200 per-source 64", "reject accept tcp port 22",
+    /// "allow connect tcp to 192.0.2.0/24 port 443"; the first one that matches decides
+    #[arg(long, value_name = "FILE", value_parser = policy::load)]
+    pub policy: Option<SharedRules>,
+    /// What is given up.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
+}
+
+/// Flags on what a server gives up once it serves.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PrivilegeArgs {
+    /// Keep all capabilities; else those that are not needed any more are dropped before anything is served, and files
+    /// of --dir have to be readable for the user as such
+    #[arg(long)]
+    pub keep_privileges: bool,
+    /// Forbid system calls that a server does not need (seccomp): no sockets, no programs, no files but to read
+    #[arg(long)]
+    pub seccomp: bool,
 }
 
 impl TcpArgs {
@@ -216,10 +238,11 @@ impl TcpArgs {
             return Ok(());
         }
         let problem = "--backend smoltcp has no such thing; leave it out";
-        match (self.congestion, self.backlog) {
-            (Some(algorithm), _) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
-            (None, Some(backlog)) => Err(AppError::flag("--backlog", backlog, problem)),
-            (None, None) => Ok(()),
+        match (self.congestion, self.backlog, &self.policy) {
+            (Some(algorithm), ..) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
+            (None, Some(backlog), _) => Err(AppError::flag("--backlog", backlog, problem)),
+            (None, None, Some(_)) => Err(AppError::flag("--policy", "FILE", problem)),
+            (None, None, None) => Ok(()),
         }
     }
 
@@ -621,7 +644,10 @@ mod tests {
         check(vec![
             (
                 error(&[]),
-                &["no program given", "demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor"],
+                &[
+                    "no program given",
+                    "demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor",
+                ],
             ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
@@ -710,7 +736,7 @@ mod tests {
     #[test]
     fn flags_of_our_own_tcp_are_not_for_smoltcp() {
         let tcp = |backend, congestion, backlog| {
-            TcpArgs { backend, congestion, backlog, connections_max: Some(7) }.check()
+            TcpArgs { backend, congestion, backlog, connections_max: Some(7), ..TcpArgs::default() }.check()
         };
         assert_eq!(tcp(Backend::Wirestack, Some(Algorithm::Bbr), Some(5)), Ok(()));
         assert_eq!(tcp(Backend::Smoltcp, None, None), Ok(()));

@@ -20,11 +20,13 @@ use wirestack::shard::{Shard, ShardConfig};
 use wirestack::tokio::Stack;
 
 use crate::addresses::{Waiting, Wanted};
-use crate::cli::{TcpArgs, parse_cpus, whole};
+use crate::cli::{PrivilegeArgs, TcpArgs, parse_cpus, whole};
 use crate::control::Serving;
 use crate::engine::connections::Connections;
 use crate::engine::{self, Backend};
 use crate::error::AppError;
+use crate::policy;
+use crate::privileges::{self, Threads};
 use crate::report::{About, Gather, Report, Request};
 use crate::serve::{self, Figures, Service, Stop, print_error};
 use crate::setup::{Prepared, STEERING_SEED};
@@ -89,6 +91,7 @@ pub struct Host {
     wanted: Wanted,
     /// What the device is and how much memory it takes, for people.
     shape: Option<String>,
+    privileges: PrivilegeArgs,
     /// Tells whoever asks about the program.
     _control: Option<Serving>,
 }
@@ -122,7 +125,11 @@ impl Host {
         tcp: &TcpArgs,
         run: &RunArgs,
     ) -> Result<Self, AppError> {
-        Self::start(nics, prepared, program, (tcp, run), InTurns::default())
+        let host = Self::start(nics, prepared, program, (tcp, run), InTurns::default())?;
+        for shard in host.stack().shards() {
+            shard.with(|hub| policy::install(hub.shard(), tcp));
+        }
+        Ok(host)
     }
 
     /// Starts a stack that calls a service in its turns.
@@ -144,6 +151,7 @@ impl Host {
             let (service, tcp) = (Arc::clone(service), tcp.clone());
             let (counted, failed) = (Arc::clone(&counted), Arc::clone(&failed));
             Arc::new(move |number, shard: &mut Shard| {
+                policy::install(shard, &tcp);
                 let result = in_turn(&*service, shard, &tcp, len_max, number, Arc::clone(&counted));
                 result.map_err(|error| {
                     let text = error.message.clone();
@@ -166,7 +174,9 @@ impl Host {
         (tcp, run): (&TcpArgs, &RunArgs),
         in_turns: InTurns,
     ) -> Result<Self, AppError> {
-        let Prepared { net, stop, about: shape, control, name, .. } = prepared;
+        let Prepared { net, stop, about: shape, control, name, keep, .. } = prepared;
+        // Before there are threads, each of which would have them.
+        privileges::leave(&tcp.privileges, keep)?;
         let config = limits(net.shard, tcp, in_turns.listeners);
         let cpus = run.cpus.iter().flat_map(|cpus| cpus.iter().collect::<Vec<_>>()).collect();
         let mut launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
@@ -181,7 +191,9 @@ impl Host {
             error => AppError::running(error),
         })?;
         for shard in driver.stack().shards() {
-            shard.with(|hub| net.wanted.conflicts.watch(hub.shard()));
+            shard.with(|hub| {
+                net.wanted.conflicts.watch(hub.shard());
+            });
         }
         let (about, counted) = (About::new(program, name), in_turns.counted);
         let reporter =
@@ -189,7 +201,8 @@ impl Host {
         let asked = reporter.clone();
         let control = control.map(|control| control.serve(move |request| Some(asked.report(request))));
         let control = control.transpose().map_err(AppError::running)?;
-        Ok(Self { reporter, driver, stop, wanted: net.wanted, shape, _control: control })
+        let privileges = tcp.privileges;
+        Ok(Self { reporter, driver, stop, wanted: net.wanted, shape, privileges, _control: control })
     }
 
     /// The handle with which sockets are made.
@@ -207,7 +220,8 @@ impl Host {
         &self.stop
     }
 
-    /// Waits until all addresses can be used. `None`: the program is to end.
+    /// Waits until all addresses can be used, and gives up system calls then if that was asked for. `None`: the program is to
+    /// end.
     ///
     /// # Errors
     /// Somebody else has one, nobody gives one, the interface has gone. One line.
@@ -225,6 +239,7 @@ impl Host {
                 .map(|shard| shard.with(|hub| waiting.look(hub.shard_ref(), wait::now())));
             // All shards have them, or they are not there.
             if let Some(addresses) = found.collect::<Result<Option<Vec<_>>, _>>()? {
+                privileges::confine_if_asked(&self.privileges, Threads::All)?;
                 return Ok(addresses.into_iter().next());
             }
         }

@@ -11,6 +11,8 @@
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
 //! | [`host`] | a stack on threads, for a program: launch, ready line, signals, an orderly end |
 //! | [`local`] | the same on one thread, with the tasks of a program |
+//! | [`policy`] | `--policy`: who may listen, connect and be accepted |
+//! | [`privileges`] | what a server gives up once it serves: capabilities, system calls |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
@@ -38,6 +40,8 @@ pub mod local;
 pub mod net;
 pub mod perf;
 pub mod ping;
+pub mod policy;
+pub mod privileges;
 pub mod replay;
 pub mod report;
 mod reserve;

@@ -14,10 +14,12 @@ use wirestack::local::{Runtime, Spawner, Stack};
 use wirestack::nic::{LinkError, Nic, wait};
 
 use crate::addresses::{Waiting, Wanted};
-use crate::cli::TcpArgs;
+use crate::cli::{PrivilegeArgs, TcpArgs};
 use crate::control::{Desk, Serving, Step};
 use crate::error::AppError;
 use crate::host::{self, RunArgs};
+use crate::policy;
+use crate::privileges::{self, Threads};
 use crate::report::{About, Gather, Report, Request};
 use crate::serve::{Figures, Stop, one, print_error, tell_addresses};
 use crate::setup::Prepared;
@@ -30,6 +32,7 @@ pub struct LocalHost<N> {
     wanted: Wanted,
     about: About,
     shape: Option<String>,
+    privileges: PrivilegeArgs,
     desk: Option<Desk>,
     /// It is ended before the desk at which it asks.
     serving: Option<Serving>,
@@ -48,7 +51,8 @@ impl<N: Nic> LocalHost<N> {
         tcp: &TcpArgs,
         run: &RunArgs,
     ) -> Result<Self, AppError> {
-        let Prepared { net, stop, about: shape, control, name, .. } = prepared;
+        let Prepared { net, stop, about: shape, control, name, keep, .. } = prepared;
+        privileges::leave(&tcp.privileges, keep)?;
         let nic = one(nics)?;
         let about = About::new(program, name);
         let (desk, asker) = Desk::new(about.clone(), 0, nic.waker());
@@ -57,10 +61,24 @@ impl<N: Nic> LocalHost<N> {
         let config = host::limits(net.shard, tcp, 1);
         let mut runtime = Runtime::new(nic, config).map_err(AppError::usage)?;
         runtime.set_patience(run.patience());
-        runtime.stack().shards()[0].with(|hub| net.wanted.conflicts.watch(hub.shard()));
+        runtime.stack().shards()[0].with(|hub| {
+            net.wanted.conflicts.watch(hub.shard());
+            policy::install(hub.shard(), tcp);
+        });
+        let privileges = tcp.privileges;
         let published = Arc::<Published>::default();
         published.is_asked.store(true, Ordering::Relaxed);
-        Ok(Self { runtime, stop, wanted: net.wanted, about, shape, desk: Some(desk), serving, published })
+        Ok(Self {
+            runtime,
+            stop,
+            wanted: net.wanted,
+            about,
+            shape,
+            privileges,
+            desk: Some(desk),
+            serving,
+            published,
+        })
     }
 
     /// The handle with which sockets are made.
@@ -98,7 +116,9 @@ impl<N: Nic> LocalHost<N> {
             }
             Ok(None)
         };
-        self.runtime.block_on(found).map_err(gone)?
+        let found = self.runtime.block_on(found).map_err(gone)??;
+        privileges::confine_if_asked(&self.privileges, Threads::All)?;
+        Ok(found)
     }
 
     /// Runs until the future is ready, or the program is to end (`None`).

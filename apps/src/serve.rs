@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,6 +19,7 @@ use crate::cli::TcpArgs;
 use crate::engine::{self, Backend, Engine, InTurn, Watched};
 use crate::error::AppError;
 use crate::host::{Host, RunArgs};
+use crate::privileges::{self, Keep, Threads};
 use crate::report::About;
 use crate::setup::{NicProgram, Prepared};
 use crate::stream::Listening;
@@ -115,7 +116,8 @@ impl<S: Service> Program<S> {
     }
 
     fn run_smoltcp<N: Nic>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, json, about, control, name } = prepared;
+        let Prepared { net, stop, json, about, control, name, keep } = prepared;
+        privileges::leave(&self.tcp.privileges, keep)?;
         let wanted = net.wanted.clone();
         let nic = one(nics)?;
         let waker = nic.waker();
@@ -127,7 +129,9 @@ impl<S: Service> Program<S> {
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
-        if let Some(addresses) = wait_for_addresses(engine, &wanted, &stop)? {
+        let addresses = wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::All)?;
+        if let Some(addresses) = addresses {
             say_ready(S::KIND, &addresses, self.service.port(), json);
         }
         let result = serve(engine, &self.service, &stop);
@@ -264,7 +268,10 @@ impl Stop {
         let on_signal = stop.clone();
         // A thread, because a signal that comes right before the loop sleeps would not end the sleep:
         // the waker does.
+        let (tell, told) = mpsc::channel();
         let watch = move || {
+            // It has to be here before others give theirs up, and needs none.
+            let _ = tell.send(privileges::drop(Keep::Nothing));
             for (count, signal) in signals.forever().enumerate() {
                 on_signal.set();
                 if count == 2 {
@@ -273,6 +280,7 @@ impl Stop {
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(AppError::running)?;
+        told.recv().map_err(AppError::running)??;
         Ok(stop)
     }
 

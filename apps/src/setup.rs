@@ -25,6 +25,7 @@ use crate::cli::{HostArgs, NicName};
 use crate::control::Control;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, one, print, print_error};
 
@@ -57,6 +58,8 @@ pub struct Prepared<'a> {
     pub control: Option<Control>,
     /// The device, as `--nic` names it.
     pub name: String,
+    /// What it cannot give up.
+    pub keep: Keep,
 }
 
 /// What a program claims on an address that the kernel has too.
@@ -121,11 +124,20 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let stop = Stop::on_signals(first.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
     // and undoes it when dropped.
-    let _guard = silence_kernel(args.suppress, name, &claims)?;
+    let guard = silence_kernel(args.suppress, name, &claims)?;
+    let is_iptables = guard.as_ref().is_some_and(|guard| guard.method() == Method::Iptables);
+    let keep = if is_iptables { Keep::Iptables } else { Keep::Nothing };
     let about = format!("packet:{name}: {}", first.shape());
     let nics = nics.into_iter().map(|nic| Claimed::new(nic, claim_set.clone())).collect();
-    let prepared =
-        Prepared { net, stop, json: args.json, about: Some(about), control, name: args.nic.to_string() };
+    let prepared = Prepared {
+        net,
+        stop,
+        json: args.json,
+        about: Some(about),
+        control,
+        name: args.nic.to_string(),
+        keep,
+    };
     Wrap { impair: args.impair, pcap, name, seed }.run(nics, prepared, program)
 }
 

@@ -32,6 +32,7 @@ use crate::error::AppError;
 use crate::host::{Host, RunArgs};
 use crate::http::{Http, Site};
 use crate::net::Net;
+use crate::privileges::{self, Keep, Threads};
 use crate::serve::{self, Figures, Service, Stop, one, print};
 use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
 use crate::stream::Listening;
@@ -134,7 +135,11 @@ impl Server {
         let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
         let net = Net::plain(config);
         let name = self.interface.clone();
-        wrap.run(vec![nic], Prepared { net, stop, json: false, about: None, control: None, name }, program)?;
+        wrap.run(
+            vec![nic],
+            Prepared { net, stop, json: false, about: None, control: None, name, keep: Keep::Nothing },
+            program,
+        )?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -163,7 +168,11 @@ impl DemoProgram {
         prepared: Prepared<'_>,
         service: &Arc<DemoService>,
     ) -> Result<(), AppError> {
-        let host = Host::serve(nics, prepared, "demo", service, &self.tcp, &RunArgs::default())?;
+        // Its threads are under the filter from their start on; the one that talks to them is not, and cleans up.
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
+        let mut tcp = self.tcp.clone();
+        tcp.privileges.seccomp = false;
+        let host = Host::serve(nics, prepared, "demo", service, &tcp, &RunArgs::default())?;
         host.wait_for_addresses()?;
         self.tell_ready(host.stop());
         let result = host.wait(|figures| service.observe(figures));
@@ -177,10 +186,13 @@ impl DemoProgram {
         prepared: Prepared<'_>,
         service: &DemoService,
     ) -> Result<(), AppError> {
+        // This thread's; the other one still has to talk to it, and to clean up.
+        privileges::leave(&self.tcp.privileges, prepared.keep)?;
         let (wanted, stop) = (prepared.net.wanted.clone(), prepared.stop);
         let mut engine = engine::over(one(nics)?, prepared.net, service, &self.tcp)?;
         let engine = engine.as_mut();
         serve::wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
         self.tell_ready(&stop);
         let result = serve::serve(engine, service, &stop);
         let _ = self.figures.send(engine.figures());

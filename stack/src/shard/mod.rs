@@ -19,6 +19,7 @@
 //! | `run` | a loop for programs with one thread |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
+//! | `policy` | who is asked whether somebody may listen, connect and be accepted |
 //! | `mail`, `command` | what comes from other shards and threads |
 //! | `snapshot`, `occupancy` | all tables, for people; how full they are |
 
@@ -28,6 +29,7 @@ mod icmp;
 mod link;
 mod mail;
 mod occupancy;
+mod policy;
 mod raw;
 mod redirect;
 mod run;
@@ -136,6 +138,8 @@ pub struct Shard {
     pub(crate) dns_told: services::DnsTold,
     /// Connections.
     pub(crate) tcp: tcp::Tcp,
+    /// Who decides who may listen, connect and be accepted.
+    pub(crate) policy: Option<Box<policy::Policed>>,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
     /// A segment of the frame at hand is lent to them where it lies, instead.
@@ -212,6 +216,7 @@ impl Shard {
             has_news: false,
             dns_told: Default::default(),
             tcp: tcp::Tcp::new(config.tcp.clone(), &mut random, now),
+            policy: None,
             tcp_queue: None,
             lends_tcp: false,
             lent_tcp: None,

@@ -19,6 +19,8 @@ mod modes;
 mod nfqueue;
 mod options;
 mod ping;
+mod policy;
+mod privileges;
 mod relay;
 mod replay;
 mod scripts;
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
         tcp_trace::cases(),
         iperf::cases(),
         ping::cases(),
+        policy::cases(),
+        privileges::cases(),
         address::cases(),
         link::cases(),
         segment::cases(),
