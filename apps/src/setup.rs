@@ -1,6 +1,6 @@
 //! From flags to a device, in an order in which everything that can be wrong is found before anything
 //! is changed on the system: flags → interface → addresses → who else answers for them → reservation →
-//! rings → capture file → signals → and only then the rules that keep the kernel silent.
+//! rings → capture file → control socket → signals → and only then the rules that keep the kernel silent.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};

@@ -50,7 +50,7 @@ pub type Source = dyn Fn(Request) -> Option<Report> + Send + Sync;
 pub struct Control {
     listener: UnixListener,
     path: PathBuf,
-    /// It is that of a process before `fork`, if not: whoever did not make it leaves it.
+    /// Whose it is: a child of `fork` leaves it where it is.
     pid: u32,
 }
 
@@ -72,15 +72,16 @@ impl Control {
     }
 
     fn in_usual_place() -> Option<Self> {
-        let Some(dir) = place::own_directory() else {
-            log::info!(
-                "no control socket: not root, and XDG_RUNTIME_DIR is not set; --control PATH makes one"
-            );
-            return None;
+        let opened = |dir: PathBuf| {
+            let path = dir.join(format!("{}.sock", std::process::id()));
+            let opened = place::make_directory(&dir).and_then(|()| Self::at(&path));
+            opened.map_err(|error| log::info!("no control socket {}: {error}", path.display())).ok()
         };
-        let path = dir.join(format!("{}.sock", std::process::id()));
-        let opened = place::make_directory(&dir).and_then(|()| Self::at(&path));
-        opened.map_err(|error| log::info!("no control socket {}: {error}", path.display())).ok()
+        let found = place::directories().into_iter().find_map(opened);
+        if found.is_none() {
+            log::info!("no control socket for `top`; --control PATH makes one");
+        }
+        found
     }
 
     fn at(path: &Path) -> io::Result<Self> {

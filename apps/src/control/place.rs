@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,11 @@ pub struct Running {
     pub path: PathBuf,
 }
 
-/// The directory of this user's sockets. `None`: there is none.
-pub(super) fn own_directory() -> Option<PathBuf> {
-    if geteuid().is_root() { Some(PathBuf::from(OF_ROOT)) } else { of_user() }
+/// Directories for this user's sockets, the best first.
+pub(super) fn directories() -> Vec<PathBuf> {
+    // Root of a user namespace may not have the first one, and have the second.
+    let of_root = geteuid().is_root().then(|| PathBuf::from(OF_ROOT));
+    [of_root, of_user()].into_iter().flatten().collect()
 }
 
 fn of_user() -> Option<PathBuf> {
@@ -31,12 +33,17 @@ fn of_user() -> Option<PathBuf> {
 /// Makes the directory, if it is not there, and takes away what dead processes have left in it.
 pub(super) fn make_directory(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o755).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => {
-            list(dir);
-            Ok(())
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    let found = fs::symlink_metadata(dir)?;
+    // Where others may write, they could put their socket in the place of ours.
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        let problem = format!("{} is no directory that only this user can write to", dir.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    list(dir);
+    Ok(())
 }
 
 /// All programs that run, and whose sockets are in the usual places. Sockets of dead ones are removed, as far as may be.

@@ -170,6 +170,20 @@ fn sockets_of_dead_processes_are_removed_and_replaced() {
 }
 
 #[test]
+fn a_directory_that_others_can_write_to_is_not_taken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (made, open) = (dir.path().join("made"), dir.path().join("open"));
+    place::make_directory(&made).expect("it can be made");
+    place::make_directory(&made).expect("and is there");
+    fs::create_dir(&open).expect("made");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("ours");
+    std::os::unix::fs::symlink(&made, dir.path().join("link")).expect("a link");
+    for bad in [&open, &dir.path().join("link"), &dir.path().join("no/where")] {
+        place::make_directory(bad).expect_err("not ours alone");
+    }
+}
+
+#[test]
 fn a_path_that_cannot_be_had_is_one_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("file");

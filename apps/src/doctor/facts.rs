@@ -95,7 +95,7 @@ impl Facts {
             capabilities: effective(&capabilities).unwrap_or(0),
             program: std::env::current_exe()
                 .map_or_else(|_| "wirestack".to_owned(), |path| path.display().to_string()),
-            has_carrier: has_carrier(name),
+            has_carrier: interface.as_ref().is_ok_and(has_carrier),
             fanout: fanout(name),
             offloads: offloads(name).map_err(|error| error.to_string()),
             queues: interface.as_ref().map_err(Clone::clone).and_then(queues),
@@ -132,9 +132,17 @@ pub(super) fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-fn has_carrier(name: &str) -> bool {
+/// As the driver has it now; the flag of the interface, which anybody may see, comes up to a second later.
+fn has_carrier(interface: &Interface) -> bool {
+    let roots = Roots::of_this_namespace();
+    if roots.shows(interface)
+        && let Ok(carrier) =
+            fs::read_to_string(roots.sys.join("class/net").join(&interface.name).join("carrier"))
+    {
+        return carrier.trim() == "1";
+    }
     let is_it = |flags: InterfaceFlags| flags.contains(InterfaceFlags::IFF_RUNNING);
-    getifaddrs().is_ok_and(|mut all| all.any(|one| one.interface_name == name && is_it(one.flags)))
+    getifaddrs().is_ok_and(|mut all| all.any(|one| one.interface_name == interface.name && is_it(one.flags)))
 }
 
 fn problem(error: &wirestack::nic::OpenError) -> Problem {

@@ -141,10 +141,11 @@ pub(super) fn mtu(interface: &Interface) -> Finding {
 
 pub(super) fn hardware_address(interface: &Interface) -> Finding {
     let mac = interface.mac;
+    let text = mac.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
     if mac.is_unicast() && mac.as_bytes() != [0; 6] {
-        return Finding::ok("hardware address", mac);
+        return Finding::ok("hardware address", text);
     }
-    Finding::warn("hardware address", format_args!("{mac} is that of no station"))
+    Finding::warn("hardware address", format_args!("{text} is that of no station"))
         .fix("give the programs --mac 02:00:00:00:00:01")
 }
 

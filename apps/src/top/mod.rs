@@ -55,9 +55,9 @@ pub fn run(args: &TopArgs) -> Result<(), AppError> {
     let mut look = Look::new(Some(&first), second, args.sort);
     look.rows.truncate(args.count.unwrap_or(CONNECTIONS_MAX));
     if args.json {
-        print(once::to_json(&look))
+        print(once::to_json(&look));
     } else {
-        print(once::to_text(&look).trim_end())
+        print(once::to_text(&look).trim_end());
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod bridge_impaired;
 mod capture;
 mod demo;
 mod device;
+mod doctor;
 mod echo;
 mod http;
 mod iperf;
@@ -47,6 +48,7 @@ mod tcp_kill;
 mod tcp_serve;
 mod tcp_trace;
 mod testbed;
+mod top;
 mod tune;
 mod watch;
 mod wire;
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
         replay::cases(),
         scripts::cases(),
         tune::cases(),
+        top::cases(),
+        doctor::cases(),
         shard_neighbor::cases(),
         shard_icmp::cases(),
         shard_udp::cases(),
