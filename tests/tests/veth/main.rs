@@ -11,6 +11,7 @@ mod capture;
 mod demo;
 mod device;
 mod echo;
+mod examples_poll;
 mod http;
 mod iperf;
 mod link;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
         return code;
     }
+    if let Some(code) = examples_poll::dispatch() {
+        return code;
+    }
     if let Err(error) = enter_user_namespace() {
         eprintln!("these tests need network namespaces: {error}");
         return ExitCode::FAILURE;
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        examples_poll::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),
