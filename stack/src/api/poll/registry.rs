@@ -20,6 +20,8 @@ pub struct Registry {
     wants_room: Vec<SocketId>,
     /// Bytes that waited for neighbours when there was no room for another datagram.
     parked_bytes: usize,
+    /// Events of sockets that are not ours, while ours are served.
+    strangers: Vec<SocketId>,
     /// What was accepted last in the call of a handler.
     accepted: Option<TcpId>,
     /// [`Sockets::stop`] was called.
@@ -61,6 +63,7 @@ impl Registry {
             timers: Wheel::new(now),
             wants_room: Vec::new(),
             parked_bytes: 0,
+            strangers: Vec::new(),
             accepted: None,
             is_stopped: false,
             fault: None,
@@ -73,7 +76,8 @@ impl Registry {
     }
 
     /// Calls `handler` for everything that has happened, as far as a turn may take. To be called once in each turn, between what
-    /// comes and what goes. Returns when to be called again even if nothing comes.
+    /// comes and what goes. Returns when to be called again even if nothing comes. Events of sockets that are not of
+    /// this registry are left for others.
     ///
     /// A handler that panics ends there, which is logged, and its connection is closed: what the closure itself
     /// has borrowed is to be fit for that.
@@ -83,18 +87,34 @@ impl Registry {
         mut handler: impl FnMut(&mut Sockets<'_>, Event),
     ) -> Option<Instant> {
         self.tell_room(shard);
-        let mut left = EVENTS_PER_TURN;
-        while left > 0 {
-            let Some(event) = self.next(shard) else { break };
-            left -= 1;
-            self.call(shard, event, &mut handler);
+        let has_left = self.serve_all(shard, &mut handler);
+        for id in self.strangers.drain(..) {
+            shard.sockets.give_back(id);
         }
-        if left == 0 {
+        if has_left {
             return Some(shard.now());
         }
         // Frames leave behind this, and with them there may be room.
         let look = (!self.wants_room.is_empty()).then(|| shard.now() + ROOM_LOOK_INTERVAL);
         [look, self.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Calls the handler for what has happened. True: there may be more than a turn takes.
+    pub(super) fn serve_all(
+        &mut self,
+        shard: &mut Shard,
+        handler: &mut impl FnMut(&mut Sockets<'_>, Event),
+    ) -> bool {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.next(shard) else { return false };
+            self.call(shard, event, handler);
+        }
+        true
+    }
+
+    /// Nobody else is there to take their events.
+    pub(super) fn forget_strangers(&mut self) {
+        self.strangers.clear();
     }
 
     /// Calls the handler of an event. If it panics, its connection ends and nothing else.
@@ -121,6 +141,7 @@ impl Registry {
             {
                 return Some(event_of(shard, &place));
             }
+            self.strangers.push(id);
         }
         let (_, token) = self.timers.pop_expired(shard.now())?;
         Some(Event::new(token, Source::Timer))
@@ -318,6 +339,6 @@ impl Sockets<'_> {
 /// How often it is looked whether there is room for datagrams, if there was none.
 const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Events that one turn takes; what is left comes first in the next one.
-pub(super) const EVENTS_PER_TURN: usize = 1_024;
+const EVENTS_PER_TURN: usize = 1_024;
 /// The largest datagram with the headers of all its fragments.
 const DATAGRAM_BYTES_MAX: usize = 80_000;

@@ -11,7 +11,7 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{LinkError, LinkState, Nic, Wake, wait};
 
 use super::event::{Event, Events, Source, Token};
-use super::registry::{EVENTS_PER_TURN, Registry, Sockets};
+use super::registry::{Registry, Sockets};
 use crate::driver::Patience;
 use crate::error::ConfigError;
 use crate::shard::{Command, Shard, ShardConfig};
@@ -140,14 +140,9 @@ impl<N: Nic> Poll<N> {
             if let Some(event) = self.take_ring() {
                 self.registry.call(&mut self.shard, event, &mut handler);
             }
-            let mut left = EVENTS_PER_TURN;
-            while left > 0
-                && let Some(event) = self.registry.next(&mut self.shard)
-            {
-                left -= 1;
-                self.registry.call(&mut self.shard, event, &mut handler);
-            }
-            self.is_behind = more || left == 0;
+            let has_left = self.registry.serve_all(&mut self.shard, &mut handler);
+            self.registry.forget_strangers();
+            self.is_behind = more || has_left;
             due = self.send();
             if self.registry.take_stop() {
                 return Ok(());
@@ -199,7 +194,7 @@ impl<N: Nic> Poll<N> {
             }
             self.is_behind = self.receive();
             // Nobody is told any more.
-            while self.registry.next(&mut self.shard).is_some() {}
+            while self.shard.next_event().is_some() {}
         }
         self.shard.tcp_abort_all();
         self.send();
@@ -245,6 +240,7 @@ impl<N: Nic> Poll<N> {
             let Some(event) = self.registry.next(&mut self.shard) else { break };
             events.list.push(event);
         }
+        self.registry.forget_strangers();
         self.is_behind |= events.list.len() == events.len_max;
     }
 

@@ -542,6 +542,9 @@ fn a_registry_serves_in_the_turns_of_another_loop() {
     let mut registry = Registry::new(now);
     registry.sockets(&mut shard).tcp_listen(at("10.0.0.2:80"), Token(1)).expect("free");
     registry.sockets(&mut shard).set_timer(Token(2), now);
+    let stranger = shard.tcp_listen(crate::shard::TcpListen::new(at("10.0.0.2:81"))).expect("free");
+    client.sockets().tcp_connect(at("10.0.0.2:81"), Token(6)).expect("begun");
+    let mut strangers = 0;
     let tcp = client.sockets().tcp_connect(at("10.0.0.2:80"), Token(5)).expect("begun");
     client.sockets().send(tcp, b"hello").expect("it waits for the handshake");
     let mut events = Events::with_capacity(8);
@@ -561,6 +564,11 @@ fn a_registry_serves_in_the_turns_of_another_loop() {
             });
         });
         assert_eq!(due, None, "nothing is left");
+        // What is another's is left to it.
+        while let Some(event) = shard.next_event() {
+            assert_eq!(event.socket, stranger);
+            strangers += 1;
+        }
     }
-    assert_eq!(timers, 1);
+    assert_eq!((timers, strangers), (1, 1));
 }
