@@ -1,4 +1,14 @@
 //! `wirestack echo`: TCP and UDP echo, RFC 862.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`blocking`] | the same with a thread for each connection |
+//! | [`tasks`] | the same in tasks, of tokio or of the shard's own thread |
+
+pub mod blocking;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::net::{Ipv6Addr, SocketAddr};

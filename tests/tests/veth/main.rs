@@ -12,6 +12,7 @@ mod demo;
 mod device;
 mod doctor;
 mod echo;
+mod examples_poll;
 mod http;
 mod iperf;
 mod link;
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
         return code;
     }
+    if let Some(code) = examples_poll::dispatch() {
+        return code;
+    }
     if let Err(error) = enter_user_namespace() {
         eprintln!("these tests need network namespaces: {error}");
         return ExitCode::FAILURE;
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        examples_poll::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),
