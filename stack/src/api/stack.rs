@@ -134,6 +134,9 @@ impl<A: Access> Stack<A> {
         let give_up = self.now() + timeout;
         for address in wanted {
             while !self.addresses().contains(address) {
+                if let Some(fault) = self.first_shard().with(|hub| hub.fault()) {
+                    return Err(fault.into());
+                }
                 if self.now() >= give_up {
                     let problem =
                         format!("{address} cannot be used: it is none of ours, or another host has it");
