@@ -62,7 +62,7 @@ pub mod tcp;
 pub mod timer;
 pub mod udp;
 
-pub use api::{blocking, local, poll, tokio};
+pub use api::{blocking, install, installed, local, poll, tokio};
 pub use smoltcp;
 pub use smoltcp::wire::{EthernetAddress, IpCidr};
 pub use wirestack_nic as nic;

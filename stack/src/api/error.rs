@@ -3,8 +3,10 @@
 use std::io::{Error, ErrorKind};
 
 use crate::dns;
+use crate::igmp_mld::JoinError;
 use crate::shard::GroupError;
 use crate::tcp::{ConnectError, Failure, ListenError, RecvError, SendError};
+use crate::udp;
 
 /// The kind that std has for it.
 pub(crate) fn kind_of_failure(failure: Failure) -> ErrorKind {
@@ -26,6 +28,19 @@ impl From<Failure> for Error {
         Self::new(kind_of_failure(failure), failure)
     }
 }
+
+/// Why a datagram was not sent. Some of what Linux says has no kind in std that can be named; it is told by its number, so
+/// that whoever looks at that finds it.
+pub(crate) fn io_error_of_send(error: udp::SendError) -> Error {
+    match error {
+        udp::SendError::TooLong { .. } => Error::from_raw_os_error(EMSGSIZE),
+        udp::SendError::NotConnected => Error::from_raw_os_error(EDESTADDRREQ),
+        error => error.into(),
+    }
+}
+
+const EDESTADDRREQ: i32 = 89;
+const EMSGSIZE: i32 = 90;
 
 impl From<RecvError> for Error {
     fn from(error: RecvError) -> Self {
@@ -62,7 +77,10 @@ impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         let kind = match error {
             ConnectError::NoRoute { .. } => ErrorKind::NetworkUnreachable,
-            ConnectError::BadAddress { .. } => ErrorKind::InvalidInput,
+            // Linux asks port 0 as any other, and nobody answers there; there is no way to a group for a connection.
+            ConnectError::BadAddress { remote } if remote.port() == 0 => ErrorKind::ConnectionRefused,
+            ConnectError::BadAddress { remote } if remote.ip().is_unspecified() => ErrorKind::InvalidInput,
+            ConnectError::BadAddress { .. } => ErrorKind::NetworkUnreachable,
             ConnectError::AddressNotOurs { .. } | ConnectError::NoPort => ErrorKind::AddrNotAvailable,
             ConnectError::InUse { .. } => ErrorKind::AddrInUse,
             ConnectError::TooMany { .. } => ErrorKind::QuotaExceeded,
@@ -76,7 +94,11 @@ impl From<GroupError> for Error {
     fn from(error: GroupError) -> Self {
         let kind = match error {
             GroupError::Closed => ErrorKind::NotConnected,
-            _ => ErrorKind::InvalidInput,
+            GroupError::Membership(error) => return error.into(),
+            GroupError::Join(JoinError::NotMulticast(_) | JoinError::BadSource { .. }) => {
+                ErrorKind::InvalidInput
+            }
+            GroupError::Join(_) => ErrorKind::QuotaExceeded,
         };
         Self::new(kind, error)
     }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::task::Waker;
 
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use wirestack_nic::Nic;
 
 use crate::dns::{Answer, DnsError, Kind, QueryId, ResolveError};
 use crate::shard::{Shard, SocketId};
+use crate::tcp::Failure;
 use crate::timer::{TimerId, Wheel};
 
 /// What somebody waits for at a socket.
@@ -28,7 +29,7 @@ pub struct Hub {
     /// By the number of a socket.
     waiting: Vec<Waiting>,
     /// Whoever waits for room for a datagram.
-    waiting_for_room: Vec<Waker>,
+    waiting_for_room: Wakers,
     lookups: HashMap<QueryId, Lookup>,
     sleeps: Wheel<u32>,
     sleepers: slab::Slab<Option<Waker>>,
@@ -49,6 +50,8 @@ struct Waiting {
     write: Wakers,
     /// The failure of the connection was told; what is asked after that is told of the end.
     is_told: bool,
+    /// The application has finished sending.
+    has_finished: bool,
     /// The application has shut down reading: what has come can still be read, and then it is the end.
     has_stopped_reading: bool,
 }
@@ -58,6 +61,8 @@ struct Waiting {
 struct Wakers {
     first: Option<Waker>,
     others: Vec<Waker>,
+    /// When a crowd was last sent away.
+    sent_away: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -67,10 +72,17 @@ enum Lookup {
 }
 
 impl Wakers {
-    fn add(&mut self, waker: &Waker) {
+    fn add(&mut self, waker: &Waker, now: Instant, woken: &mut Vec<Waker>) {
         let is_known = self.first.iter().chain(&self.others).any(|known| known.will_wake(waker));
         if is_known {
             return;
+        }
+        // Whoever has given up waiting leaves his waker here until something happens. At a socket at which nothing ever
+        // does, they would be more and more: from time to time all are woken, and who still waits comes again.
+        let is_calm = self.sent_away.is_none_or(|at| now >= at + CROWD_INTERVAL);
+        if self.others.len() >= CROWD_LEN && is_calm {
+            self.sent_away = Some(now);
+            self.wake(woken);
         }
         match self.first {
             None => self.first = Some(waker.clone()),
@@ -91,7 +103,7 @@ impl Hub {
         Self {
             shard,
             waiting: Vec::new(),
-            waiting_for_room: Vec::new(),
+            waiting_for_room: Wakers::default(),
             lookups: HashMap::new(),
             sleeps,
             sleepers: slab::Slab::new(),
@@ -128,8 +140,8 @@ impl Hub {
     /// The second half of a turn. When to come again; it is remembered until then.
     pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
         let due = self.shard.send(nic);
-        if !self.waiting_for_room.is_empty() && self.shard.has_room_for(DATAGRAM_BYTES_MAX) {
-            self.woken.append(&mut self.waiting_for_room);
+        if self.waiting_for_room.first.is_some() && self.shard.has_room_for(DATAGRAM_BYTES_MAX) {
+            self.waiting_for_room.wake(&mut self.woken);
         }
         // What has come up while sending, such as a full receive buffer of ourselves that was emptied.
         self.dispatch();
@@ -196,14 +208,19 @@ impl Hub {
 
     /// Wakes this one at the next event of the socket. To be asked for again after each.
     pub(crate) fn wait_for(&mut self, socket: SocketId, interest: Interest, waker: &Waker) {
-        let waiting = self.waiting_of(socket);
+        let now = self.shard.now();
+        let (waiting, woken) = self.waiting_and_woken(socket);
         match interest {
-            Interest::Read => waiting.read.add(waker),
-            Interest::Write => waiting.write.add(waker),
+            Interest::Read => waiting.read.add(waker, now, woken),
+            Interest::Write => waiting.write.add(waker, now, woken),
         }
     }
 
     fn waiting_of(&mut self, socket: SocketId) -> &mut Waiting {
+        self.waiting_and_woken(socket).0
+    }
+
+    fn waiting_and_woken(&mut self, socket: SocketId) -> (&mut Waiting, &mut Vec<Waker>) {
         let Self { waiting, woken, .. } = self;
         let index = socket.index() as usize;
         if waiting.len() <= index {
@@ -215,19 +232,39 @@ impl Hub {
             waiting.write.wake(woken);
             *waiting = Waiting { socket: Some(socket), ..Waiting::default() };
         }
-        waiting
+        (waiting, woken)
     }
 
     /// Wakes this one when there is room for a datagram of any size.
     pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
-        if !self.waiting_for_room.iter().any(|known| known.will_wake(waker)) {
-            self.waiting_for_room.push(waker.clone());
-        }
+        let now = self.shard.now();
+        self.waiting_for_room.add(waker, now, &mut self.woken);
     }
 
     /// Whether the failure of a connection was told already; from now on it was.
     pub(crate) fn tell_failure(&mut self, socket: SocketId) -> bool {
         std::mem::replace(&mut self.waiting_of(socket).is_told, true)
+    }
+
+    /// From now on, the application sends nothing any more.
+    pub(crate) fn finish(&mut self, socket: SocketId) {
+        self.waiting_of(socket).has_finished = true;
+        self.shard.tcp_finish(socket);
+    }
+
+    /// Why a connection is no more, as std says it.
+    pub(crate) fn failure(&self, socket: SocketId) -> Option<io::Error> {
+        let failure = self.shard.tcp_failure(socket)?;
+        let waiting = self.waiting.get(socket.index() as usize);
+        let has_finished =
+            waiting.is_some_and(|waiting| waiting.socket == Some(socket) && waiting.has_finished);
+        // As Linux (tcp_reset): of a peer that had finished sending before, there is nothing to be read any more, and what
+        // is written to it finds nobody.
+        let is_half_closed = self.shard.tcp_readiness(socket).peer_finished && !has_finished;
+        Some(match failure {
+            Failure::Reset if is_half_closed => io::Error::new(io::ErrorKind::BrokenPipe, failure),
+            failure => failure.into(),
+        })
     }
 
     /// From now on, what would wait for data finds the end.
@@ -271,7 +308,7 @@ impl Hub {
             waiting.read.wake(woken);
             waiting.write.wake(woken);
         }
-        woken.append(waiting_for_room);
+        waiting_for_room.wake(woken);
         for lookup in lookups.values_mut() {
             let before = std::mem::replace(lookup, Lookup::Done(Err(DnsError::NoServer)));
             if let Lookup::Waits(waker) = before {
@@ -294,7 +331,9 @@ impl Hub {
     pub(crate) fn take_answer(&mut self, id: QueryId, waker: &Waker) -> Option<Result<Answer, DnsError>> {
         match self.lookups.remove(&id)? {
             Lookup::Done(result) => Some(result),
-            Lookup::Waits(_) => {
+            Lookup::Waits(before) => {
+                // It is not dropped here: with it a task might go, and its sockets, which want the hub.
+                self.woken.extend(before.filter(|before| !before.will_wake(waker)));
                 self.lookups.insert(id, Lookup::Waits(Some(waker.clone())));
                 None
             }
@@ -337,5 +376,9 @@ impl Hub {
     }
 }
 
+/// So many wait at one socket, beside the first, before those that have given up are sorted out.
+const CROWD_LEN: usize = 64;
+/// How often that is done at most: a crowd that does wait is woken in vain.
+const CROWD_INTERVAL: Duration = Duration::from_secs(1);
 /// The largest datagram with the headers of all its fragments.
 const DATAGRAM_BYTES_MAX: usize = 80_000;

@@ -115,6 +115,30 @@ impl<A: Access> TcpListener<A> {
         Poll::Pending
     }
 
+    /// TTL or hop limit of what is accepted from now on, 1 to 255.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): another value; [`NotConnected`](io::ErrorKind::NotConnected): the
+    /// stack has ended.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let hop_limit = hop_limit_of(ttl)?;
+        let options = self.options().ok_or(io::ErrorKind::NotConnected)?;
+        self.set_options(TcpOptions { hop_limit: Some(hop_limit), ..options });
+        Ok(())
+    }
+
+    /// The same, as it is.
+    ///
+    /// # Errors
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the stack has ended.
+    pub fn ttl(&self) -> io::Result<u32> {
+        let (shard, id) = self.places.first().ok_or(io::ErrorKind::NotConnected)?;
+        shard.with(|hub| {
+            let options = hub.shard_ref().tcp_options(*id).ok_or(io::ErrorKind::NotConnected)?;
+            Ok(options.hop_limit.unwrap_or(hub.shard_ref().hop_limit()).into())
+        })
+    }
+
     /// Manners of what is accepted from now on.
     pub fn set_options(&self, options: TcpOptions) {
         for (shard, id) in &self.places {
@@ -156,6 +180,14 @@ impl<A: Access> Future for Accept<'_, A> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.listener.poll_accept(context)
     }
+}
+
+/// A TTL as std takes it.
+pub(crate) fn hop_limit_of(ttl: u32) -> io::Result<u8> {
+    let hop_limit = u8::try_from(ttl).ok().filter(|limit| *limit > 0);
+    hop_limit.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("a TTL of {ttl}: 1 to 255 are accepted"))
+    })
 }
 
 /// Ports that are tried.

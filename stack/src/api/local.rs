@@ -165,12 +165,18 @@ impl<N: Nic> Runtime<N> {
             }
             if let Err(error) = self.rest(due) {
                 self.fail();
-                let last = future.as_mut().poll(&mut context);
-                self.run_tasks(&mut context);
-                return match last {
-                    Poll::Ready(output) => Ok(output),
-                    Poll::Pending => Err(error),
-                };
+                // One hears it from the other: a task from its socket, and the future from the task.
+                for _ in 0..LAST_ROUNDS {
+                    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                        return Ok(output);
+                    }
+                    self.alarm.is_set.store(false, Ordering::SeqCst);
+                    self.run_tasks(&mut context);
+                    if !self.alarm.is_set.load(Ordering::SeqCst) {
+                        break;
+                    }
+                }
+                return Err(error);
             }
         }
     }
@@ -302,6 +308,8 @@ impl<N> fmt::Debug for Runtime<N> {
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// How long resets, and a lease that is given back, may take to leave: a neighbour may have to be found.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Rounds in which everybody hears that the interface has gone.
+const LAST_ROUNDS: usize = 64;
 /// Ends of tasks, and rounds of new ones, in a turn.
 const TASKS_PER_TURN: usize = 1_024;
 /// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.

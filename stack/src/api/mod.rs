@@ -23,6 +23,7 @@
 //! | `hub` | a shard and whoever waits for its sockets |
 //! | `stack` | all shards of a stack, and the things that are asked of it |
 //! | `listener`, `stream`, `udp` | the handles |
+//! | `installed` | the stack of sockets that name none |
 //! | `lookup`, `connect`, `sleep` | names, connecting to one of several addresses (RFC 8305), time |
 //! | `error` | what went wrong, as `std::io` says it |
 
@@ -31,6 +32,7 @@ pub mod blocking;
 mod connect;
 mod error;
 mod hub;
+mod installed;
 mod listener;
 pub mod local;
 mod lookup;
@@ -43,6 +45,7 @@ mod udp;
 
 pub use access::{Access, Local, Shared};
 pub use hub::{Hub, Interest};
+pub use installed::{install, installed};
 pub use listener::{Accept, TcpListener};
 pub use lookup::{Endpoint, ToEndpoint};
 pub use sleep::Sleep;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use smoltcp::time::Duration;
 
+use super::listener::hop_limit_of;
 use super::{Access, Hub, Interest, Stack};
 use crate::shard::{SocketId, TcpConnect};
 use crate::tcp::config::Linger;
@@ -44,7 +45,7 @@ impl<A: Access> Handle<A> {
         self.access.with(|hub| f(hub, self.id))
     }
 
-    /// Lets `f` read. What std says of a failure is said once; after that there is nothing more to come.
+    /// Lets `f` read. What std says of a failure is said once; after that, as after a FIN, there is nothing more to come.
     fn poll_read_with<R>(
         &self,
         context: &mut Context<'_>,
@@ -61,8 +62,11 @@ impl<A: Access> Handle<A> {
                     Poll::Pending
                 }
             },
+            Err(RecvError::Failed(_)) if hub.shard_ref().tcp_readiness(id).peer_finished => {
+                Poll::Ready(Ok(end))
+            }
             Err(RecvError::Failed(_)) if hub.tell_failure(id) => Poll::Ready(Ok(end)),
-            Err(error) => Poll::Ready(Err(error.into())),
+            Err(error) => Poll::Ready(Err(hub.failure(id).unwrap_or_else(|| error.into()))),
         })
     }
 
@@ -89,7 +93,7 @@ impl<A: Access> Handle<A> {
                 Err(SendError::Failed(_)) if hub.tell_failure(id) => {
                     Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
                 }
-                Err(error) => Poll::Ready(Err(error.into())),
+                Err(error) => Poll::Ready(Err(hub.failure(id).unwrap_or_else(|| error.into()))),
             }
         })
     }
@@ -158,9 +162,9 @@ impl<A: Access> TcpStream<A> {
 
     fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.handle.with(|hub, id| {
-            if let Some(failure) = hub.shard_ref().tcp_failure(id) {
+            if let Some(failure) = hub.failure(id) {
                 hub.tell_failure(id);
-                return Poll::Ready(Err(failure.into()));
+                return Poll::Ready(Err(failure));
             }
             if hub.shard_ref().tcp_readiness(id).connected {
                 return Poll::Ready(Ok(()));
@@ -184,9 +188,10 @@ impl<A: Access> TcpStream<A> {
     /// The other end.
     ///
     /// # Errors
-    /// None; it is one for the sake of std's signature.
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection is no more.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.handle.peer)
+        let is_closed = self.handle.with(|hub, id| hub.shard_ref().tcp_readiness(id).closed);
+        if is_closed { Err(io::ErrorKind::NotConnected.into()) } else { Ok(self.handle.peer) }
     }
 
     /// Copies what has come and leaves it there.
@@ -213,6 +218,34 @@ impl<A: Access> TcpStream<A> {
         self.handle.poll_read(context, room)
     }
 
+    /// Copies what has come into several pieces of room.
+    ///
+    /// # Errors
+    /// As [`poll_recv`](Self::poll_recv).
+    pub fn poll_recv_vectored(
+        &self,
+        context: &mut Context<'_>,
+        rooms: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.handle.poll_read_with(context, 0, |hub, id| {
+            let mut len = 0;
+            for room in rooms.iter_mut().filter(|room| !room.is_empty()) {
+                match hub.shard().tcp_recv(id, room) {
+                    Ok(Some(more)) => {
+                        len += more;
+                        if more < room.len() {
+                            break;
+                        }
+                    }
+                    // What was taken is told now, and the rest the next time.
+                    _ if len > 0 => break,
+                    nothing => return nothing,
+                }
+            }
+            Ok(Some(len))
+        })
+    }
+
     /// Writes what there is room for. As `AsyncWrite`, with `&self`.
     ///
     /// # Errors
@@ -233,6 +266,45 @@ impl<A: Access> TcpStream<A> {
         self.handle.poll_write_vectored(context, pieces)
     }
 
+    /// The same for who has told that he has written something: 0 is that no more can be, and why stays to be told.
+    pub(crate) fn poll_send_rest(&self, context: &mut Context<'_>, data: &[u8]) -> Poll<usize> {
+        self.handle.with(|hub, id| {
+            if hub.fault().is_some() || data.is_empty() {
+                return Poll::Ready(0);
+            }
+            match hub.shard().tcp_send(id, data) {
+                Ok(0) => {
+                    hub.wait_for(id, Interest::Write, context.waker());
+                    Poll::Pending
+                }
+                sent => Poll::Ready(sent.unwrap_or(0)),
+            }
+        })
+    }
+
+    /// Finishes sending if closing would do so, too. False: it would reset the connection, or there is none.
+    pub(crate) fn finish_before_close(&self) -> bool {
+        self.handle.with(|hub, id| {
+            let is_to_finish =
+                hub.shard_ref().tcp_readable(id) == 0 && !hub.shard_ref().tcp_readiness(id).closed;
+            if is_to_finish {
+                hub.finish(id);
+            }
+            is_to_finish
+        })
+    }
+
+    /// Waits until the peer has everything, our FIN included, or the connection is no more.
+    pub(crate) fn poll_all_acked(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.handle.with(|hub, id| {
+            if hub.fault().is_some() || hub.shard_ref().is_all_acked(id) {
+                return Poll::Ready(());
+            }
+            hub.wait_for(id, Interest::Write, context.waker());
+            Poll::Pending
+        })
+    }
+
     /// Lends a piece of what has come, where it lies, to `f`, which says how much of it is done with; it is empty at the end
     /// of what the peer sends. Nothing is copied. `f` must not use a socket of the same stack.
     ///
@@ -242,12 +314,14 @@ impl<A: Access> TcpStream<A> {
         let mut f = Some(f);
         poll_fn(|context| {
             let read = ready!(self.handle.poll_read_with(context, None, |hub, id| {
-                if hub.shard_ref().tcp_failure(id).is_none() && !hub.shard_ref().tcp_readiness(id).readable {
-                    return Ok(None);
+                if hub.shard_ref().tcp_readable(id) == 0 {
+                    // There is nothing to be lent; but there may be an end, or a failure.
+                    return Ok(hub.shard().tcp_recv(id, &mut [])?.map(|_| None));
                 }
                 let Some(f) = f.take() else { return Ok(None) };
                 Ok(hub.shard().tcp_recv_with(id, f)?.map(Some))
             }))?;
+            let read = read.or_else(|| f.take().map(|f| f(&[]).1));
             Poll::Ready(read.ok_or_else(|| io::ErrorKind::NotConnected.into()))
         })
         .await
@@ -279,14 +353,14 @@ impl<A: Access> TcpStream<A> {
     /// Ends one direction, or both, as std does.
     ///
     /// # Errors
-    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection is no more.
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection is no more, be it that both ends have finished.
     pub fn shutdown_now(&self, how: Shutdown) -> io::Result<()> {
         self.handle.with(|hub, id| {
-            if hub.shard_ref().tcp_failure(id).is_some() {
+            if hub.shard_ref().tcp_readiness(id).closed {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             if how != Shutdown::Read {
-                hub.shard().tcp_finish(id);
+                hub.finish(id);
             }
             if how != Shutdown::Write {
                 hub.stop_reading(id);
@@ -294,6 +368,14 @@ impl<A: Access> TcpStream<A> {
             hub.wake(id);
             Ok(())
         })
+    }
+
+    /// Finishes sending; of a connection that is no more, there is nothing to be finished. As tokio's.
+    fn finish(&self) -> io::Result<()> {
+        match self.shutdown_now(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
     }
 
     /// Ends the connection at once, with a reset.
@@ -349,8 +431,9 @@ impl<A: Access> TcpStream<A> {
         Ok(self.options()?.nagle == Nagle::Off)
     }
 
-    /// What dropping does with data that is not acknowledged yet (SO_LINGER). It never blocks: what is left after this
-    /// time is thrown away, and the peer is told by a reset.
+    /// What dropping does with data that is not acknowledged yet (SO_LINGER). Dropping this handle never blocks: what is
+    /// left after this time is thrown away, and the peer is told by a reset. (std's close waits for that time, and so does
+    /// the [blocking](super::blocking::TcpStream) form.)
     ///
     /// # Errors
     /// [`NotConnected`](io::ErrorKind::NotConnected): the connection is no more.
@@ -377,8 +460,7 @@ impl<A: Access> TcpStream<A> {
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput): another value; [`NotConnected`](io::ErrorKind::NotConnected).
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let hop_limit =
-            u8::try_from(ttl).ok().filter(|limit| *limit > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        let hop_limit = hop_limit_of(ttl)?;
         self.change_options(|options| options.hop_limit = Some(hop_limit))
     }
 
@@ -398,13 +480,10 @@ impl<A: Access> TcpStream<A> {
     /// # Errors
     /// None; it is one for the sake of std's signature.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.handle.with(|hub, id| {
-            let failure = hub.shard_ref().tcp_failure(id);
-            match failure {
-                Some(failure) if !hub.tell_failure(id) => Some(failure.into()),
-                Some(_) => None,
-                None => hub.shard().tcp_take_soft_error(id).map(Into::into),
-            }
+        Ok(self.handle.with(|hub, id| match hub.failure(id) {
+            Some(failure) if !hub.tell_failure(id) => Some(failure),
+            Some(_) => None,
+            None => hub.shard().tcp_take_soft_error(id).map(Into::into),
         }))
     }
 
@@ -436,9 +515,23 @@ impl<A: Access> AsyncRead for TcpStream<A> {
         if room.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let len = ready!(self.handle.poll_read(context, room.initialize_unfilled()))?;
-        room.advance(len);
-        Poll::Ready(Ok(()))
+        // Piece by piece: a room that nobody has written to yet need not be filled with zeros first.
+        self.handle.poll_read_with(context, (), |hub, id| {
+            let mut has_read = false;
+            while room.remaining() > 0 && hub.shard_ref().tcp_readable(id) > 0 {
+                let read = hub.shard().tcp_recv_with(id, |piece| {
+                    let len = piece.len().min(room.remaining());
+                    room.put_slice(&piece[..len]);
+                    (len, len)
+                });
+                if !matches!(read, Ok(Some(1..))) {
+                    break;
+                }
+                has_read = true;
+            }
+            // There is nothing to be read; but there may be an end, or a failure.
+            if has_read { Ok(Some(())) } else { Ok(hub.shard().tcp_recv(id, &mut [])?.map(drop)) }
+        })
     }
 }
 
@@ -465,7 +558,7 @@ impl<A: Access> AsyncWrite for TcpStream<A> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown_now(Shutdown::Write))
+        Poll::Ready(self.finish())
     }
 }
 
@@ -579,7 +672,7 @@ mod futures_io_impls {
         }
 
         fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(self.shutdown_now(Shutdown::Write))
+            Poll::Ready(self.finish())
         }
     }
 }

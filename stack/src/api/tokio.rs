@@ -4,11 +4,11 @@
 //! Types that name no stack use the [installed](install) one, so that porting a program is a change of `use` lines.
 
 use std::io;
-use std::net::SocketAddr;
 
-use parking_lot::RwLock;
-
+use super::installed::first;
 use super::{Shared, ToEndpoint};
+
+pub use super::installed::{install, installed};
 
 /// A stack whose shards run on threads of the driver.
 pub type Stack = super::Stack<Shared>;
@@ -22,25 +22,6 @@ pub type OwnedReadHalf = super::OwnedReadHalf<Shared>;
 pub type OwnedWriteHalf = super::OwnedWriteHalf<Shared>;
 /// A socket for datagrams.
 pub type UdpSocket = super::UdpSocket<Shared>;
-
-static INSTALLED: RwLock<Option<Stack>> = RwLock::new(None);
-
-/// Makes a stack the one of all sockets that name none, here and in [`blocking`](super::blocking); `None`: there is none
-/// any more. Returns the one before.
-pub fn install(stack: Option<Stack>) -> Option<Stack> {
-    std::mem::replace(&mut *INSTALLED.write(), stack)
-}
-
-/// The stack that is installed.
-///
-/// # Errors
-/// [`NotConnected`](io::ErrorKind::NotConnected): none is.
-pub fn installed() -> io::Result<Stack> {
-    let stack = INSTALLED.read().clone();
-    stack.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotConnected, "no stack is installed; `tokio::install` does")
-    })
-}
 
 impl TcpListener {
     /// Listens on the installed stack.
@@ -84,16 +65,4 @@ impl UdpSocket {
         };
         first(addresses, |address| self.connect_now(address))
     }
-}
-
-/// The first address that can be had.
-pub(crate) fn first<T>(addresses: Vec<SocketAddr>, f: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    let mut error = io::Error::new(io::ErrorKind::InvalidInput, "there is no address");
-    for address in addresses {
-        match f(address) {
-            Ok(result) => return Ok(result),
-            Err(failed) => error = failed,
-        }
-    }
-    Err(error)
 }

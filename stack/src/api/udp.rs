@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use super::error::io_error_of_send;
+use super::listener::hop_limit_of;
 use super::{Access, Hub, Interest, Stack};
 use crate::demux::Steering;
 use crate::shard::{SendOptions, SocketId, UdpBind};
@@ -120,6 +122,10 @@ impl<A: Access> UdpSocket<A> {
             if let Some(fault) = hub.fault() {
                 return Poll::Ready(Err(fault.into()));
             }
+            // As Linux, whose next call of either kind tells of it.
+            if let Some(error) = hub.shard().udp_take_error(*id) {
+                return Poll::Ready(Err(error.into()));
+            }
             let options = SendOptions { to, ..SendOptions::default() };
             match hub
                 .shard()
@@ -130,7 +136,7 @@ impl<A: Access> UdpSocket<A> {
                     hub.wait_for_room(context.waker());
                     Poll::Pending
                 }
-                Err(error) => Poll::Ready(Err(error.into())),
+                Err(error) => Poll::Ready(Err(io_error_of_send(error))),
             }
         })
     }
@@ -283,6 +289,30 @@ impl<A: Access> UdpSocket<A> {
             shard.with(|hub| hub.shard().udp_set_options(*id, options));
         }
         Ok(())
+    }
+
+    /// TTL or hop limit to one host, 1 to 255.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): another value; [`NotConnected`](io::ErrorKind::NotConnected).
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let hop_limit = hop_limit_of(ttl)?;
+        self.change_options(|options| options.hop_limit = Some(hop_limit))
+    }
+
+    /// The same, as it is.
+    ///
+    /// # Errors
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the socket was closed by the stack.
+    pub fn ttl(&self) -> io::Result<u32> {
+        let default = self.with_first(|hub, _| hub.shard_ref().hop_limit());
+        Ok(self.options()?.hop_limit.unwrap_or(default).into())
+    }
+
+    /// An error that waits, told once (SO_ERROR).
+    pub fn take_error(&self) -> Option<io::Error> {
+        let mut places = self.places.iter();
+        places.find_map(|(shard, id)| shard.with(|hub| hub.shard().udp_take_error(*id)).map(Into::into))
     }
 
     /// Joins a group.

@@ -86,6 +86,7 @@ impl Shard {
             || self.mail.len() > 0
             || self.sockets.has_news()
             || self.has_news
+            || self.tcp.can_wake_starved()
     }
 
     /// Whether something for the application has come up after it had its turn, and nobody has fetched it. It

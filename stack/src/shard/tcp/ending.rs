@@ -39,6 +39,14 @@ impl Shard {
         connection.is_none_or(|connection| connection.tcb.state == State::Closed)
     }
 
+    /// Whether the peer has acknowledged everything, our FIN included; or there is no connection any more.
+    pub(crate) fn is_all_acked(&self, id: SocketId) -> bool {
+        match self.sockets.get(id) {
+            Some(&AnySocket::Tcp(index)) => self.is_connection_quiet(index),
+            _ => true,
+        }
+    }
+
     /// Resets every connection that is left. It walks all of them.
     pub(crate) fn tcp_abort_all(&mut self) {
         self.connections().into_iter().for_each(|index| self.abort_connection(index));
