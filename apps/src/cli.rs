@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::builder::ArgPredicate;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use wirestack::neighbor::AddressProbes;
@@ -20,11 +21,15 @@ use wirestack::tcp::Algorithm;
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::addresses::{AddressArg, parse_probes};
+use crate::api::Api;
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
+use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
+use crate::host::RunArgs;
 use crate::ping::args::PingArgs;
+use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -56,6 +61,10 @@ pub enum Command {
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
     /// better, and set it with --apply
     Tune(TuneArgs),
+    /// Watch a program that runs: its connections with rates, windows and round-trip times, and its counters
+    Top(TopArgs),
+    /// Check whether a stack would run well on an interface, and print the command that helps where not
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `tune`.
@@ -120,6 +129,9 @@ pub struct EchoArgs {
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
@@ -128,19 +140,51 @@ pub struct EchoArgs {
 /// Flags of `http`.
 #[derive(Debug, Args)]
 pub struct HttpArgs {
-    /// TCP port
-    #[arg(long, default_value_t = 80, value_parser = whole::<u16>(1..=65_535))]
+    /// TCP port [default: 80; with TLS, 443]
+    #[arg(long, default_value_t = 80, hide_default_value = true, value_parser = whole::<u16>(1..=65_535))]
+    #[arg(default_value_ifs = WITH_TLS)]
     pub port: u16,
     /// Serve the files below this directory instead of the built-in pages
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// How connections are served: async, on hyper, on threads of their own; local, on hyper, on the thread of the
+    /// stack; or poll, by a small HTTP/1.1 server without TLS [default: async]
+    #[arg(long, value_name = "NAME", value_parser = Api::parser(&[Api::Poll, Api::Async, Api::Local]))]
+    pub api: Option<Api>,
+    /// With TLS or without.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
 }
+
+/// Flags of a server with TLS.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TlsArgs {
+    /// Serve HTTPS (TLS 1.2 and 1.3) with a certificate of our own making, whose fingerprint is printed
+    #[arg(long)]
+    pub tls: bool,
+    /// Serve HTTPS with this certificate and its chain, a PEM file; together with --key
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// The private key of --cert, a PEM file, unencrypted
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// The port of HTTPS, with any of its flags.
+const WITH_TLS: [(&str, ArgPredicate, &str); 3] = [
+    ("tls", ArgPredicate::IsPresent, "443"),
+    ("cert", ArgPredicate::IsPresent, "443"),
+    ("key", ArgPredicate::IsPresent, "443"),
+];
 
 /// Flags of every program that serves TCP.
 #[derive(Debug, Clone, Default, Args)]
@@ -181,11 +225,19 @@ impl TcpArgs {
         self.congestion.unwrap_or_default()
     }
 
+    /// Connections that are served at a time.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.unwrap_or(CONNECTIONS_MAX)
+    }
+
     /// Connections that may wait to be accepted.
     pub fn backlog(&self) -> u16 {
         self.backlog.unwrap_or(1_024)
     }
 }
+
+/// Connections that a program serves at a time, unless a flag says otherwise.
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// Flags of `bridge`.
 #[derive(Debug, Args)]
@@ -289,6 +341,10 @@ pub struct HostArgs {
     /// jitter=2ms,rate=100mbit,queue=1000
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
+    /// Socket on which the program answers `top`, or none [default: /run/wirestack/PID.sock as root, else
+    /// $XDG_RUNTIME_DIR/wirestack/PID.sock, if that can be made]
+    #[arg(long, value_name = "PATH|none")]
+    pub control: Option<PathBuf>,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
     #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
@@ -382,7 +438,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, ping, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -554,7 +610,10 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
+            (
+                error(&[]),
+                &["no program given", "demo, echo, http, ping, capture, bridge, replay, tune, top or doctor"],
+            ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -586,6 +645,7 @@ mod tests {
             (http(&["--source-ports", "70-60"]), &["--source-ports", "70-60", "FIRST-LAST"]),
             (http(&["--device", "rx=fast"]), &["--device", "rx=fast", "rx=ring|recv"]),
             (http(&["--device", "burst=0"]), &["--device", "burst=0", "burst=FRAMES"]),
+            (http(&["--api", "blocking"]), &["--api", "blocking", "poll, async or local"]),
             (http(&["--backend", "lwip"]), &["--backend", "lwip", "wirestack or smoltcp"]),
             (http(&["--congestion", "vegas"]), &["--congestion", "vegas", "reno, cubic or bbr"]),
             (http(&["--backlog", "0"]), &["--backlog", "0", "1..=65535"]),
@@ -653,6 +713,21 @@ mod tests {
             ),
             (refused(tcp(Backend::Smoltcp, None, Some(5))), &["--backlog", "5", "leave it out"]),
         ]);
+    }
+
+    #[test]
+    fn https_has_a_port_of_its_own() {
+        for (rest, port) in [
+            (&[][..], 80),
+            (&["--tls"], 443),
+            (&["--cert", "c", "--key", "k"], 443),
+            (&["--tls", "--port", "8443"], 8443),
+        ] {
+            let base = ["wirestack", "http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
+            let cli = parse([&base, rest].concat().into_iter().map(OsString::from)).expect("right");
+            let Command::Http(http) = cli.command else { panic!("another program") };
+            assert_eq!(http.port, port, "{rest:?}");
+        }
     }
 
     #[test]

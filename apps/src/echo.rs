@@ -22,7 +22,11 @@ use crate::stream::{Handler, Listening, Stream};
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
     let ports =
         Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
-    setup::start(&args.host, ports, Program::new(Echo { port: args.port }, args.tcp.clone())?)
+    setup::start(
+        &args.host,
+        ports,
+        Program::new(Echo { port: args.port }, args.tcp.clone(), args.run.clone())?,
+    )
 }
 
 /// Echo on one port, both protocols.

@@ -9,31 +9,39 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
+//! | [`host`] | a stack on threads, for a program: launch, ready line, signals, an orderly end |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod api;
 mod attach;
 pub mod bridge;
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod demo;
 pub mod device;
+pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod error;
+pub mod host;
 pub mod http;
 pub mod net;
 pub mod ping;
 pub mod replay;
+pub mod report;
 mod reserve;
 pub mod serve;
 pub mod setup;
 pub mod stream;
 pub mod testbed;
+pub mod top;
 pub mod tune;
 
 use std::ffi::OsString;
@@ -58,6 +66,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Capture(args) => capture::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
+            cli::Command::Top(args) => top::run(&args),
+            cli::Command::Doctor(args) => doctor::run(&args),
         }
     });
     match result {

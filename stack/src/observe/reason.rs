@@ -205,6 +205,11 @@ impl Drops {
         self.0[reason as usize] += count;
     }
 
+    /// Adds those of another shard.
+    pub fn add_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// How many there were.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]

@@ -76,7 +76,7 @@ pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
 pub use sockets::{SocketEvent, SocketId};
-pub use tcp::{Readiness, TcpConnect, TcpListen};
+pub use tcp::{Readiness, TcpConnect, TcpConnection, TcpConnections, TcpListen, TcpListener};
 pub use udp::{GroupError, SendOptions, UdpBind};
 
 use mail::Mailbox;

@@ -9,6 +9,7 @@
 //! | `errors` | what routers say |
 //! | `api`, `connect`, `close` | what an application does |
 //! | `ending` | the end of all connections at once |
+//! | `list` | all of them, for people |
 
 mod api;
 mod close;
@@ -18,6 +19,7 @@ mod ending;
 mod errors;
 mod ingress;
 mod lifecycle;
+mod list;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
@@ -41,6 +43,7 @@ use crate::timer::wheel::{TimerId, Wheel};
 
 pub use api::Readiness;
 pub use connect::{TcpConnect, TcpListen};
+pub use list::{TcpConnection, TcpConnections, TcpListener};
 
 /// What a 4-tuple is, in 32 bits: two of them say what, the others which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
