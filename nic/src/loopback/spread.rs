@@ -133,7 +133,8 @@ impl Nic for Spread {
     fn receive_with<R>(&mut self, now: Instant, f: impl FnOnce(&[u8], &FrameMeta) -> R) -> Option<R> {
         let mut f = Some(f);
         for number in self.turns() {
-            let received = self.ends[number].receive_with(now, |frame, meta| f.take().map(|f| f(frame, meta)));
+            let received =
+                self.ends[number].receive_with(now, |frame, meta| f.take().map(|f| f(frame, meta)));
             if let Some(received) = received.flatten() {
                 self.next = number + 1;
                 return Some(received);
@@ -151,7 +152,8 @@ impl Nic for Spread {
     ) -> Option<R> {
         // Before it is written nobody knows whose it is: a member without room holds up all of them.
         let is_gone = |end: &Loopback<'_>| end.tx.pipe.lock().receiver_gone;
-        if self.ends.iter().all(is_gone) || !self.ends.iter_mut().all(|end| is_gone(end) || end.tx.admits(1)) {
+        if self.ends.iter().all(is_gone) || !self.ends.iter_mut().all(|end| is_gone(end) || end.tx.admits(1))
+        {
             return None;
         }
         let mut frame = std::mem::take(&mut self.frame);

@@ -36,7 +36,9 @@ pub fn open_group(
     }
     if len > 1 {
         for nic in &mut group {
-            (0..FRAMES_MAX).take_while(|_| nic.receive_with(Instant::ZERO, |_, _| ()).is_some()).for_each(drop);
+            (0..FRAMES_MAX)
+                .take_while(|_| nic.receive_with(Instant::ZERO, |_, _| ()).is_some())
+                .for_each(drop);
         }
     }
     Ok(group)

@@ -102,7 +102,8 @@ impl Driver {
         self.wait();
     }
 
-    /// Waits until it has ended by itself: its interface has gone, or a [`Stopper`] was told to end it.
+    /// Waits until it has ended by itself: its interface has gone, or a [`Stopper`] was told to end it. Not for whoever is
+    /// woken on a thread of the stack, which would wait for itself.
     pub fn wait(&self) {
         self.cells.iter().for_each(|cell| cell.wait_for_end());
     }
@@ -113,12 +114,14 @@ impl Driver {
     }
 
     fn join_threads(&mut self) {
+        let is_ours = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if self.threads.iter().any(is_ours) {
+            // Whoever is woken may drop it, on a thread of ours, for whose end the others wait. They end by themselves.
+            self.threads.clear();
+        }
         for thread in self.threads.drain(..) {
-            // A handle may be dropped by whoever is woken, which is on a thread of ours. It ends by itself.
-            if thread.thread().id() != thread::current().id() {
-                // A shard that has panicked has told so.
-                let _ = thread.join();
-            }
+            // A shard that has panicked has told so.
+            let _ = thread.join();
         }
     }
 }

@@ -144,7 +144,8 @@ impl Launch {
             driver.add(thread.map_err(LaunchError::Thread)?);
         }
         drop(begun);
-        let begun = has_begun.into_iter().collect::<io::Result<Vec<()>>>().map_err(LaunchError::Application)?;
+        let begun =
+            has_begun.into_iter().collect::<io::Result<Vec<()>>>().map_err(LaunchError::Application)?;
         if begun.len() < cells.len() {
             return Err(LaunchError::Application(io::Error::other("it has panicked")));
         }

@@ -151,11 +151,7 @@ impl<K: Fenced + 'static> Seat<K> {
 }
 
 /// Runs a loop that gets this from others, each on a thread of its own.
-fn model<K: Fenced + 'static>(
-    work: u32,
-    mail: usize,
-    others: &'static [fn(&Seat<K>)],
-) {
+fn model<K: Fenced + 'static>(work: u32, mail: usize, others: &'static [fn(&Seat<K>)]) {
     let mut builder = loom::model::Builder::new();
     // More do not find more, and take long.
     builder.preemption_bound = Some(3);
@@ -175,29 +171,41 @@ fn model<K: Fenced + 'static>(
 
 #[test]
 fn mail_and_the_end_are_never_missed() {
-    model::<With>(0, 1, &[|seat| {
-        seat.send();
-        seat.end();
-    }]);
+    model::<With>(
+        0,
+        1,
+        &[|seat| {
+            seat.send();
+            seat.end();
+        }],
+    );
     model::<With>(0, 1, &[Seat::send, Seat::end]);
 }
 
 #[test]
 fn work_under_the_lock_is_never_missed() {
-    model::<With>(2, 0, &[|seat| {
-        seat.work();
-        seat.work();
-        seat.end();
-    }]);
+    model::<With>(
+        2,
+        0,
+        &[|seat| {
+            seat.work();
+            seat.work();
+            seat.end();
+        }],
+    );
     model::<With>(1, 0, &[Seat::work, Seat::end]);
 }
 
 #[test]
 fn all_at_once_are_never_missed() {
-    model::<With>(1, 1, &[Seat::work, |seat| {
-        seat.send();
-        seat.end();
-    }]);
+    model::<With>(
+        1,
+        1,
+        &[Seat::work, |seat| {
+            seat.send();
+            seat.end();
+        }],
+    );
 }
 
 #[test]
@@ -209,9 +217,13 @@ fn a_missing_fence_is_found_out() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn telling_before_leaving_is_found_out() {
-    model::<With>(0, 1, &[|seat| {
-        seat.end();
-        seat.parker.call();
-        assert!(seat.inbox.push(Mail::Packet(Vec::new())));
-    }]);
+    model::<With>(
+        0,
+        1,
+        &[|seat| {
+            seat.end();
+            seat.parker.call();
+            assert!(seat.inbox.push(Mail::Packet(Vec::new())));
+        }],
+    );
 }
