@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use wirestack::api::Access;
-use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Observer, Patience, ShardFigures};
+use wirestack::driver::{Driver, InTurn, Launch, LaunchError, MakeInTurn, Patience, ShardFigures, Watcher};
 use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::{LinkError, Nic, wait};
 use wirestack::shard::{Shard, ShardConfig};
@@ -101,7 +101,7 @@ pub struct Host {
 pub struct Reporter {
     about: About,
     stack: Stack,
-    observer: Observer,
+    watcher: Watcher,
     counted: Arc<[Counted]>,
 }
 
@@ -196,8 +196,7 @@ impl Host {
             });
         }
         let (about, counted) = (About::new(program, name), in_turns.counted);
-        let reporter =
-            Reporter { about, stack: driver.stack().clone(), observer: driver.observer(), counted };
+        let reporter = Reporter { about, stack: driver.stack().clone(), watcher: driver.watcher(), counted };
         let asked = reporter.clone();
         let control = control.map(|control| control.serve(move |request| Some(asked.report(request))));
         let control = control.transpose().map_err(AppError::running)?;
@@ -291,7 +290,7 @@ impl Reporter {
     /// What was counted, all shards together.
     pub fn figures(&self) -> Figures {
         let mut figures = Figures::default();
-        for (number, shard) in self.observer.figures().iter().enumerate() {
+        for (number, shard) in self.watcher.figures().iter().enumerate() {
             figures.add(&self.figures_of(number, shard));
         }
         figures
@@ -316,8 +315,7 @@ impl Reporter {
     /// The report of the moment. Each shard is stopped for a short time only, however many connections it has.
     pub fn report(&self, request: Request) -> Report {
         let mut report: Option<Report> = None;
-        for (number, (shard, figures)) in self.stack.shards().iter().zip(self.observer.figures()).enumerate()
-        {
+        for (number, (shard, figures)) in self.stack.shards().iter().zip(self.watcher.figures()).enumerate() {
             let mut gather = Gather::new(number as u32, request);
             while !shard.with(|hub| gather.step(hub.shard_ref())) {}
             let figures = self.figures_of(number, &figures);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use smoltcp::wire::Ipv6Address;
 use wirestack::IpCidr;
 use wirestack::config::HostConfig;
-use wirestack::driver::open_packet_group;
+use wirestack::driver::open_group;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 use wirestack::nic::error::Step;
@@ -319,15 +319,14 @@ fn open(
     shards: usize,
 ) -> Result<Vec<AfPacket<'static>>, AppError> {
     let wrong = |error: &dyn std::fmt::Display| AppError::flag("--device", &args.device, error);
-    // What is wrong with it is found here; the devices of all shards are alike.
-    args.device.config(interface).map_err(|error| wrong(&error))?;
     let config = || {
-        let config = args.device.config(interface).unwrap_or_default();
+        let config = args.device.config(interface).map_err(|error| wrong(&error))?;
         // On an address that the kernel has too, most of what comes is its own: the socket need not see it.
-        AfPacketConfig { filter: claims.socket_filter(), ..config }
+        Ok(AfPacketConfig { filter: claims.socket_filter(), ..config })
     };
+    let configs = (0..shards).map(|_| config()).collect::<Result<Vec<_>, AppError>>()?;
     let name = &interface.name;
-    open_packet_group(name, shards, STEERING_SEED, config).map_err(|error| match error.step {
+    open_group(name, configs, STEERING_SEED).map_err(|error| match error.step {
         Step::Geometry | Step::Rings | Step::Map => wrong(&error),
         _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
     })

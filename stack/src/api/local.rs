@@ -170,9 +170,9 @@ impl<N: Nic> Runtime<N> {
                     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                         return Ok(output);
                     }
-                    self.alarm.is_set.store(false, Ordering::SeqCst);
+                    self.alarm.0.take_call();
                     self.run_tasks(&mut context);
-                    if !self.alarm.is_set.load(Ordering::SeqCst) {
+                    if !self.alarm.0.is_called() {
                         break;
                     }
                 }

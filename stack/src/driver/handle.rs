@@ -25,27 +25,28 @@ pub struct Driver {
 #[derive(Clone)]
 pub struct Stopper(Arc<[Arc<Cell>]>);
 
-/// Looks at a stack, from any thread; clones look at the same one. It works on when the stack has ended.
+/// Looks at a stack, from any thread; clones look at the same one. What was counted can be asked for when the stack has
+/// ended, too.
 #[derive(Clone)]
-pub struct Observer(Arc<[Arc<Cell>]>);
+pub struct Watcher(Arc<[Arc<Cell>]>);
 
-/// What a shard has counted since its start, and what it holds.
-#[derive(Debug, Clone)]
+/// What a shard and its device have counted, and what it holds.
+#[derive(Debug, Clone, Default)]
 pub struct ShardFigures {
-    /// Its number.
-    pub shard: usize,
-    /// Whether it has a thread.
-    pub is_running: bool,
-    /// The shard.
-    pub counters: ShardCounters,
-    /// Its connections.
+    /// Of the shard.
+    pub shard: ShardCounters,
+    /// Of TCP.
     pub tcp: TcpCounters,
-    /// What it has dropped, by reason.
+    /// What was dropped, by reason.
     pub drops: Drops,
-    /// Its device.
+    /// Of the device; as they were when its thread was asked last.
     pub nic: Counters,
+    /// Connections that exist.
+    pub connections: usize,
     /// How full its tables are.
     pub occupancy: Occupancy,
+    /// Whether there is a thread that turns it.
+    pub is_running: bool,
 }
 
 impl Driver {
@@ -67,9 +68,9 @@ impl Driver {
         Stopper(Arc::clone(&self.cells))
     }
 
-    /// A handle that looks at it.
-    pub fn observer(&self) -> Observer {
-        Observer(Arc::clone(&self.cells))
+    /// Somebody who looks at it, wherever the driver itself goes.
+    pub fn watcher(&self) -> Watcher {
+        Watcher(Arc::clone(&self.cells))
     }
 
     /// Whether all shards run and none was told to end.
@@ -77,25 +78,32 @@ impl Driver {
         self.stopper().is_running()
     }
 
-    /// See [`Observer::figures`].
+    /// See [`Watcher::figures`].
     pub fn figures(&self) -> Vec<ShardFigures> {
-        self.observer().figures()
+        self.watcher().figures()
     }
 
-    /// See [`Observer::with_shard`].
+    /// See [`Watcher::with_shard`].
     pub fn with_shard<R>(&self, number: usize, f: impl FnOnce(&mut Shard) -> R) -> Option<R> {
-        self.observer().with_shard(number, f)
+        self.watcher().with_shard(number, f)
     }
 
     /// Ends it: nobody is accepted any more, what was written is still sent, and every connection is finished. What has not
     /// ended after this time is reset. Sockets say [`NetworkDown`](std::io::ErrorKind::NetworkDown) from then on. Returns
     /// when that is done, devices are closed and a lease is given back: half a second later than `time` at most.
     pub fn shutdown(self, time: Duration) {
-        self.stopper().stop(time);
+        self.end(time);
         self.join();
     }
 
-    /// Waits until it has ended by itself: its interface has gone, or a [`Stopper`] was told to end it.
+    /// As [`shutdown`](Self::shutdown), and what was counted can still be asked for.
+    pub fn end(&self, time: Duration) {
+        self.stopper().stop(time);
+        self.wait();
+    }
+
+    /// Waits until it has ended by itself: its interface has gone, or a [`Stopper`] was told to end it. Not for whoever is
+    /// woken on a thread of the stack, which would wait for itself.
     pub fn wait(&self) {
         self.cells.iter().for_each(|cell| cell.wait_for_end());
     }
@@ -106,12 +114,14 @@ impl Driver {
     }
 
     fn join_threads(&mut self) {
+        let is_ours = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if self.threads.iter().any(is_ours) {
+            // Whoever is woken may drop it, on a thread of ours, for whose end the others wait. They end by themselves.
+            self.threads.clear();
+        }
         for thread in self.threads.drain(..) {
-            // A handle may be dropped by whoever is woken, which is on a thread of ours. It ends by itself.
-            if thread.thread().id() != thread::current().id() {
-                // A shard that has panicked has told so.
-                let _ = thread.join();
-            }
+            // A shard that has panicked has told so.
+            let _ = thread.join();
         }
     }
 }
@@ -150,7 +160,7 @@ impl Stopper {
     }
 }
 
-impl Observer {
+impl Watcher {
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.0.len()
@@ -159,21 +169,22 @@ impl Observer {
     /// What each shard has counted. The thread of each is asked for the counters of its device, and has a tenth of a
     /// second to answer; else those of the last question are told.
     pub fn figures(&self) -> Vec<ShardFigures> {
-        let figures = |(number, cell): (usize, &Arc<Cell>)| {
+        let figures = self.0.iter().map(|cell| {
+            // Before the lock: the thread of the shard answers, and needs it.
             let (nic, is_running) = (cell.nic_counters(), cell.course() != Course::Ended);
             let hub = cell.hub.lock();
             let shard = hub.shard_ref();
             ShardFigures {
-                shard: number,
-                is_running,
-                counters: shard.counters(),
+                shard: shard.counters(),
                 tcp: shard.tcp_counters(),
                 drops: shard.drops().clone(),
                 nic,
+                connections: shard.tcp_connections_len(),
                 occupancy: shard.occupancy(),
+                is_running,
             }
-        };
-        self.0.iter().enumerate().map(figures).collect()
+        });
+        figures.collect()
     }
 
     /// Does something with a shard, which stands still meanwhile: a [`snapshot`](Shard::snapshot), an address. `None`:
@@ -192,8 +203,8 @@ impl fmt::Debug for Stopper {
     }
 }
 
-impl fmt::Debug for Observer {
+impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").field("shards", &self.shards()).finish()
+        f.debug_struct("Watcher").field("shards", &self.shards()).finish()
     }
 }

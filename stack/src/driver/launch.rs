@@ -93,7 +93,7 @@ impl Launch {
     }
 
     /// Runs: one shard and one thread for each device. Several devices are to be one fanout group, in the order of its
-    /// members, with the symmetric flow hash, as [`open_packet_group`](super::open_packet_group) opens it.
+    /// members, with the symmetric flow hash, as [`open_group`](super::open_group) opens it.
     ///
     /// DHCP is a matter of the first shard; the others hear from it what it has learned. Addresses are probed by each.
     ///

@@ -19,7 +19,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `launch` | from a configuration and devices to a running stack |
-//! | `packet` | the devices of several shards on one interface |
+//! | `group` | a device for each shard |
 //! | `handle` | what its owner does with it, and others |
 //! | `thread` | the loop of one shard |
 //! | `pace` | whether it spins or sleeps |
@@ -28,21 +28,21 @@
 //! | `shutdown` | an orderly end |
 
 mod cell;
+mod group;
 mod handle;
 mod launch;
 mod mailbox;
 mod pace;
-mod packet;
 mod parker;
 mod shutdown;
 mod thread;
 
 pub use cell::Cell;
-pub use handle::{Driver, Observer, ShardFigures, Stopper};
+pub use group::open_group;
+pub use handle::{Driver, ShardFigures, Stopper, Watcher};
 pub use launch::{InTurn, Launch, LaunchError, MakeInTurn};
 pub(crate) use pace::Pace;
 pub use pace::Patience;
-pub use packet::open_packet_group;
 pub(crate) use parker::Parker;
 
 #[cfg(test)]

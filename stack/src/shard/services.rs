@@ -358,7 +358,7 @@ pub(crate) enum DnsSource {
 }
 
 /// What each [`DnsSource`] has told: servers and domains.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DnsTold([(Vec<IpAddr>, Vec<String>); 3]);
 
 impl DnsTold {

@@ -12,7 +12,7 @@ use wirestack_nic::{LinkError, LinkState, Nic, Wake, wait};
 
 use super::event::{Event, Events, Source, Token};
 use super::registry::{Registry, Sockets};
-use crate::driver::Patience;
+use crate::driver::{Pace, Patience};
 use crate::error::ConfigError;
 use crate::shard::{Command, Shard, ShardConfig};
 
@@ -22,15 +22,13 @@ pub struct Poll<N> {
     shard: Shard,
     nic: N,
     registry: Registry,
-    patience: Patience,
+    pace: Pace,
     bell: Option<(Token, Arc<Bell>)>,
     /// A budget of the last turn was spent: the next one comes at once.
     is_behind: bool,
     is_up: bool,
     /// When the device is asked for its link again.
     look_at: Instant,
-    /// When there was something last.
-    busy_at: Instant,
 }
 
 /// Ends the sleep of a [`Poll`] from any thread, and makes an event there; clones ring for the same one.
@@ -66,18 +64,17 @@ impl<N: Nic> Poll<N> {
             shard: Shard::new(config, now)?,
             nic,
             registry: Registry::new(now),
-            patience: Patience::default(),
+            pace: Pace::new(Patience::default()),
             bell: None,
             is_behind: false,
             is_up: true,
             look_at: now + LINK_LOOK_INTERVAL,
-            busy_at: now,
         })
     }
 
     /// What it does while there is nothing to do.
     pub fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+        self.pace = Pace::new(patience);
     }
 
     /// The sockets.
@@ -218,7 +215,7 @@ impl<N: Nic> Poll<N> {
         let before = self.shard.counters.rx_frames;
         let more = self.shard.receive(wait::now(), &mut self.nic);
         if self.shard.counters.rx_frames != before {
-            self.busy_at = self.shard.now();
+            self.pace.busy(self.shard.now());
         }
         self.registry.tell_room(&mut self.shard);
         more
@@ -255,7 +252,7 @@ impl<N: Nic> Poll<N> {
         let now = self.shard.now();
         let is_due = self.is_behind || due.is_some_and(|due| due <= now);
         // Who never sleeps asks for the link all the same.
-        if now < self.look_at && (is_due || self.patience.spins(now - self.busy_at)) {
+        if now < self.look_at && (is_due || self.pace.spins(now, due)) {
             return Ok(false);
         }
         let due = if is_due { Some(now) } else { due };
