@@ -67,5 +67,10 @@ fn start(
     (port, protocols, sources): (u16, &'static [Protocol], &'static [Protocol]),
     program: impl Program<Output = Result<(), AppError>>,
 ) -> Result<(), AppError> {
-    sockets::run(place.backend, place.host.host.as_ref(), Ports { port, protocols, sources }, program)?
+    sockets::run(
+        place.backend,
+        place.host.host.as_ref(),
+        Ports { served: vec![port], protocols, sources },
+        program,
+    )?
 }
