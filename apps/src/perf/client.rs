@@ -250,11 +250,11 @@ impl<S: Sockets> Run<S> {
         }
     }
 
-    /// Lets the tasks come to their end.
+    /// Lets the tasks come to their end, and says how many did not.
     ///
     /// # Errors
     /// A task has failed.
-    pub(super) async fn finish(&self) -> Result<(), AppError> {
+    pub(super) async fn finish(&self) -> Result<usize, AppError> {
         self.group.finish(&self.sockets, self.sockets.now() + FINISH_TIMEOUT).await
     }
 

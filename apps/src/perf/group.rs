@@ -90,15 +90,16 @@ impl Group {
         matches!(select(pin!(self.join()), pin!(sleep)).await, Either::Left(_))
     }
 
-    /// Stops, gives the tasks until `deadline` to end, and throws the others away.
+    /// Stops, gives the tasks until `deadline` to end, throws the others away, and says how many those were.
     ///
     /// # Errors
     /// The first failure of a task.
-    pub(super) async fn finish<S: Sockets>(&self, sockets: &S, deadline: Instant) -> Result<(), AppError> {
+    pub(super) async fn finish<S: Sockets>(&self, sockets: &S, deadline: Instant) -> Result<usize, AppError> {
         self.stop();
         self.join_until(sockets, deadline).await;
+        let unfinished = self.alive();
         self.cancel();
-        self.failure()
+        self.failure().map(|()| unfinished)
     }
 
     /// The first failure of a task.

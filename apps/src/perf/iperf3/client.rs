@@ -20,7 +20,7 @@ use super::report::Meter;
 use super::results::Results;
 use super::udp;
 use crate::error::AppError;
-use crate::perf::args::Iperf3ClientArgs;
+use crate::perf::args::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, Iperf3ClientArgs};
 use crate::perf::client::{duration, reachable};
 use crate::perf::group::Leash;
 use crate::perf::io::Shared;
@@ -102,7 +102,7 @@ pub(super) async fn test<S: Sockets>(
         within(sockets, CONNECT_TIMEOUT, sockets.connect(remote, &options)).await.map_err(failed)?;
     say(&format!("connecting to {remote} with {}", sockets.name()), json);
     let mss = sockets.tcp_info(&control).map(|info| info.mss_bytes);
-    let params = params(args, mss, remote.is_ipv4())?;
+    let params = params(args, mss, remote.is_ipv4());
     let mut talk = Talk { sockets: sockets.clone(), control, remote };
     let cookie = new_cookie();
     talk.write(async |control| control.write_all(&cookie).await).await?;
@@ -133,17 +133,15 @@ pub(super) async fn test<S: Sockets>(
 }
 
 /// What the flags ask for.
-fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Result<Params, AppError> {
-    let default_datagram = mss.filter(|mss| (64..=udp::PAYLOAD_BYTES_MAX).contains(mss));
+fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Params {
+    // As iperf3 has it: what fits into a segment fits into a packet.
+    let default_datagram = mss.filter(|mss| (DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX).contains(mss));
     let len = match (args.length, args.udp) {
-        (Some(len), true) if !(16..=udp::PAYLOAD_BYTES_MAX).contains(&len) => {
-            return Err(AppError::flag("--length", len, "16 to 65507 is accepted for a datagram"));
-        }
         (Some(len), _) => len,
         (None, true) => default_datagram.unwrap_or(if is_ipv4 { 1_448 } else { 1_428 }),
         (None, false) => 128 << 10,
     };
-    Ok(Params {
+    Params {
         udp: args.udp,
         omit: args.omit,
         time: if args.bytes.is_some() { 0 } else { args.time },
@@ -159,7 +157,7 @@ fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Result<Pa
         window: args.tcp.window,
         congestion: args.tcp.congestion.clone(),
         counters_64bit: args.udp,
-    })
+    }
 }
 
 /// Whether the stream of that number is one that we send.

@@ -112,9 +112,6 @@ impl Received {
     }
 }
 
-/// The largest datagram of IPv4.
-pub(super) const PAYLOAD_BYTES_MAX: u32 = 65_507;
-
 #[cfg(test)]
 mod tests {
     use super::*;
