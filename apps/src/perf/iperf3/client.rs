@@ -1,6 +1,5 @@
 //! `perf iperf3-client`: asks an iperf3 server for a test, and runs our side of it.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -10,7 +9,6 @@ use futures_util::future::{Either, select};
 use serde_json::Value;
 use smoltcp::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
 
 use super::control::{self, Cookie, State, new_cookie, read_error, read_json, read_state, within};
 use super::control::{write_json, write_state};
@@ -22,7 +20,7 @@ use super::udp;
 use crate::error::AppError;
 use crate::perf::args::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, Iperf3ClientArgs};
 use crate::perf::client::{duration, reachable};
-use crate::perf::group::Leash;
+use crate::perf::group::{Interrupt, Leash};
 use crate::perf::io::Shared;
 use crate::serve::{print, say};
 use crate::sockets::{Program, Sockets};
@@ -47,38 +45,6 @@ impl Program for Client<'_> {
         match select(testing, patience).await {
             Either::Left((result, _)) => result.map(drop),
             Either::Right(_) => Err(ended_early()),
-        }
-    }
-}
-
-/// Set when somebody asked the program to end. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Interrupt {
-    is_set: Rc<Cell<bool>>,
-    set: Rc<Notify>,
-}
-
-impl Interrupt {
-    /// Is set by a signal.
-    pub(super) fn watch<S: Sockets>(sockets: &S) -> Self {
-        let interrupt = Self::default();
-        let (its, sockets_of_task) = (interrupt.clone(), sockets.clone());
-        sockets.spawn(async move {
-            match sockets_of_task.stopped().await {
-                Ok(()) => {
-                    its.is_set.set(true);
-                    its.set.notify_waiters();
-                }
-                Err(error) => log::warn!("waiting for signals: {error}"),
-            }
-        });
-        interrupt
-    }
-
-    /// Waits for it.
-    pub(super) async fn wait(&self) {
-        while !self.is_set.get() {
-            self.set.notified().await;
         }
     }
 }

@@ -168,6 +168,28 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn each_number_once_in_any_order_is_no_loss(order in proptest::sample::subsequence((1..60_u64).collect::<Vec<_>>(), 1..59)) {
+            // Those that are left out come first, from the highest to the lowest: the worst order.
+            let mut received = Received::default();
+            let late: Vec<_> = (1..60).filter(|number| !order.contains(number)).collect();
+            for number in order.iter().rev().chain(&late) {
+                received.note(Header { sent_micros: 0, number: *number }, Instant::ZERO);
+            }
+            proptest::prop_assert_eq!((received.highest, received.lost), (59, 0));
+        }
+
+        #[test]
+        fn nonsense_does_no_harm(headers in proptest::collection::vec(proptest::prelude::any::<(u64, u64, i64)>(), 0..50)) {
+            let mut received = Received::default();
+            for (sent_micros, number, now) in headers {
+                received.note(Header { sent_micros, number }, Instant::from_micros(now));
+                proptest::prop_assert!(received.lost <= received.highest && received.jitter.is_finite());
+            }
+        }
+    }
+
     #[test]
     fn jitter_is_that_of_rfc_3550() {
         let mut received = Received::default();
