@@ -49,7 +49,7 @@ fn run(host: &str, flags: &[&str]) -> Result<Value, AppError> {
 }
 
 fn number(result: &Value, name: &str) -> f64 {
-    let value = name.split('.').fold(Some(result), |value, part| value.and_then(|value| value.get(part)));
+    let value = name.split('.').try_fold(result, |value, part| value.get(part));
     value.and_then(Value::as_f64).unwrap_or_else(|| panic!("{name} is missing in {result}"))
 }
 

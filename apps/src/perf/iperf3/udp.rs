@@ -150,21 +150,22 @@ mod tests {
 
     #[test]
     fn loss_and_order_are_as_iperf3_counts_them() {
-        let cases: [(&[u64], (u64, u64, u64)); 7] = [
-            (&[1, 2, 3], (3, 0, 0)),
-            (&[1, 4], (4, 2, 0)),
-            (&[3], (3, 2, 0)),
-            (&[1, 3, 2], (3, 0, 1)),
-            (&[2, 1, 1], (2, 0, 2)),
-            (&[1, 2, 2], (2, 0, 1)),
-            (&[0, u64::MAX, 0], (u64::MAX, u64::MAX - 2, 2)),
+        // Numbers as they come; the highest, the lost ones, those out of order.
+        let cases: [(&[u64], [u64; 3]); 7] = [
+            (&[1, 2, 3], [3, 0, 0]),
+            (&[1, 4], [4, 2, 0]),
+            (&[3], [3, 2, 0]),
+            (&[1, 3, 2], [3, 0, 1]),
+            (&[2, 1, 1], [2, 0, 2]),
+            (&[1, 2, 2], [2, 0, 1]),
+            (&[0, u64::MAX, 0], [u64::MAX, u64::MAX - 2, 2]),
         ];
         for (numbers, expected) in cases {
             let mut received = Received::default();
             for number in numbers {
                 received.note(Header { sent_micros: 0, number: *number }, Instant::ZERO);
             }
-            assert_eq!((received.highest, received.lost, received.out_of_order), expected, "{numbers:?}");
+            assert_eq!([received.highest, received.lost, received.out_of_order], expected, "{numbers:?}");
         }
     }
 
