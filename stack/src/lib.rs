@@ -23,8 +23,10 @@
 //! | [`tcp`] | connections: buffers, recovery, congestion control |
 //! | [`udp`], [`raw`] | sockets for datagrams, and for packets of any protocol |
 //! | [`dhcp`], [`dns`] | addresses and names from servers |
+//! | [`policy`] | who may listen, connect and be accepted |
 //! | [`timer`] | the wheel of deadlines |
 //! | [`egress`] | frames on their way out |
+//! | [`api`], [`driver`] | sockets for applications, in several ways; the threads that turn shards for them |
 //! | [`observe`] | drop reasons, counters, snapshots, events |
 //! | [`random`] | all randomness, from one seed |
 //! | [`backend`] | smoltcp's engine, for comparison |
@@ -37,11 +39,13 @@
 //! Addresses with a prefix, times and the medium of a device are types of smoltcp, which is re-exported for them.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod backend;
 pub mod config;
 pub mod demux;
 pub mod dhcp;
 pub mod dns;
+pub mod driver;
 pub mod egress;
 pub mod error;
 pub mod icmp;
@@ -50,6 +54,7 @@ pub mod ingress;
 pub mod ip;
 pub mod neighbor;
 pub mod observe;
+pub mod policy;
 pub mod random;
 pub mod raw;
 pub mod shard;
@@ -57,6 +62,7 @@ pub mod tcp;
 pub mod timer;
 pub mod udp;
 
+pub use api::{blocking, install, installed, local, poll, tokio};
 pub use smoltcp;
 pub use smoltcp::wire::{EthernetAddress, IpCidr};
 pub use wirestack_nic as nic;

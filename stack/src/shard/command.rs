@@ -40,6 +40,7 @@ impl fmt::Debug for Command {
         f.write_str(match self {
             Self::Mail(Mail::Packet(_)) => "Mail(Packet)",
             Self::Mail(Mail::Control(_)) => "Mail(Control)",
+            Self::Mail(Mail::Learned(_)) => "Mail(Learned)",
             Self::AddAddress(_) => "AddAddress",
             Self::RemoveAddress(_) => "RemoveAddress",
             Self::AddRoute(_) => "AddRoute",
@@ -67,6 +68,13 @@ impl Shard {
     /// The next message for another shard, and which one: to be pushed there as [`Command::Mail`].
     pub fn next_mail(&mut self) -> Option<(usize, Mail)> {
         self.mail.take()
+    }
+
+    /// So many messages to others found no room there.
+    pub(crate) fn count_lost_mail(&mut self, count: usize) {
+        for _ in 0..count {
+            self.count_drop(DropReason::MailboxFull);
+        }
     }
 
     /// Tells all other shards what a frame about the link has told this one, and what it has not: what is nothing
@@ -106,6 +114,7 @@ impl Shard {
                 self.count(verdict, &packet);
             }
             Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
+            Command::Mail(Mail::Learned(learned)) => self.learn(*learned),
             Command::AddAddress(cidr) => match check_host_address(cidr) {
                 Ok(()) => self.add_address(Address::preferred(cidr, Origin::Static)),
                 Err(error) => log::warn!("{error}"),

@@ -22,9 +22,18 @@ impl Shard {
         nic: &mut N,
         mut app: impl FnMut(&mut Self),
     ) -> Option<Instant> {
+        let more = self.receive(now, nic);
+        app(self);
+        let due = self.send(nic);
+        if more { Some(self.now()) } else { due }
+    }
+
+    /// The first half of a turn: what others want done, a burst of frames, timers. True: there is more than a turn takes,
+    /// so the next one is to come at once. What the application does then leaves with [`send`](Self::send).
+    pub fn receive<N: Nic>(&mut self, now: Instant, nic: &mut N) -> bool {
         let more_commands = self.begin_turn(now, nic);
         let more_in = self.receive_burst(nic);
-        self.end_turn(nic, &mut app, more_commands || more_in)
+        self.finish_receiving() || more_commands || more_in
     }
 
     /// What comes before the frames. True: there are more commands than were carried out.
@@ -42,28 +51,42 @@ impl Shard {
         app: &mut dyn FnMut(&mut Self),
         more: bool,
     ) -> Option<Instant> {
+        let more = self.finish_receiving() || more;
+        app(self);
+        let due = self.send(nic);
+        if more { Some(self.now()) } else { due }
+    }
+
+    fn finish_receiving(&mut self) -> bool {
         let more_looped = self.receive_looped();
         self.enter(Stage::Timers);
         self.fire_timers();
         self.enter(Stage::Application);
         // What there is until here, the application is about to see.
         self.take_news();
-        app(self);
+        more_looped
+    }
+
+    /// The second half of a turn: sends what is ready, and returns when to come again.
+    pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
         self.enter(Stage::Egress);
         let more_out = self.send_burst(nic);
         self.enter(Stage::Idle);
-
-        if more || more_looped || more_out || self.take_news() {
-            return Some(self.now());
-        }
-        self.next_deadline()
-    }
-
-    /// Sends what was queued since the turn, and returns when to come again.
-    pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
-        let more_out = self.send_burst(nic);
         let more = more_out || !self.commands.is_empty() || self.take_news();
         if more { Some(self.now()) } else { self.next_deadline() }
+    }
+
+    /// Whether something was left here since the last turn that only another one carries out.
+    pub fn has_work(&self) -> bool {
+        self.tcp.has_ready()
+            || !self.outbox.is_empty()
+            || !self.looped.is_empty()
+            || !self.commands.is_empty()
+            || self.neighbors.has_output()
+            || self.mail.len() > 0
+            || self.sockets.has_news()
+            || self.has_news
+            || self.tcp.can_wake_starved()
     }
 
     /// Whether something for the application has come up after it had its turn, and nobody has fetched it. It

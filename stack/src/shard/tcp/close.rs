@@ -1,5 +1,6 @@
 //! Closing and aborting.
 
+use crate::policy::{AttemptKind, Protocol};
 use crate::shard::sockets::AnySocket;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::config::Linger;
@@ -25,7 +26,7 @@ impl Shard {
     //= rfc9293#3.10.5
     //# All queued SENDs and RECEIVEs should be given "connection reset" notification; all segments queued for
     //# transmission (except for the RST formed above) or retransmission should be flushed.
-    fn abort_connection(&mut self, index: u32) {
+    pub(super) fn abort_connection(&mut self, index: u32) {
         let Some(connection) = self.tcp.connections.get(index as usize) else { return };
         let tcb = &connection.tcb;
         if tcb.state == State::Closed {
@@ -69,6 +70,9 @@ impl Shard {
     pub(crate) fn close_listener(&mut self, number: u32) {
         let Some(mut listening) = self.tcp.listeners.remove(&number) else { return };
         self.tcp.listen.unbind(listening.binding);
+        if listening.is_policed {
+            self.tell_ended(AttemptKind::Listen, Protocol::Tcp, listening.listener.local, None);
+        }
         while let Some(index) = listening.listener.pop() {
             if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
                 connection.listener = None;
