@@ -55,6 +55,7 @@ pub fn run(args: &PerfArgs) -> Result<(), AppError> {
             start(&args.place, (args.port, both, both), iperf3::server::Server { args })
         }
         PerfCommand::Iperf3Client(args) => {
+            args.check()?;
             start(&args.place, (args.port, &[], both), iperf3::client::Client { args })
         }
     }
