@@ -11,9 +11,11 @@ use wirestack::nic::{Interface, NfQueue, NfQueueConfig, Nic as _, Tap, TapConfig
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::cli::HostArgs;
+use crate::control::Control;
 use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
 use crate::serve::{Stop, print};
 use crate::setup::{NicProgram, Ports, Prepared, Wrap, open_pcap};
@@ -26,6 +28,7 @@ pub(crate) fn start_tap(
 ) -> Result<(), AppError> {
     net::check(args, &net::host_config(args, ANY_MAC))?;
     no_rings(args)?;
+    one_shard(args, &program)?;
     for cidr in &args.static_addresses() {
         if let Some(owner) = owner(cidr.address().into()) {
             let problem = format_args!(
@@ -57,9 +60,22 @@ pub(crate) fn start_tap(
     let _reservation = Reservation::take(nic.interface(), &args.static_addresses(), &[])?;
     let _leases = reserve::leases(args, nic.interface(), mac)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let control = Control::open(args.control.as_deref())?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name, seed };
-    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(
+        vec![nic],
+        Prepared {
+            net,
+            stop,
+            json: args.json,
+            about: None,
+            control,
+            name: args.nic.to_string(),
+            keep: Keep::Nothing,
+        },
+        program,
+    )
 }
 
 /// Prepares a program on the packets of a netfilter queue, and runs it.
@@ -76,6 +92,7 @@ pub(crate) fn start_nfqueue(
     let seed = config.seed;
     let net = Net::new(args, config, Link::Queue)?;
     no_rings(args)?;
+    one_shard(args, &program)?;
     if args.show_recipe {
         print_nfqueue_recipe(args, number, ports);
         return Ok(());
@@ -98,9 +115,22 @@ pub(crate) fn start_nfqueue(
     let anywhere = Interface { name: name.clone(), index: 0, mtu, mac: ANY_MAC, up: true, ethernet: false };
     let _reservation = Reservation::take(&anywhere, &args.static_addresses(), &claims)?;
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
+    let control = Control::open(args.control.as_deref())?;
     let stop = Stop::on_signals(nic.waker())?;
     let wrap = Wrap { impair: args.impair, pcap, name: &name, seed };
-    wrap.run(nic, Prepared { net, stop, json: args.json, about: None }, program)
+    wrap.run(
+        vec![nic],
+        Prepared {
+            net,
+            stop,
+            json: args.json,
+            about: None,
+            control,
+            name: args.nic.to_string(),
+            keep: Keep::NetAdmin,
+        },
+        program,
+    )
 }
 
 fn no_rings(args: &HostArgs) -> Result<(), AppError> {
@@ -109,6 +139,15 @@ fn no_rings(args: &HostArgs) -> Result<(), AppError> {
     }
     let problem = format_args!("{} is no packet device; leave --device out", args.nic);
     Err(AppError::flag("--device", &args.device, problem))
+}
+
+fn one_shard(args: &HostArgs, program: &impl NicProgram) -> Result<(), AppError> {
+    let shards = program.shards();
+    if shards <= 1 {
+        return Ok(());
+    }
+    let problem = format_args!("{} has one queue; 1 is accepted, or a packet device", args.nic);
+    Err(AppError::flag("--shards", shards, problem))
 }
 
 /// Prints the rules that hand the packets of a program over, and take them back.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::builder::ArgPredicate;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use wirestack::neighbor::AddressProbes;
@@ -16,15 +17,22 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
+use wirestack::policy::SharedRules;
 use wirestack::tcp::Algorithm;
 use wirestack::{EthernetAddress, IpCidr};
 
 use crate::addresses::{AddressArg, parse_probes};
+use crate::api::Api;
 use crate::capture::args::CaptureArgs;
 use crate::device::DeviceSpec;
+use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
+use crate::host::RunArgs;
+use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
+use crate::policy;
+use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
 #[derive(Debug, Parser)]
@@ -47,6 +55,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Ping with the stack's own ICMP
     Ping(PingArgs),
+    /// Measure throughput, latency, connections and requests; also with iperf3 as the other end
+    Perf(PerfArgs),
     /// Join two interfaces as one wire, a worse one if asked for
     Bridge(BridgeArgs),
     /// Count, record and analyse what is on an interface
@@ -56,6 +66,10 @@ pub enum Command {
     /// Show who serves an interface (queues, interrupts, RPS, RFS, XPS, offloads), propose what would be
     /// better, and set it with --apply
     Tune(TuneArgs),
+    /// Watch a program that runs: its connections with rates, windows and round-trip times, and its counters
+    Top(TopArgs),
+    /// Check whether a stack would run well on an interface, and print the command that helps where not
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `tune`.
@@ -120,6 +134,9 @@ pub struct EchoArgs {
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
@@ -128,19 +145,51 @@ pub struct EchoArgs {
 /// Flags of `http`.
 #[derive(Debug, Args)]
 pub struct HttpArgs {
-    /// TCP port
-    #[arg(long, default_value_t = 80, value_parser = whole::<u16>(1..=65_535))]
+    /// TCP port [default: 80; with TLS, 443]
+    #[arg(long, default_value_t = 80, hide_default_value = true, value_parser = whole::<u16>(1..=65_535))]
+    #[arg(default_value_ifs = WITH_TLS)]
     pub port: u16,
     /// Serve the files below this directory instead of the built-in pages
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// How connections are served: async, on hyper, on threads of their own; local, on hyper, on the thread of the
+    /// stack; or poll, by a small HTTP/1.1 server without TLS [default: async]
+    #[arg(long, value_name = "NAME", value_parser = Api::parser(&[Api::Poll, Api::Async, Api::Local]))]
+    pub api: Option<Api>,
+    /// With TLS or without.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
+    /// On which threads.
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Where and who.
     #[command(flatten)]
     pub host: HostArgs,
 }
+
+/// Flags of a server with TLS.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TlsArgs {
+    /// Serve HTTPS (TLS 1.2 and 1.3) with a certificate of our own making, whose fingerprint is printed
+    #[arg(long)]
+    pub tls: bool,
+    /// Serve HTTPS with this certificate and its chain, a PEM file; together with --key
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// The private key of --cert, a PEM file, unencrypted
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// The port of HTTPS, with any of its flags.
+const WITH_TLS: [(&str, ArgPredicate, &str); 3] = [
+    ("tls", ArgPredicate::IsPresent, "443"),
+    ("cert", ArgPredicate::IsPresent, "443"),
+    ("key", ArgPredicate::IsPresent, "443"),
+];
 
 /// Flags of every program that serves TCP.
 #[derive(Debug, Clone, Default, Args)]
@@ -157,6 +206,26 @@ pub struct TcpArgs {
     /// Connections that are served at a time; others wait to be accepted [default: 10000; with smoltcp, 512]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1_000_000))]
     pub connections_max: Option<usize>,
+    /// Rules on who may listen, connect and be accepted, one a line: "default deny", "allow listen any port 80",
+    /// "allow accept tcp from 10.0.0.0/8 port 80,443 rate 100/s burst 200 per-source 64", "reject accept tcp port 22",
+    /// "allow connect tcp to 192.0.2.0/24 port 443"; the first one that matches decides
+    #[arg(long, value_name = "FILE", value_parser = policy::load)]
+    pub policy: Option<SharedRules>,
+    /// What is given up.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
+}
+
+/// Flags on what a server gives up once it serves.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PrivilegeArgs {
+    /// Keep all capabilities; else those that are not needed any more are dropped before anything is served, and files
+    /// of --dir have to be readable for the user as such
+    #[arg(long)]
+    pub keep_privileges: bool,
+    /// Forbid system calls that a server does not need (seccomp): no sockets, no programs, no files but to read
+    #[arg(long)]
+    pub seccomp: bool,
 }
 
 impl TcpArgs {
@@ -169,10 +238,11 @@ impl TcpArgs {
             return Ok(());
         }
         let problem = "--backend smoltcp has no such thing; leave it out";
-        match (self.congestion, self.backlog) {
-            (Some(algorithm), _) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
-            (None, Some(backlog)) => Err(AppError::flag("--backlog", backlog, problem)),
-            (None, None) => Ok(()),
+        match (self.congestion, self.backlog, &self.policy) {
+            (Some(algorithm), ..) => Err(AppError::flag("--congestion", congestion_name(algorithm), problem)),
+            (None, Some(backlog), _) => Err(AppError::flag("--backlog", backlog, problem)),
+            (None, None, Some(_)) => Err(AppError::flag("--policy", "FILE", problem)),
+            (None, None, None) => Ok(()),
         }
     }
 
@@ -181,11 +251,19 @@ impl TcpArgs {
         self.congestion.unwrap_or_default()
     }
 
+    /// Connections that are served at a time.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max.unwrap_or(CONNECTIONS_MAX)
+    }
+
     /// Connections that may wait to be accepted.
     pub fn backlog(&self) -> u16 {
         self.backlog.unwrap_or(1_024)
     }
 }
+
+/// Connections that a program serves at a time, unless a flag says otherwise.
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// Flags of `bridge`.
 #[derive(Debug, Args)]
@@ -289,6 +367,10 @@ pub struct HostArgs {
     /// jitter=2ms,rate=100mbit,queue=1000
     #[arg(long, value_name = "SPEC")]
     pub impair: Option<ImpairSpec>,
+    /// Socket on which the program answers `top`, or none [default: /run/wirestack/PID.sock as root, else
+    /// $XDG_RUNTIME_DIR/wirestack/PID.sock, if that can be made]
+    #[arg(long, value_name = "PATH|none")]
+    pub control: Option<PathBuf>,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
     #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
@@ -375,14 +457,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
         let is_positional = arg.is_positional();
         arg.allow_negative_numbers(takes_values && !is_positional)
     };
-    let command = Cli::command().mut_subcommands(|program| program.mut_args(takes_negative));
+    let command = Cli::command().mut_subcommands(|program| {
+        // Some programs have several of their own.
+        program.mut_args(takes_negative).mut_subcommands(|part| part.mut_args(takes_negative))
+    });
     let matches = command.try_get_matches_from(args);
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => AppError { message: text, status: 0 },
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if text.contains("wirestack perf") => {
+                AppError::usage("perf: server, client, iperf3-server or iperf3-client is missing (see --help)")
+            }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, ping, capture, bridge, replay or tune (see --help)",
+                "no program given; demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -554,7 +642,13 @@ mod tests {
             error(&[&base, rest].concat())
         };
         check(vec![
-            (error(&[]), &["no program given", "demo, echo, http, ping, capture, bridge, replay or tune"]),
+            (
+                error(&[]),
+                &[
+                    "no program given",
+                    "demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor",
+                ],
+            ),
             (error(&["htp"]), &["htp", "http"]),
             (error(&["http", "--address", "10.0.0.2/24"]), &["--nic"]),
             (error(&["http", "--nic", "packet:eth0"]), &["--address"]),
@@ -586,6 +680,7 @@ mod tests {
             (http(&["--source-ports", "70-60"]), &["--source-ports", "70-60", "FIRST-LAST"]),
             (http(&["--device", "rx=fast"]), &["--device", "rx=fast", "rx=ring|recv"]),
             (http(&["--device", "burst=0"]), &["--device", "burst=0", "burst=FRAMES"]),
+            (http(&["--api", "blocking"]), &["--api", "blocking", "poll, async or local"]),
             (http(&["--backend", "lwip"]), &["--backend", "lwip", "wirestack or smoltcp"]),
             (http(&["--congestion", "vegas"]), &["--congestion", "vegas", "reno, cubic or bbr"]),
             (http(&["--backlog", "0"]), &["--backlog", "0", "1..=65535"]),
@@ -623,6 +718,14 @@ mod tests {
             (tune(&["--for", "1"]), &["--apply"]),
             (tune(&["--apply", "--pin"]), &["--for"]),
             (tune(&["--rfs", "2000000"]), &["--rfs", "2000000"]),
+            (error(&["top", "--json"]), &["--once"]),
+            (
+                error(&["top", "--sort", "speed"]),
+                &["--sort", "speed", "rate, rtt, retransmits, cwnd or peer"],
+            ),
+            (error(&["top", "--interval", "0"]), &["--interval", "0", "as in 10 or 0.5"]),
+            (error(&["top", "--count", "1001"]), &["--count", "1001", "0..=1000"]),
+            (error(&["doctor", "--nic", "tap:t0"]), &["--nic", "tap:t0", "packet:IFNAME"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
             (error(&["bridge"]), &["--nic"]),
             (error(&["bridge", "--nic", "eth0"]), &["--nic", "eth0", "packet:IFNAME"]),
@@ -641,7 +744,7 @@ mod tests {
     #[test]
     fn flags_of_our_own_tcp_are_not_for_smoltcp() {
         let tcp = |backend, congestion, backlog| {
-            TcpArgs { backend, congestion, backlog, connections_max: Some(7) }.check()
+            TcpArgs { backend, congestion, backlog, connections_max: Some(7), ..TcpArgs::default() }.check()
         };
         assert_eq!(tcp(Backend::Wirestack, Some(Algorithm::Bbr), Some(5)), Ok(()));
         assert_eq!(tcp(Backend::Smoltcp, None, None), Ok(()));
@@ -653,6 +756,21 @@ mod tests {
             ),
             (refused(tcp(Backend::Smoltcp, None, Some(5))), &["--backlog", "5", "leave it out"]),
         ]);
+    }
+
+    #[test]
+    fn https_has_a_port_of_its_own() {
+        for (rest, port) in [
+            (&[][..], 80),
+            (&["--tls"], 443),
+            (&["--cert", "c", "--key", "k"], 443),
+            (&["--tls", "--port", "8443"], 8443),
+        ] {
+            let base = ["wirestack", "http", "--nic", "packet:eth0", "--address", "10.0.0.2/24"];
+            let cli = parse([&base, rest].concat().into_iter().map(OsString::from)).expect("right");
+            let Command::Http(http) = cli.command else { panic!("another program") };
+            assert_eq!(http.port, port, "{rest:?}");
+        }
     }
 
     #[test]

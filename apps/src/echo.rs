@@ -1,4 +1,14 @@
 //! `wirestack echo`: TCP and UDP echo, RFC 862.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`blocking`] | the same with a thread for each connection |
+//! | [`tasks`] | the same in tasks, of tokio or of the shard's own thread |
+
+pub mod blocking;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -22,7 +32,11 @@ use crate::stream::{Handler, Listening, Stream};
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
     let ports =
         Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
-    setup::start(&args.host, ports, Program::new(Echo { port: args.port }, args.tcp.clone())?)
+    setup::start(
+        &args.host,
+        ports,
+        Program::new(Echo { port: args.port }, args.tcp.clone(), args.run.clone())?,
+    )
 }
 
 /// Echo on one port, both protocols.

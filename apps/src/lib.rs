@@ -1,4 +1,4 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `capture`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `perf`, `capture`, `replay`, `tune`.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -9,31 +9,48 @@
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
+//! | [`host`] | a stack on threads, for a program: launch, ready line, signals, an orderly end |
+//! | [`local`] | the same on one thread, with the tasks of a program |
+//! | [`policy`] | `--policy`: who may listen, connect and be accepted |
+//! | [`privileges`] | what a server gives up once it serves: capabilities, system calls |
 //! | [`stream`] | what a program knows of a connection, whichever engine has it |
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`capture`], [`bridge`], [`replay`], [`tune`] | the programs |
+//! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
+//! | [`sockets`] | sockets of whoever has the TCP, for programs that are the same above all of them |
+//! | [`demo`], [`echo`], [`http`], [`ping`], [`perf`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod api;
 mod attach;
 pub mod bridge;
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod demo;
 pub mod device;
+pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod error;
+pub mod host;
 pub mod http;
+pub mod local;
 pub mod net;
+pub mod perf;
 pub mod ping;
+pub mod policy;
+pub mod privileges;
 pub mod replay;
+pub mod report;
 mod reserve;
 pub mod serve;
 pub mod setup;
+pub mod sockets;
 pub mod stream;
 pub mod testbed;
+pub mod top;
 pub mod tune;
 
 use std::ffi::OsString;
@@ -53,11 +70,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Demo(args) => demo::run(&args),
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
+            cli::Command::Perf(args) => perf::run(&args),
             cli::Command::Ping(args) => ping::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Capture(args) => capture::run(&args),
             cli::Command::Replay(args) => replay::run(&args),
             cli::Command::Tune(args) => tune::run(&args),
+            cli::Command::Top(args) => top::run(&args),
+            cli::Command::Doctor(args) => doctor::run(&args),
         }
     });
     match result {

@@ -2,26 +2,30 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use smoltcp::time::{Duration, Instant};
+use wirestack::driver::ShardFigures;
 use wirestack::nic::{Counters, LinkError, Nic, Waker, wait};
 use wirestack::observe::{Drops, ShardCounters};
 use wirestack::shard::Shard;
 use wirestack::tcp::TcpCounters;
 
-use crate::addresses::{Waiting, Wanted};
+use crate::addresses::{self, Wanted};
 use crate::cli::TcpArgs;
-use crate::engine::{self, Engine, InTurn};
+use crate::engine::{self, Backend, Engine, InTurn, Watched};
 use crate::error::AppError;
+use crate::host::{Host, RunArgs};
+use crate::privileges::{self, Keep, Threads};
+use crate::report::About;
 use crate::setup::{NicProgram, Prepared};
 use crate::stream::Listening;
 
 /// Something that serves on a stack.
-pub trait Service {
+pub trait Service: Send + Sync + 'static {
     /// First word of the ready line.
     const KIND: &'static str;
 
@@ -65,6 +69,7 @@ pub struct Figures {
 pub struct Program<S> {
     service: S,
     tcp: TcpArgs,
+    run: RunArgs,
 }
 
 impl<S> Program<S> {
@@ -72,32 +77,78 @@ impl<S> Program<S> {
     ///
     /// # Errors
     /// Flags that do not go together. One line.
-    pub fn new(service: S, tcp: TcpArgs) -> Result<Self, AppError> {
+    pub fn new(service: S, tcp: TcpArgs, run: RunArgs) -> Result<Self, AppError> {
         tcp.check()?;
-        Ok(Self { service, tcp })
+        run.check(&tcp)?;
+        Ok(Self { service, tcp, run })
     }
 }
 
 impl<S: Service> NicProgram for Program<S> {
-    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, json, about } = prepared;
+    fn shards(&self) -> usize {
+        self.run.shards()
+    }
+
+    fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
+        match self.tcp.backend {
+            Backend::Wirestack => self.run_on_threads(nics, prepared),
+            Backend::Smoltcp => self.run_smoltcp(nics, prepared),
+        }
+    }
+}
+
+impl<S: Service> Program<S> {
+    /// The shards call the service in their turns.
+    fn run_on_threads<N: Nic + Send + 'static>(
+        self,
+        nics: Vec<N>,
+        prepared: Prepared<'_>,
+    ) -> Result<(), AppError> {
+        let json = prepared.json;
+        let service = Arc::new(self.service);
+        let host = Host::serve(nics, prepared, S::KIND, &service, &self.tcp, &self.run)?;
+        if let Some(ready) = host.wait_for_addresses()? {
+            say_ready(S::KIND, &ready, service.port(), json);
+        }
+        let result = host.wait(|figures| service.observe(figures));
+        report(&host.shutdown(), json);
+        result
+    }
+
+    fn run_smoltcp<N: Nic>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
+        let Prepared { net, stop, json, about, control, name, keep } = prepared;
+        privileges::leave(&self.tcp.privileges, keep)?;
         let wanted = net.wanted.clone();
-        let mut engine = engine::open(nic, net, &self.service, &self.tcp)?;
-        let engine = engine.as_mut();
+        let nic = one(nics)?;
+        let waker = nic.waker();
+        let mut engine = engine::over(nic, net, &self.service, &self.tcp)?;
+        let (mut watched, asker) = Watched::new(engine.as_mut(), About::new(S::KIND, name), waker);
+        let engine: &mut dyn Engine = &mut watched;
+        let ask = move |request| asker.ask(request);
+        let _serving = control.map(|control| control.serve(ask)).transpose().map_err(AppError::running)?;
         if let Some(about) = about {
             print_error(format_args!("wirestack: {about}"));
         }
-        if let Some(addresses) = wait_for_addresses(engine, &wanted, &stop)? {
-            let ready: Vec<_> = addresses
-                .into_iter()
-                .map(|address| SocketAddr::new(address, self.service.port()).to_string())
-                .collect();
-            say(&format!("ready {} {}", S::KIND, ready.join(" ")), json);
+        let addresses = wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::All)?;
+        if let Some(addresses) = addresses {
+            say_ready(S::KIND, &addresses, self.service.port(), json);
         }
         let result = serve(engine, &self.service, &stop);
         report(&engine.figures(), json);
         result
     }
+}
+
+/// The device of a program that takes no more than one.
+pub(crate) fn one<N>(nics: Vec<N>) -> Result<N, AppError> {
+    nics.into_iter().next().ok_or_else(|| AppError::running("there is no device"))
+}
+
+/// Prints the ready line: what is served, and where.
+pub(crate) fn say_ready(kind: &str, addresses: &[IpAddr], port: u16, json: bool) {
+    let addresses = addresses.iter().map(|address| SocketAddr::new(*address, port).to_string());
+    say(&format!("ready {kind} {}", addresses.collect::<Vec<_>>().join(" ")), json);
 }
 
 /// Turns until all addresses can be used. `None`: the program is to end.
@@ -106,7 +157,7 @@ pub(crate) fn wait_for_addresses(
     wanted: &Wanted,
     stop: &Stop,
 ) -> Result<Option<Vec<IpAddr>>, AppError> {
-    let waiting = Waiting::begin(wanted, wait::now());
+    let waiting = addresses::Waiting::begin(wanted, wait::now());
     while !stop.is_set() {
         let now = wait::now();
         let deadline =
@@ -178,24 +229,32 @@ fn release_lease(engine: &mut dyn Engine) {
 }
 
 /// Says which addresses there are now: a server or a router has given another one, or taken one away.
-fn tell_addresses(shard: &Shard) {
+pub(crate) fn tell_addresses(shard: &Shard) {
     let usable = shard.addresses().filter(|address| address.is_usable());
     let list: Vec<_> = usable.map(|address| address.cidr.to_string()).collect();
     let list = if list.is_empty() { "none".to_owned() } else { list.join(" ") };
     print_error(format_args!("wirestack: addresses are now {list}"));
 }
 
-/// Tells a loop to end.
+/// Tells a loop, or whoever waits for it, to end.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    flag: Arc<AtomicBool>,
+    flag: Arc<(Mutex<Waiting>, Condvar)>,
+    is_set: Arc<AtomicBool>,
     waker: Waker,
+}
+
+/// Who waits for a stop.
+#[derive(Debug, Default)]
+struct Waiting {
+    is_set: bool,
+    tasks: Vec<std::task::Waker>,
 }
 
 impl Stop {
     /// A stop for the loop that sleeps on the device of this waker.
     pub fn new(waker: Waker) -> Self {
-        Self { flag: Arc::new(AtomicBool::new(false)), waker }
+        Self { flag: Arc::default(), is_set: Arc::default(), waker }
     }
 
     /// A stop that SIGINT or SIGTERM sets. Ending takes a second at most; whoever cannot wait sends a
@@ -209,7 +268,10 @@ impl Stop {
         let on_signal = stop.clone();
         // A thread, because a signal that comes right before the loop sleeps would not end the sleep:
         // the waker does.
+        let (tell, told) = mpsc::channel();
         let watch = move || {
+            // It has to be here before others give theirs up, and needs none.
+            let _ = tell.send(privileges::drop(Keep::Nothing));
             for (count, signal) in signals.forever().enumerate() {
                 on_signal.set();
                 if count == 2 {
@@ -218,18 +280,48 @@ impl Stop {
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(AppError::running)?;
+        told.recv().map_err(AppError::running)??;
         Ok(stop)
     }
 
     /// Ends the loop at its next turn.
     pub fn set(&self) {
-        self.flag.store(true, Ordering::Release);
+        self.is_set.store(true, Ordering::Release);
+        let (flag, changed) = &*self.flag;
+        let mut waiting = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_set = true;
+        waiting.tasks.drain(..).for_each(std::task::Waker::wake);
+        drop(waiting);
+        changed.notify_all();
         self.waker.wake();
     }
 
     /// Whether the loop is to end.
     pub fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Acquire)
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    /// Waits for the end, but not longer than this. True: it has come.
+    pub fn wait(&self, time: std::time::Duration) -> bool {
+        let (flag, changed) = &*self.flag;
+        let flag = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = changed.wait_timeout_while(flag, time, |waiting| !waiting.is_set);
+        ended.unwrap_or_else(PoisonError::into_inner).0.is_set
+    }
+
+    /// The same for a task.
+    pub async fn ended(&self) {
+        std::future::poll_fn(|context| {
+            let mut waiting = self.flag.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_set {
+                return std::task::Poll::Ready(());
+            }
+            if !waiting.tasks.iter().any(|known| known.will_wake(context.waker())) {
+                waiting.tasks.push(context.waker().clone());
+            }
+            std::task::Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -255,7 +347,7 @@ pub(crate) fn print_error(line: impl std::fmt::Display) {
 }
 
 /// Prints the final figures: a line for people on stderr, or a JSON object on stdout.
-fn report(figures: &Figures, json: bool) {
+pub(crate) fn report(figures: &Figures, json: bool) {
     if json {
         print(figures.to_json());
     } else {
@@ -264,13 +356,47 @@ fn report(figures: &Figures, json: bool) {
 }
 
 impl Figures {
+    /// Those of a shard.
+    pub(crate) fn of(shard: &ShardFigures) -> Self {
+        Self {
+            program: Vec::new(),
+            tcp: Some(shard.tcp),
+            shard: shard.shard,
+            drops: shard.drops.clone(),
+            counters: shard.nic,
+            connections: shard.connections,
+        }
+    }
+
+    /// Adds those of another shard.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for &(name, more) in &other.program {
+            match self.program.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, count)) => *count += more,
+                None => self.program.push((name, more)),
+            }
+        }
+        if let Some(tcp) = &other.tcp {
+            self.tcp.get_or_insert_default().add(tcp);
+        }
+        self.shard.add(&other.shard);
+        self.drops.add_all(&other.drops);
+        self.counters.add(&other.counters);
+        self.connections += other.connections;
+    }
+
     /// All figures by name; those of TCP as `tcp_...`.
     pub fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Object(self.named().map(|(name, value)| (name, value.into())).collect())
+    }
+
+    /// All figures, the program's first; those of TCP as `tcp_...`, of the stack as `stack_...`, and reasons for drops
+    /// that have occurred as `drop_...`.
+    pub fn named(&self) -> impl Iterator<Item = (String, u64)> {
         let connections = [("connections", self.connections as u64)];
         let named = self.program.iter().copied().chain(connections).chain(self.counters.named());
-        let named = named.map(|(name, value)| (name.to_owned(), value.into()));
-        let tcp = self.tcp_named().into_iter().map(|(name, value)| (name, value.into()));
-        serde_json::Value::Object(named.chain(tcp).chain(stack_figures(self.shard, &self.drops)).collect())
+        let named = named.map(|(name, value)| (name.to_owned(), value));
+        named.chain(self.tcp_named()).chain(stack_named(self.shard, &self.drops))
     }
 
     fn tcp_named(&self) -> Vec<(String, u64)> {
@@ -307,9 +433,13 @@ pub(crate) fn stack_figures(
     shard: ShardCounters,
     drops: &Drops,
 ) -> impl Iterator<Item = (String, serde_json::Value)> {
-    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value.into()));
+    stack_named(shard, drops).map(|(name, value)| (name, value.into()))
+}
+
+fn stack_named(shard: ShardCounters, drops: &Drops) -> impl Iterator<Item = (String, u64)> {
+    let counters = shard.named().map(|(name, value)| (format!("stack_{name}"), value));
     let drops = drops.named().filter(|&(_, value)| value != 0);
-    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value.into())))
+    counters.chain(drops.map(|(name, value)| (format!("drop_{name}"), value)))
 }
 
 /// How often a service is told the figures, at most.

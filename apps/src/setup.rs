@@ -1,6 +1,6 @@
 //! From flags to a device, in an order in which everything that can be wrong is found before anything
 //! is changed on the system: flags → interface → addresses → who else answers for them → reservation →
-//! rings → capture file → signals → and only then the rules that keep the kernel silent.
+//! rings → capture file → control socket → signals → and only then the rules that keep the kernel silent.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -11,28 +11,36 @@ use std::path::{Path, PathBuf};
 use smoltcp::wire::Ipv6Address;
 use wirestack::IpCidr;
 use wirestack::config::HostConfig;
+use wirestack::driver::open_group;
 use wirestack::nic::capture::{Capture, CaptureConfig};
 use wirestack::nic::claim::{Claim, ClaimSet, Claimed, Protocol, Scope};
 use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
-use wirestack::nic::{AfPacket, Interface, NfQueueConfig, Nic, wait};
+use wirestack::nic::{AfPacket, AfPacketConfig, Interface, NfQueueConfig, Nic, wait};
 
 use crate::addresses::AddressArg;
 use crate::attach;
 use crate::cli::{HostArgs, NicName};
+use crate::control::Control;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
+use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
-use crate::serve::{Stop, print, print_error};
+use crate::serve::{Stop, one, print, print_error};
 
 /// A program that can run on any device.
 pub trait NicProgram {
-    /// Runs to the end.
+    /// On how many devices: one for each shard.
+    fn shards(&self) -> usize {
+        1
+    }
+
+    /// Runs to the end, on as many devices as it wants.
     ///
     /// # Errors
     /// What ended it, in one line.
-    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError>;
+    fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError>;
 }
 
 /// What a program needs beside its device.
@@ -46,6 +54,12 @@ pub struct Prepared<'a> {
     pub json: bool,
     /// What the device is and how much memory it takes, for people.
     pub about: Option<String>,
+    /// The socket on which the program is to tell about itself.
+    pub control: Option<Control>,
+    /// The device, as `--nic` names it.
+    pub name: String,
+    /// What it cannot give up.
+    pub keep: Keep,
 }
 
 /// What a program claims on an address that the kernel has too.
@@ -97,22 +111,34 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let _reservation = Reservation::take(&interface, &args.static_addresses(), &claims)?;
     let _leases = reserve::leases(args, &interface, mac)?;
     let claim_set = ClaimSet::new(&claims);
-    let nic = open(args, &interface, &claim_set)?;
+    let nics = open(args, &interface, &claim_set, program.shards())?;
+    let first = nics.first().ok_or_else(|| AppError::running("there is no device"))?;
     if let Some(mac) = args.mac {
         // What is for us passes the filter of a network card. Groups are joined by the stack.
-        nic.join(mac).map_err(|error| {
+        first.join(mac).map_err(|error| {
             AppError::flag("--nic", &args.nic, format_args!("receiving for {mac}: {error}"))
         })?;
     }
     let pcap = args.pcap.as_deref().map(open_pcap).transpose()?;
-    let stop = Stop::on_signals(nic.waker())?;
+    let control = Control::open(args.control.as_deref())?;
+    let stop = Stop::on_signals(first.waker())?;
     // Everything that a person can have got wrong is known by now. This changes something on the system,
     // and undoes it when dropped.
-    let _guard = silence_kernel(args.suppress, name, &claims)?;
-    let about = format!("packet:{name}: {}", nic.shape());
-    let nic = Claimed::new(nic, claim_set);
-    let prepared = Prepared { net, stop, json: args.json, about: Some(about) };
-    Wrap { impair: args.impair, pcap, name, seed }.run(nic, prepared, program)
+    let guard = silence_kernel(args.suppress, name, &claims)?;
+    let is_iptables = guard.as_ref().is_some_and(|guard| guard.method() == Method::Iptables);
+    let keep = if is_iptables { Keep::Iptables } else { Keep::Nothing };
+    let about = format!("packet:{name}: {}", first.shape());
+    let nics = nics.into_iter().map(|nic| Claimed::new(nic, claim_set.clone())).collect();
+    let prepared = Prepared {
+        net,
+        stop,
+        json: args.json,
+        about: Some(about),
+        control,
+        name: args.nic.to_string(),
+        keep,
+    };
+    Wrap { impair: args.impair, pcap, name, seed }.run(nics, prepared, program)
 }
 
 /// Installs the rules that keep the kernel from answering for what is ours, or tells which they are.
@@ -150,38 +176,48 @@ pub(crate) struct Wrap<'a> {
 }
 
 impl Wrap<'_> {
-    /// Puts the lossy wire around the device, and the capture around both: it records what the stack
+    /// Puts the lossy wire around each device, and the capture around both: it records what the stack
     /// sees.
-    pub(crate) fn run<N: Nic>(
+    pub(crate) fn run<N: Nic + Send + 'static>(
         self,
-        nic: N,
+        nics: Vec<N>,
         prepared: Prepared<'_>,
         program: impl NicProgram,
     ) -> Result<(), AppError> {
         match self.impair {
             Some(spec) => {
-                let config = ImpairConfig { rx: spec, tx: spec, seed: self.seed };
-                self.capture(Impair::new(nic, config), prepared, program)
+                let seed = self.seed;
+                let worse = |(number, nic)| {
+                    let seed = seed.wrapping_add(number as u64);
+                    Impair::new(nic, ImpairConfig { rx: spec, tx: spec, seed })
+                };
+                self.capture(nics.into_iter().enumerate().map(worse).collect(), prepared, program)
             }
-            None => self.capture(nic, prepared, program),
+            None => self.capture(nics, prepared, program),
         }
     }
 
-    fn capture<N: Nic>(
+    fn capture<N: Nic + Send + 'static>(
         self,
-        nic: N,
+        nics: Vec<N>,
         prepared: Prepared<'_>,
         program: impl NicProgram,
     ) -> Result<(), AppError> {
-        let Some((path, file)) = self.pcap else { return program.run(nic, prepared) };
+        let Some((path, file)) = self.pcap else { return program.run(nics, prepared) };
         let failed = |error| AppError::flag("--pcap", path.display(), error);
+        if nics.len() > 1 {
+            let problem = "a file is written by one shard; --shards 1 is accepted with it";
+            return Err(AppError::flag("--pcap", path.display(), problem));
+        }
         // A pipe has no length, and nothing to be thrown away.
         if file.metadata().map_err(failed)?.is_file() {
             file.set_len(0).map_err(failed)?;
         }
         let file = BufWriter::with_capacity(1 << 20, file);
         let config = CaptureConfig { name: self.name, epoch_offset: wait::epoch_offset(), snap_len: 0 };
-        program.run(Capture::new(nic, file, config).map_err(failed)?, prepared)
+        let captured = |nic| Capture::new(nic, file, config).map_err(failed);
+        let captured = one(nics).and_then(captured)?;
+        program.run(vec![captured], prepared)
     }
 }
 
@@ -276,18 +312,28 @@ fn print_recipe(interface: &str, claims: &[Claim]) {
     suppress::recipe_removal(interface, claims).iter().for_each(print);
 }
 
-fn open(args: &HostArgs, interface: &Interface, claims: &ClaimSet) -> Result<AfPacket<'static>, AppError> {
+fn open(
+    args: &HostArgs,
+    interface: &Interface,
+    claims: &ClaimSet,
+    shards: usize,
+) -> Result<Vec<AfPacket<'static>>, AppError> {
     let wrong = |error: &dyn std::fmt::Display| AppError::flag("--device", &args.device, error);
-    let mut config = args.device.config(interface).map_err(|error| wrong(&error))?;
-    // On an address that the kernel has too, most of what comes is its own: the socket need not see it.
-    config.filter = claims.socket_filter();
+    let config = || {
+        let config = args.device.config(interface).map_err(|error| wrong(&error))?;
+        // On an address that the kernel has too, most of what comes is its own: the socket need not see it.
+        Ok(AfPacketConfig { filter: claims.socket_filter(), ..config })
+    };
+    let configs = (0..shards).map(|_| config()).collect::<Result<Vec<_>, AppError>>()?;
     let name = &interface.name;
-    AfPacket::open(name, config).map_err(|error| match error.step {
+    open_group(name, configs, STEERING_SEED).map_err(|error| match error.step {
         Step::Geometry | Step::Rings | Step::Map => wrong(&error),
         _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
     })
 }
 
+/// Which flow comes to which shard is no secret.
+pub(crate) const STEERING_SEED: u32 = 0;
 /// In the place of an address that is not known yet.
 const ANY_IPV6: IpCidr =
     IpCidr::new(smoltcp::wire::IpAddress::Ipv6(Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 64);

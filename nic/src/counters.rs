@@ -70,6 +70,73 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Adds those of another device.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            rx_frames,
+            rx_bytes,
+            rx_ring_full,
+            rx_freezes,
+            rx_oversize,
+            rx_truncated,
+            rx_malformed,
+            rx_tagged,
+            rx_unsegmented,
+            rx_checksum_filled,
+            rx_bad_checksum,
+            rx_super_frames,
+            rx_calls,
+            rx_not_ours,
+            tx_frames,
+            tx_bytes,
+            tx_super_frames,
+            tx_rejected,
+            tx_oversize,
+            tx_ring_full,
+            tx_segments_lost,
+            tx_kicks,
+            tx_segmented,
+            impaired_dropped,
+            impaired_duplicated,
+            impaired_corrupted,
+            impaired_reordered,
+            impaired_segmented,
+            capture_lost,
+        } = *other;
+        let sums = [
+            (&mut self.rx_frames, rx_frames),
+            (&mut self.rx_bytes, rx_bytes),
+            (&mut self.rx_ring_full, rx_ring_full),
+            (&mut self.rx_freezes, rx_freezes),
+            (&mut self.rx_oversize, rx_oversize),
+            (&mut self.rx_truncated, rx_truncated),
+            (&mut self.rx_malformed, rx_malformed),
+            (&mut self.rx_tagged, rx_tagged),
+            (&mut self.rx_unsegmented, rx_unsegmented),
+            (&mut self.rx_checksum_filled, rx_checksum_filled),
+            (&mut self.rx_bad_checksum, rx_bad_checksum),
+            (&mut self.rx_super_frames, rx_super_frames),
+            (&mut self.rx_calls, rx_calls),
+            (&mut self.rx_not_ours, rx_not_ours),
+            (&mut self.tx_frames, tx_frames),
+            (&mut self.tx_bytes, tx_bytes),
+            (&mut self.tx_super_frames, tx_super_frames),
+            (&mut self.tx_rejected, tx_rejected),
+            (&mut self.tx_oversize, tx_oversize),
+            (&mut self.tx_ring_full, tx_ring_full),
+            (&mut self.tx_segments_lost, tx_segments_lost),
+            (&mut self.tx_kicks, tx_kicks),
+            (&mut self.tx_segmented, tx_segmented),
+            (&mut self.impaired_dropped, impaired_dropped),
+            (&mut self.impaired_duplicated, impaired_duplicated),
+            (&mut self.impaired_corrupted, impaired_corrupted),
+            (&mut self.impaired_reordered, impaired_reordered),
+            (&mut self.impaired_segmented, impaired_segmented),
+            (&mut self.capture_lost, capture_lost),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum += more);
+    }
+
     /// Name and value of every counter, in the order of the fields.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self {

@@ -22,6 +22,8 @@
 //! **Wake-ups.** Frames can be received as soon as they were sent. An end that sleeps is woken when the
 //! other one flushes or waits, once for all that happened. Before it sleeps, an end says so under the
 //! lock under which it finds nothing to do, so whatever happens later wakes it.
+//!
+//! [`Spread`] is one device opposite several, which share its frames.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -41,6 +43,10 @@ use crate::offload::{Layout, software};
 use crate::received::Arrived;
 use crate::slot::{FRAME_LEN_MAX, Slot, owned_slots};
 use crate::{Counters, LinkError, LinkState, Nic, Wake, Waker, wait};
+
+mod spread;
+
+pub use spread::Spread;
 
 /// One end of a pair of devices in memory.
 ///

@@ -23,6 +23,7 @@
 //! | [`tcp`] | connections: buffers, recovery, congestion control |
 //! | [`udp`], [`raw`] | sockets for datagrams, and for packets of any protocol |
 //! | [`dhcp`], [`dns`] | addresses and names from servers |
+//! | [`policy`] | who may listen, connect and be accepted |
 //! | [`timer`] | the wheel of deadlines |
 //! | [`egress`] | frames on their way out |
 //! | [`api`], [`driver`] | sockets for applications, in several ways; the threads that turn shards for them |
@@ -53,6 +54,7 @@ pub mod ingress;
 pub mod ip;
 pub mod neighbor;
 pub mod observe;
+pub mod policy;
 pub mod random;
 pub mod raw;
 pub mod shard;

@@ -14,6 +14,7 @@ mod measure;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use nix::ifaddrs::getifaddrs;
@@ -26,11 +27,13 @@ use wirestack::shard::Shard;
 
 use crate::cli::{DemoArgs, TcpArgs};
 use crate::echo::Echo;
-use crate::engine::{self, InTurn};
+use crate::engine::{self, Backend, InTurn};
 use crate::error::AppError;
+use crate::host::{Host, RunArgs};
 use crate::http::{Http, Site};
 use crate::net::Net;
-use crate::serve::{self, Figures, Service, Stop, print};
+use crate::privileges::{self, Keep, Threads};
+use crate::serve::{self, Figures, Service, Stop, one, print};
 use crate::setup::{NicProgram, Prepared, Wrap, open_pcap, random_seed};
 use crate::stream::Listening;
 use crate::testbed::{
@@ -130,7 +133,13 @@ impl Server {
         };
         let (figures, all_figures) = mpsc::channel();
         let program = DemoProgram { ready, figures, until_signal: self.until_signal, tcp: self.tcp };
-        wrap.run(nic, Prepared { net: Net::plain(config), stop, json: false, about: None }, program)?;
+        let net = Net::plain(config);
+        let name = self.interface.clone();
+        wrap.run(
+            vec![nic],
+            Prepared { net, stop, json: false, about: None, control: None, name, keep: Keep::Nothing },
+            program,
+        )?;
         all_figures.recv().map_err(AppError::running)
     }
 }
@@ -143,21 +152,60 @@ struct DemoProgram {
 }
 
 impl NicProgram for DemoProgram {
-    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let wanted = prepared.net.wanted.clone();
+    fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
         let service = DemoService { http: Http::new(80, Site::built_in()), echo: Echo { port: 7 } };
-        let mut engine = engine::open(nic, prepared.net, &service, &self.tcp)?;
-        let (engine, stop) = (engine.as_mut(), prepared.stop);
+        match self.tcp.backend {
+            Backend::Wirestack => self.run_on_threads(nics, prepared, &Arc::new(service)),
+            Backend::Smoltcp => self.run_smoltcp(nics, prepared, &service),
+        }
+    }
+}
+
+impl DemoProgram {
+    fn run_on_threads<N: Nic + Send + 'static>(
+        self,
+        nics: Vec<N>,
+        prepared: Prepared<'_>,
+        service: &Arc<DemoService>,
+    ) -> Result<(), AppError> {
+        // Its threads are under the filter from their start on; the one that talks to them is not, and cleans up.
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
+        let mut tcp = self.tcp.clone();
+        tcp.privileges.seccomp = false;
+        let host = Host::serve(nics, prepared, "demo", service, &tcp, &RunArgs::default())?;
+        host.wait_for_addresses()?;
+        self.tell_ready(host.stop());
+        let result = host.wait(|figures| service.observe(figures));
+        let _ = self.figures.send(host.shutdown());
+        result
+    }
+
+    fn run_smoltcp<N: Nic>(
+        self,
+        nics: Vec<N>,
+        prepared: Prepared<'_>,
+        service: &DemoService,
+    ) -> Result<(), AppError> {
+        // This thread's; the other one still has to talk to it, and to clean up.
+        privileges::leave(&self.tcp.privileges, prepared.keep)?;
+        let (wanted, stop) = (prepared.net.wanted.clone(), prepared.stop);
+        let mut engine = engine::over(one(nics)?, prepared.net, service, &self.tcp)?;
+        let engine = engine.as_mut();
         serve::wait_for_addresses(engine, &wanted, &stop)?;
+        privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
+        self.tell_ready(&stop);
+        let result = serve::serve(engine, service, &stop);
+        let _ = self.figures.send(engine.figures());
+        result
+    }
+
+    fn tell_ready(&self, stop: &Stop) {
         if self.until_signal {
             print(format_args!("ready http {OURS_IPV4}:80"));
             print(format_args!("try: curl http://{OURS_IPV4}/ — Ctrl-C ends this and removes the interface"));
         }
         // Nobody listens any more only if the program is about to end.
         let _ = self.ready.send(stop.clone());
-        let result = serve::serve(engine, &service, &stop);
-        let _ = self.figures.send(engine.figures());
-        result
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::time::Instant;
 use wirestack::shard::{Shard, SocketId, TcpListen};
@@ -18,7 +19,7 @@ use crate::stream::{Handler, Listening, Stream};
 
 /// All connections of a program.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     /// By the number of the socket.
     places: Vec<Option<Place>>,
     listeners: Vec<SocketId>,
@@ -30,8 +31,6 @@ pub(super) struct Connections {
     holds_back: bool,
     /// There was more to do than a turn may take.
     is_behind: bool,
-    /// After [`close`](Self::close): connections that may have something left to say.
-    unquiet: Vec<SocketId>,
     counters: Counters,
 }
 
@@ -50,7 +49,6 @@ enum Place {
 }
 
 struct Connection {
-    id: SocketId,
     peer: SocketAddr,
     handler: Box<dyn Handler>,
     timer: Option<TimerId>,
@@ -64,7 +62,7 @@ impl fmt::Debug for Connection {
 
 impl Connections {
     /// None yet, and so many at most.
-    pub(super) fn new(len_max: usize, now: Instant) -> Self {
+    pub(crate) fn new(len_max: usize, now: Instant) -> Self {
         Self {
             places: Vec::new(),
             listeners: Vec::new(),
@@ -73,7 +71,6 @@ impl Connections {
             len_max,
             holds_back: false,
             is_behind: false,
-            unquiet: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -82,7 +79,7 @@ impl Connections {
     ///
     /// # Errors
     /// The port is in use, or there is no room.
-    pub(super) fn listen(
+    pub(crate) fn listen(
         &mut self,
         shard: &mut Shard,
         listening: Listening,
@@ -99,7 +96,7 @@ impl Connections {
     }
 
     /// Serves all connections that have something. To be called in each turn.
-    pub(super) fn serve(&mut self, shard: &mut Shard) {
+    pub(crate) fn serve(&mut self, shard: &mut Shard) {
         self.is_behind = !self.take_events(shard);
         for _ in 0..EVENTS_PER_TURN {
             let Some((_, id)) = self.deadlines.pop_expired(shard.now()) else { break };
@@ -131,7 +128,7 @@ impl Connections {
     }
 
     /// When to be called again even if nothing comes.
-    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         if self.is_behind { Some(now) } else { self.deadlines.next_deadline() }
     }
 
@@ -157,7 +154,7 @@ impl Connections {
             let handler = (listening.accept)(peer);
             self.counters.accepted += 1;
             self.len += 1;
-            self.put(id, Place::Connection(Connection { id, peer, handler, timer: None }));
+            self.put(id, Place::Connection(Connection { peer, handler, timer: None }));
             self.ready(shard, id);
         }
     }
@@ -167,7 +164,13 @@ impl Connections {
         let Some(Some(Place::Connection(connection))) = self.places.get_mut(id.index() as usize) else {
             return;
         };
-        connection.handler.ready(&mut Lent { shard, id });
+        let handler = &mut connection.handler;
+        let called = catch_unwind(AssertUnwindSafe(|| handler.ready(&mut Lent { shard, id })));
+        if called.is_err() {
+            // What it has said on stderr is all that is known. Its connection ends, and nothing else.
+            log::error!("{}: the handler of this connection has panicked", connection.peer);
+            shard.tcp_abort(id);
+        }
         if shard.tcp_readiness(id).closed {
             self.forget(shard, id);
             return;
@@ -209,56 +212,13 @@ impl Connections {
         self.places[index] = Some(place);
     }
 
-    /// Accepts nobody any more and finishes all connections.
-    pub(super) fn close(&mut self, shard: &mut Shard) {
-        self.holds_back = false;
-        for id in std::mem::take(&mut self.listeners) {
-            shard.close(id);
-            self.places[id.index() as usize] = None;
-        }
-        self.unquiet = self.ids();
-        for &id in &self.unquiet {
-            shard.tcp_finish(id);
-        }
-    }
-
-    /// Whether nobody has anything left to say. Each connection is looked at until it is quiet, and not again.
-    pub(super) fn is_quiet(&mut self, shard: &Shard) -> bool {
-        while let Some(&id) = self.unquiet.last() {
-            // None: it has ended.
-            let state = shard.tcp_info(id).map_or("CLOSED", |info| info.state);
-            if !matches!(state, "CLOSED" | "TIME-WAIT" | "FIN-WAIT-2") {
-                return false;
-            }
-            self.unquiet.pop();
-        }
-        true
-    }
-
-    /// Ends what is left.
-    pub(super) fn abort(&mut self, shard: &mut Shard) {
-        for id in self.ids() {
-            shard.tcp_abort(id);
-            self.forget(shard, id);
-        }
-    }
-
-    /// Of all connections. It walks the table.
-    fn ids(&self) -> Vec<SocketId> {
-        let id = |place: &Option<Place>| match place {
-            Some(Place::Connection(connection)) => Some(connection.id),
-            _ => None,
-        };
-        self.places.iter().filter_map(id).collect()
-    }
-
     /// Connections that are served now.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Name and value of every count.
-    pub(super) fn named(&self) -> [(&'static str, u64); 2] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 2] {
         let Counters { accepted, held_back } = self.counters;
         [("accepted", accepted), ("held_back", held_back)]
     }

@@ -2,13 +2,13 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `own` | a shard and its device, turned together with the connections of a program |
-//! | `connections` | the table of these connections: accepted, served by events, given up |
-//! | `over` | the same on smoltcp's TCP |
+//! | `connections` | the connections of a program in the turns of a shard: accepted, served by events, given up |
+//! | `over` | the same on smoltcp's TCP, in a loop of one thread |
+//! | `watched` | that one, asked about itself while it runs |
 
-mod connections;
+pub(crate) mod connections;
 mod over;
-mod own;
+mod watched;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,8 @@ use crate::cli::TcpArgs;
 use crate::error::AppError;
 use crate::net::Net;
 use crate::serve::{Figures, Service};
+
+pub(crate) use watched::Watched;
 
 /// What a program does in each turn of the shard beside TCP.
 pub type InTurn = Box<dyn FnMut(&mut Shard)>;
@@ -56,20 +58,17 @@ pub(crate) trait Engine {
     fn figures(&mut self) -> Figures;
 }
 
-/// Puts a service on a device, with the engine that the flags ask for.
+/// Puts a service on a device, with smoltcp's TCP.
 ///
 /// # Errors
 /// A port that cannot be had, a limit that is out of its bounds. One line.
-pub(crate) fn open<'e, 'a: 'e, N: Nic + 'e>(
+pub(crate) fn over<'e, 'a: 'e, N: Nic + 'e>(
     nic: N,
     net: Net<'a>,
     service: &impl Service,
     tcp: &TcpArgs,
 ) -> Result<Box<dyn Engine + 'e>, AppError> {
-    Ok(match tcp.backend {
-        Backend::Wirestack => Box::new(own::Own::new(nic, net, service, tcp)?),
-        Backend::Smoltcp => Box::new(over::open(nic, net, service, tcp)?),
-    })
+    Ok(Box::new(over::open(nic, net, service, tcp)?))
 }
 
 /// Whose TCP.
@@ -105,7 +104,7 @@ impl FromStr for Backend {
 
 /// How the connections of a program behave. They answer at once, since the programs write whole answers; and a peer
 /// that has gone without a word is found out, since it holds a place.
-fn options(congestion: Algorithm) -> TcpOptions {
+pub(crate) fn options(congestion: Algorithm) -> TcpOptions {
     TcpOptions {
         congestion,
         nagle: Nagle::Off,

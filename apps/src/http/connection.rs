@@ -1,6 +1,6 @@
 //! One connection of the server: a request, its response, and again.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use smoltcp::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::stream::{Handler, Stream};
 /// The server's side of a connection.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
-    site: Rc<Site>,
+    site: Arc<Site>,
     state: State,
     /// When a peer that does nothing is given up.
     deadline: Option<Instant>,
@@ -45,7 +45,7 @@ struct Sending {
 }
 
 impl HttpConnection {
-    pub(super) fn new(site: Rc<Site>) -> Self {
+    pub(super) fn new(site: Arc<Site>) -> Self {
         Self { site, state: State::Reading(Vec::new()), deadline: None, written: 0, acknowledged: 0 }
     }
 

@@ -1,11 +1,11 @@
 //! What is served: the files below a directory, or built-in pages.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::serve::Figures;
 
@@ -15,14 +15,14 @@ use super::response::{Body, Response};
 #[derive(Debug)]
 pub struct Site {
     content: Content,
-    figures: RefCell<Figures>,
+    figures: Mutex<Figures>,
 }
 
 #[derive(Debug)]
 enum Content {
     /// Files below this directory, which is absolute and has no symbolic links.
     Directory(PathBuf),
-    /// `/`, `/counters` and `/bytes/N`.
+    /// `/`, `/plain`, `/counters` and `/bytes/N`.
     BuiltIn,
 }
 
@@ -34,17 +34,17 @@ impl Site {
     pub fn directory(dir: &Path) -> io::Result<Self> {
         let root = dir.canonicalize()?;
         std::fs::read_dir(&root)?;
-        Ok(Self { content: Content::Directory(root), figures: RefCell::default() })
+        Ok(Self { content: Content::Directory(root), figures: Mutex::default() })
     }
 
     /// A welcome page, the counters of the stack, and as many bytes as somebody asks for.
     pub fn built_in() -> Self {
-        Self { content: Content::BuiltIn, figures: RefCell::default() }
+        Self { content: Content::BuiltIn, figures: Mutex::default() }
     }
 
     /// Takes the latest figures, for the page that shows them.
     pub(super) fn observe(&self, figures: &Figures) {
-        self.figures.borrow_mut().clone_from(figures);
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone_from(figures);
     }
 
     /// The response to a request for this path, which is decoded and may be anything.
@@ -56,12 +56,13 @@ impl Site {
     }
 
     fn serve_built_in(&self, path: &[u8]) -> Response {
-        let figures = self.figures.borrow();
+        let figures = || self.figures.lock().unwrap_or_else(PoisonError::into_inner).to_json();
         match path {
             b"/" => Response::text(200, WELCOME),
+            b"/plain" => Response::text(200, PLAIN),
             b"/counters" => Response {
                 content_type: "application/json".to_owned(),
-                ..Response::text(200, format!("{:#}\n", figures.to_json()))
+                ..Response::text(200, format!("{:#}\n", figures()))
             },
             _ => {
                 let count = path.strip_prefix(b"/bytes/").and_then(|digits| std::str::from_utf8(digits).ok());
@@ -116,14 +117,19 @@ fn open_below(root: &Path, path: &[u8]) -> io::Result<(File, u64, PathBuf)> {
 }
 
 /// Bytes that `/bytes/N` serves, at most: 1 TiB.
-const BYTES_MAX: u64 = 1 << 40;
+pub(super) const BYTES_MAX: u64 = 1 << 40;
 
-const WELCOME: &str = "\
+/// The page of a benchmark: 13 bytes.
+pub(super) const PLAIN: &str = "Hello, world\n";
+
+/// The first page.
+pub(super) const WELCOME: &str = "\
 This page was served by wirestack: TCP, IP and ARP ran in a program of their own, over raw
 frames from a memory-mapped ring. The kernel of that end knows nothing of this connection.
 
   /counters   what the stack and its device have counted, as JSON
   /bytes/N    N bytes
+  /plain      13 bytes
 ";
 
 #[cfg(test)]
@@ -188,6 +194,7 @@ mod tests {
         assert!(body(&mut site.answer(b"/")).contains("wirestack"));
         assert!(body(&mut site.answer(b"/counters")).contains("\"rx_frames\": 0"));
         assert_eq!(site.answer(b"/bytes/300").body.len(), 300);
+        assert_eq!(body(&mut site.answer(b"/plain")), "Hello, world\n");
         for path in [&b"/bytes/"[..], b"/bytes/-1", b"/bytes/x", b"/bytes/1099511627777", b"/none"] {
             assert_eq!(site.answer(path).status, 404, "{path:?}");
         }

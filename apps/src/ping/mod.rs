@@ -21,8 +21,10 @@ use wirestack::shard::{Command, Shard};
 
 use crate::addresses::{AddressArg, Waiting, Wanted};
 use crate::cli::NicName;
+use crate::control::Desk;
 use crate::error::AppError;
-use crate::serve::{Stop, print, stack_figures};
+use crate::report::About;
+use crate::serve::{Figures, Stop, one, print, stack_figures};
 use crate::setup::{self, NicProgram, Ports, Prepared};
 
 use args::PingArgs;
@@ -56,8 +58,9 @@ struct PingProgram<'a> {
 }
 
 impl NicProgram for PingProgram<'_> {
-    fn run<N: Nic>(self, nic: N, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { mut net, stop, .. } = prepared;
+    fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
+        let nic = one(nics)?;
+        let Prepared { mut net, stop, control, name, .. } = prepared;
         let args = self.args;
         let is_told = args.host.wants(AddressArg::Dhcp) || args.host.wants(AddressArg::Slaac);
         let ports = net.shard.source_ports.range.clone();
@@ -66,7 +69,10 @@ impl NicProgram for PingProgram<'_> {
         net.shard.neighbor.parked_frames_max = net.shard.neighbor.parked_frames_max.max(FRAGMENTS_MAX);
         let mut shard = Shard::new(net.shard, wait::now()).map_err(AppError::usage)?;
         net.wanted.conflicts.watch(&mut shard);
-        let mut driver = Driver { shard, nic, stop, is_up: true, is_busy: args.busy_poll, spins: 0 };
+        let (desk, asker) = Desk::new(About::new("ping", name), 0, nic.waker());
+        let ask = move |request| asker.ask(request);
+        let _serving = control.map(|control| control.serve(ask)).transpose().map_err(AppError::running)?;
+        let mut driver = Driver { shard, nic, stop, desk, is_up: true, is_busy: args.busy_poll, spins: 0 };
         let result = self.ping(&mut driver, &net.wanted);
         driver.release_lease();
         result
@@ -180,6 +186,8 @@ struct Driver<N> {
     shard: Shard,
     nic: N,
     stop: Stop,
+    /// Where others ask how it goes.
+    desk: Desk,
     /// What the shard was told of the link.
     is_up: bool,
     is_busy: bool,
@@ -188,7 +196,16 @@ struct Driver<N> {
 
 impl<N: Nic> Driver<N> {
     fn turn(&mut self, now: Instant, app: impl FnMut(&mut Shard)) -> Option<Instant> {
-        self.shard.turn(now, &mut self.nic, app)
+        let Self { shard, nic, desk, .. } = self;
+        let due = shard.turn(now, nic, app);
+        let figures = || Figures {
+            tcp: Some(shard.tcp_counters()),
+            shard: shard.counters(),
+            drops: shard.drops().clone(),
+            counters: nic.counters(),
+            ..Figures::default()
+        };
+        if desk.turn(shard, figures) { Some(now) } else { due }
     }
 
     /// Sleeps until there may be something to do; a busy one looks now and then whether the link is there.

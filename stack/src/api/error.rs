@@ -67,6 +67,7 @@ impl From<ListenError> for Error {
             ListenError::InUse { .. } | ListenError::NoPort => ErrorKind::AddrInUse,
             ListenError::AddressNotOurs { .. } => ErrorKind::AddrNotAvailable,
             ListenError::TooMany { .. } => ErrorKind::QuotaExceeded,
+            ListenError::Forbidden { .. } => ErrorKind::PermissionDenied,
         };
         Self::new(kind, error)
     }
@@ -83,6 +84,7 @@ impl From<ConnectError> for Error {
             ConnectError::AddressNotOurs { .. } | ConnectError::NoPort => ErrorKind::AddrNotAvailable,
             ConnectError::InUse { .. } => ErrorKind::AddrInUse,
             ConnectError::TooMany { .. } => ErrorKind::QuotaExceeded,
+            ConnectError::Forbidden { .. } => ErrorKind::PermissionDenied,
         };
         Self::new(kind, error)
     }

@@ -125,7 +125,14 @@ impl Hub {
 
     /// The first half of a turn. True: the next one is to come at once.
     pub fn receive<N: Nic>(&mut self, now: Instant, nic: &mut N) -> bool {
+        self.receive_with(now, nic, |_| {})
+    }
+
+    /// The same, with an application that lives in the turn. It sees the events of the shard first; those that it leaves are
+    /// for the handles.
+    pub fn receive_with<N: Nic>(&mut self, now: Instant, nic: &mut N, app: impl FnOnce(&mut Shard)) -> bool {
         let more = self.shard.receive(now, nic);
+        app(&mut self.shard);
         self.dispatch();
         more
     }

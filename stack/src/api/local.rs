@@ -12,7 +12,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::FutureExt;
@@ -21,7 +20,7 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{LinkError, LinkState, Nic, wait};
 
 use super::{Access, Hub, Local};
-use crate::driver::Patience;
+use crate::driver::{Pace, Parker, Patience};
 use crate::error::ConfigError;
 use crate::shard::{Command, Shard, ShardConfig};
 
@@ -75,32 +74,24 @@ pub struct Runtime<N> {
     tasks: FuturesUnordered<Task>,
     spawner: Spawner,
     alarm: Arc<Alarm>,
-    patience: Patience,
+    pace: Pace,
     /// Wakers that were taken out of the hub; memory that is used again.
     woken: Vec<Waker>,
     is_up: Cell<bool>,
     look_at: Instant,
-    busy_at: Instant,
 }
 
 /// Tells the loop that a task can go on. From the loop's own thread that is a store; from another one it ends its sleep.
 #[derive(Debug)]
-struct Alarm {
-    is_set: AtomicBool,
-    is_asleep: AtomicBool,
-    waker: wirestack_nic::Waker,
-}
+struct Alarm(Parker);
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.0.call();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.is_set.store(true, Ordering::SeqCst);
-        if self.is_asleep.load(Ordering::SeqCst) {
-            self.waker.wake();
-        }
+        self.0.call();
     }
 }
 
@@ -112,11 +103,7 @@ impl<N: Nic> Runtime<N> {
     pub fn new(nic: N, config: ShardConfig) -> Result<Self, ConfigError> {
         let steering = config.steering;
         let hub = Rc::new(RefCell::new(Hub::new(Shard::new(config, wait::now())?)));
-        let alarm = Arc::new(Alarm {
-            is_set: AtomicBool::new(true),
-            is_asleep: AtomicBool::new(false),
-            waker: nic.waker(),
-        });
+        let alarm = Arc::new(Alarm(Parker::new(nic.waker())));
         Ok(Self {
             nic,
             stack: Stack::new(vec![Local(Rc::clone(&hub))], steering),
@@ -124,17 +111,16 @@ impl<N: Nic> Runtime<N> {
             tasks: FuturesUnordered::new(),
             spawner: Spawner { new: Rc::default() },
             alarm,
-            patience: Patience::Sleep,
+            pace: Pace::new(Patience::Sleep),
             woken: Vec::new(),
             is_up: Cell::new(true),
             look_at: wait::now() + LINK_LOOK_INTERVAL,
-            busy_at: wait::now(),
         })
     }
 
     /// What it does while there is nothing to do.
     pub fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+        self.pace = Pace::new(patience);
     }
 
     /// The handle with which sockets are made.
@@ -161,11 +147,11 @@ impl<N: Nic> Runtime<N> {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::clone(&self.alarm));
         let mut context = Context::from_waker(&waker);
-        self.alarm.is_set.store(true, Ordering::Relaxed);
+        self.alarm.0.call();
         loop {
             let more = self.receive();
-            if self.alarm.is_set.swap(false, Ordering::SeqCst) {
-                self.busy_at = self.hub.borrow().shard_ref().now();
+            if self.alarm.0.take_call() {
+                self.pace.busy(self.hub.borrow().shard_ref().now());
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                     self.run_tasks(&mut context);
                     self.send();
@@ -174,7 +160,7 @@ impl<N: Nic> Runtime<N> {
                 self.run_tasks(&mut context);
             }
             let due = self.send();
-            if more || self.alarm.is_set.load(Ordering::SeqCst) {
+            if more || self.alarm.0.is_called() {
                 continue;
             }
             if let Err(error) = self.rest(due) {
@@ -184,13 +170,57 @@ impl<N: Nic> Runtime<N> {
                     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                         return Ok(output);
                     }
-                    self.alarm.is_set.store(false, Ordering::SeqCst);
+                    self.alarm.0.take_call();
                     self.run_tasks(&mut context);
-                    if !self.alarm.is_set.load(Ordering::SeqCst) {
+                    if !self.alarm.0.is_called() {
                         break;
                     }
                 }
                 return Err(error);
+            }
+        }
+    }
+
+    /// Ends it, as [`Driver::shutdown`](crate::driver::Driver::shutdown) does: nobody is accepted any more, what was written
+    /// is still sent, and what has not ended after `time` is reset. Tasks go on meanwhile; sockets say
+    /// [`NetworkDown`](std::io::ErrorKind::NetworkDown) when it is over.
+    pub fn shutdown(&mut self, time: Duration) {
+        let give_up = wait::now() + time;
+        let stack = self.stack.clone();
+        let with = |f: &mut dyn FnMut(&mut Hub)| stack.shards()[0].with(|hub| f(hub));
+        let mut left = Vec::new();
+        with(&mut |hub| left = hub.shard().tcp_finish_all());
+        let drained = async {
+            while wait::now() < give_up {
+                with(&mut |hub| {
+                    while left.last().is_some_and(|&index| hub.shard_ref().is_connection_over(index)) {
+                        left.pop();
+                    }
+                });
+                if left.is_empty() {
+                    return;
+                }
+                stack.sleep(END_LOOK_INTERVAL).await;
+            }
+        };
+        let is_gone = self.block_on(drained).is_err();
+        with(&mut |hub| {
+            hub.fail(std::io::ErrorKind::NetworkDown);
+            hub.shard().tcp_abort_all();
+            if hub.shard_ref().dhcp_lease().is_some() {
+                hub.shard().dhcp_release();
+            }
+        });
+        let give_up = wait::now() + RELEASE_TIMEOUT;
+        if is_gone {
+            return;
+        }
+        loop {
+            self.receive();
+            self.send();
+            let is_quiet = self.hub.borrow().shard_ref().is_quiet();
+            if is_quiet || wait::now() >= give_up || self.nic.wait(Some(give_up)).is_err() {
+                return;
             }
         }
     }
@@ -224,7 +254,7 @@ impl<N: Nic> Runtime<N> {
                 Poll::Ready(None) | Poll::Pending => {}
             }
         }
-        self.alarm.is_set.store(true, Ordering::Relaxed);
+        self.alarm.0.call();
     }
 
     /// Sleeps or spins until something may be there.
@@ -233,15 +263,14 @@ impl<N: Nic> Runtime<N> {
         if due.is_some_and(|due| due <= now) {
             return Ok(());
         }
-        if self.patience.spins(now - self.busy_at) && now < self.look_at {
+        if now < self.look_at && self.pace.spins(now, due) {
             return Ok(());
         }
         let until = due.map_or(self.look_at, |due| due.min(self.look_at));
-        self.alarm.is_asleep.store(true, Ordering::SeqCst);
-        // The last look: another thread may have woken a task since.
-        let is_set = self.alarm.is_set.load(Ordering::SeqCst);
-        let waited = if is_set { Ok(()) } else { self.nic.wait(Some(until)).map(drop) };
-        self.alarm.is_asleep.store(false, Ordering::SeqCst);
+        self.alarm.0.prepare();
+        let nic = &mut self.nic;
+        // Another thread may have woken a task since.
+        let waited = self.alarm.0.park(|| nic.wait(Some(until)).map(drop)).unwrap_or(Ok(()));
         self.look_at_link(waited, now)
     }
 
@@ -275,6 +304,10 @@ impl<N> fmt::Debug for Runtime<N> {
     }
 }
 
+/// How often it is looked whether connections have ended.
+const END_LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// How long resets, and a lease that is given back, may take to leave: a neighbour may have to be found.
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Rounds in which everybody hears that the interface has gone.
 const LAST_ROUNDS: usize = 64;
 /// Ends of tasks, and rounds of new ones, in a turn.

@@ -117,12 +117,21 @@ impl<A: Access> Stack<A> {
         Sleep::new(self.next_shard().clone(), until)
     }
 
-    /// Addresses that can be used now.
+    /// Addresses that can be used now, in all shards.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.first_shard().with(|hub| {
+        let mut addresses: Vec<IpAddr> = self.first_shard().with(|hub| {
             let usable = hub.shard_ref().addresses().filter(|address| address.is_usable());
             usable.map(|address| IpAddr::from(address.cidr.address())).collect()
-        })
+        });
+        for shard in &self.shards[1..] {
+            shard.with(|hub| {
+                let is_usable = |ip: &IpAddr| {
+                    hub.shard_ref().addresses().any(|address| address.ip() == *ip && address.is_usable())
+                };
+                addresses.retain(is_usable);
+            });
+        }
+        addresses
     }
 
     /// Waits until each of these addresses can be used, or `timeout` is over. Some of them are probed before that, and

@@ -15,7 +15,7 @@ use super::listener::hop_limit_of;
 use super::{Access, Hub, Interest, Stack};
 use crate::shard::{SocketId, TcpConnect};
 use crate::tcp::config::Linger;
-use crate::tcp::{Nagle, RecvError, SendError, TcpInfo, TcpOptions};
+use crate::tcp::{Failure, Nagle, RecvError, SendError, TcpInfo, TcpOptions};
 
 /// A connection. Dropping it closes it as std does: what was written is still sent (but see
 /// [`set_linger`](Self::set_linger)), and what has come and was not read makes it a reset.
@@ -66,7 +66,12 @@ impl<A: Access> Handle<A> {
                 Poll::Ready(Ok(end))
             }
             Err(RecvError::Failed(_)) if hub.tell_failure(id) => Poll::Ready(Ok(end)),
-            Err(error) => Poll::Ready(Err(hub.failure(id).unwrap_or_else(|| error.into()))),
+            Err(error) => {
+                // A stack that ends has reset what was left.
+                let is_reset = error == RecvError::Failed(Failure::Aborted);
+                let fault = hub.fault().filter(|_| is_reset).map(io::Error::from);
+                Poll::Ready(Err(fault.or_else(|| hub.failure(id)).unwrap_or_else(|| error.into())))
+            }
         })
     }
 

@@ -1,14 +1,17 @@
 //! From a configuration and devices to a running stack.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
 
-use smoltcp::time::Duration;
+use smoltcp::time::Instant;
+use wirestack_nic::affinity::{self, CpuSet};
 use wirestack_nic::{Nic, wait};
 
 use super::cell::Cell;
+use super::handle::Driver;
 use super::mailbox::Inbox;
+use super::pace::Patience;
 use super::parker::Parker;
 use super::thread::Loop;
 use crate::api::{Hub, Shared, Stack};
@@ -16,34 +19,12 @@ use crate::demux::Steering;
 use crate::error::ConfigError;
 use crate::shard::{Shard, ShardConfig};
 
-/// What a thread does while there is nothing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// It sleeps at once.
-    Sleep,
-    /// It looks again and again for so long after there was something, and sleeps then.
-    SpinThenSleep(Duration),
-    /// It never sleeps: the shortest way for a frame, at the price of a core.
-    Spin,
-}
+/// An application that lives in the turns of a shard, on its thread: called in each, between what came and what goes. It
+/// returns when it wants to be called again even if nothing comes.
+pub type InTurn = Box<dyn FnMut(&mut Shard) -> Option<Instant>>;
 
-impl Default for Patience {
-    /// 20 µs: about what it takes to fall asleep and to be woken.
-    fn default() -> Self {
-        Self::SpinThenSleep(Duration::from_micros(20))
-    }
-}
-
-impl Patience {
-    /// Whether it spins on when there was nothing for so long.
-    pub(crate) fn spins(self, idle: Duration) -> bool {
-        match self {
-            Self::Sleep => false,
-            Self::SpinThenSleep(time) => idle < time,
-            Self::Spin => true,
-        }
-    }
-}
+/// Makes one for each shard, on the thread of the shard, told its number.
+pub type MakeInTurn = Arc<dyn Fn(usize, &mut Shard) -> io::Result<InTurn> + Send + Sync>;
 
 /// Why a stack does not run.
 #[derive(Debug, thiserror::Error)]
@@ -55,24 +36,36 @@ pub enum LaunchError {
     /// A field of the configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A thread cannot be put where it was told to run.
+    #[error("CPU {cpu} does not exist, or this process may not run there; {allowed} are accepted")]
+    Cpu {
+        /// Its number.
+        cpu: usize,
+        /// Where the process may run.
+        allowed: CpuSet,
+    },
     /// No thread can be started.
     #[error("no thread can be started: {0}")]
     Thread(#[source] io::Error),
+    /// The application in the turns of a shard cannot begin.
+    #[error(transparent)]
+    Application(io::Error),
 }
 
 /// What a stack is told before it runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Launch {
     config: ShardConfig,
     steering_seed: u32,
     patience: Patience,
     cpus: Vec<usize>,
+    in_turn: Option<MakeInTurn>,
 }
 
 impl Launch {
     /// A stack with this configuration; its `shard` and `steering` are overwritten.
     pub fn new(config: ShardConfig) -> Self {
-        Self { config, steering_seed: 0, patience: Patience::default(), cpus: Vec::new() }
+        Self { config, steering_seed: 0, patience: Patience::default(), cpus: Vec::new(), in_turn: None }
     }
 
     /// The seed with which the devices were opened as one fanout group.
@@ -93,15 +86,25 @@ impl Launch {
         Self { cpus, ..self }
     }
 
+    /// An application in the turns of each shard.
+    #[must_use]
+    pub fn in_turn(self, make: MakeInTurn) -> Self {
+        Self { in_turn: Some(make), ..self }
+    }
+
     /// Runs: one shard and one thread for each device. Several devices are to be one fanout group, in the order of its
-    /// members, with the symmetric flow hash.
+    /// members, with the symmetric flow hash, as [`open_group`](super::open_group) opens it.
+    ///
+    /// DHCP is a matter of the first shard; the others hear from it what it has learned. Addresses are probed by each.
     ///
     /// # Errors
-    /// A field of the configuration, or no thread.
+    /// A field of the configuration, a CPU that cannot be had, no thread, or what an application in the turns says. Nothing
+    /// runs then.
     pub fn start<N: Nic + Send + 'static>(self, nics: Vec<N>) -> Result<Driver, LaunchError> {
         if nics.is_empty() {
             return Err(LaunchError::NoDevice);
         }
+        self.check_cpus()?;
         let steering = Steering { seed: self.steering_seed, shards: nics.len() };
         let cells = nics.iter().enumerate().map(|(number, nic)| {
             let mut config = self.config.clone();
@@ -113,64 +116,66 @@ impl Launch {
         });
         let cells: Arc<[Arc<Cell>]> = cells.collect::<Result<Vec<_>, ConfigError>>()?.into();
         let stack = Stack::new(cells.iter().cloned().map(Shared).collect(), steering);
-        let mut driver = Driver { stack, cells: Arc::clone(&cells), threads: Vec::new() };
-        for (number, nic) in nics.into_iter().enumerate() {
-            let shard_loop = Loop::new(number, Arc::clone(&cells), nic, self.patience);
+        let mut driver = Driver::new(stack, Arc::clone(&cells));
+        // All of them before the first thread: those that do not come to run tell the others when they are dropped.
+        let loops = nics.into_iter().enumerate();
+        let loops = loops.map(|(number, nic)| Loop::new(number, Arc::clone(&cells), nic, self.patience));
+        let (begun, has_begun) = mpsc::channel();
+        for (number, shard_loop) in loops.collect::<Vec<_>>().into_iter().enumerate() {
             let cpu = self.cpus.get(number % self.cpus.len().max(1)).copied();
+            let (make, begun) = (self.in_turn.clone(), begun.clone());
             let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                shard_loop.run();
+                let in_turn = make.map(|make| shard_loop.begin(|shard| make(number, shard))).transpose();
+                // Who launches waits for it.
+                match in_turn {
+                    Ok(in_turn) => {
+                        let _ = begun.send(Ok(()));
+                        drop(begun);
+                        shard_loop.run(in_turn);
+                    }
+                    Err(error) => {
+                        let _ = begun.send(Err(error));
+                    }
+                }
             });
-            driver.threads.push(thread.map_err(LaunchError::Thread)?);
+            driver.add(thread.map_err(LaunchError::Thread)?);
+        }
+        drop(begun);
+        let begun =
+            has_begun.into_iter().collect::<io::Result<Vec<()>>>().map_err(LaunchError::Application)?;
+        if begun.len() < cells.len() {
+            return Err(LaunchError::Application(io::Error::other("it has panicked")));
         }
         Ok(driver)
     }
-}
 
-/// A thread that may not run where it was told runs elsewhere.
-fn pin(_cpu: usize) {
-    todo!("helper driver")
-}
-
-/// A stack that runs. Dropping it ends it at once; [`shutdown`](Self::shutdown) does it in good order.
-#[derive(Debug)]
-pub struct Driver {
-    stack: Stack<Shared>,
-    cells: Arc<[Arc<Cell>]>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Driver {
-    /// The handle with which sockets are made.
-    pub fn stack(&self) -> &Stack<Shared> {
-        &self.stack
-    }
-
-    /// Ends it: nobody is accepted any more, what was written is still sent, and every connection is finished. What has not
-    /// ended after this time is reset. Sockets say [`NetworkDown`](io::ErrorKind::NetworkDown) from then on.
-    pub fn shutdown(self, time: Duration) {
-        let deadline = wait::now() + time;
-        self.cells.iter().for_each(|cell| cell.end_until(deadline));
-        self.cells.iter().for_each(|cell| cell.wait_for_end());
-    }
-
-    /// Waits until it has ended by itself: its interface has gone, or a clone of its handle was told to end it.
-    pub fn join(mut self) {
-        for thread in self.threads.drain(..) {
-            // A shard that has panicked has told so.
-            let _ = thread.join();
+    /// Whether this process may run on all of them.
+    fn check_cpus(&self) -> Result<(), LaunchError> {
+        if self.cpus.is_empty() {
+            return Ok(());
+        }
+        let allowed = affinity::current_thread().map_err(LaunchError::Thread)?;
+        match self.cpus.iter().find(|cpu| !allowed.contains(**cpu)) {
+            Some(&cpu) => Err(LaunchError::Cpu { cpu, allowed }),
+            None => Ok(()),
         }
     }
 }
 
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.cells.iter().for_each(|cell| cell.end_until(wait::now()));
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// It was looked whether this is possible; a CPU that has gone since leaves the thread where it is.
+fn pin(cpu: usize) {
+    let cpus = std::iter::once(cpu).collect();
+    if let Err(error) = affinity::pin_current_thread(&cpus) {
+        log::warn!("CPU {cpu} has gone, the thread runs anywhere: {error}");
     }
 }
 

@@ -8,22 +8,28 @@ use parking_lot::MutexGuard;
 use smoltcp::time::{Duration, Instant};
 use wirestack_nic::{LinkError, LinkState, Nic, wait};
 
-use super::cell::Cell;
-use super::launch::Patience;
+use super::cell::{Cell, Course};
+use super::launch::InTurn;
+use super::pace::{Pace, Patience};
 use super::shutdown::Ending;
-use crate::shard::{Command, Mail};
+use crate::api::Hub;
+use crate::shard::{Command, Mail, Shard};
 
 /// Turns a shard until it is told to end, or its interface has gone.
-#[derive(Debug)]
 pub(crate) struct Loop<N> {
-    cell: Arc<Cell>,
-    /// By their number, this one included.
-    all: Arc<[Arc<Cell>]>,
+    /// Goes first: whatever ends the loop, everybody hears of it.
+    guard: Guard,
     nic: N,
-    patience: Patience,
+    pace: Pace,
+    course: Course,
     ending: Ending,
+    link: Link,
     woken: Vec<Waker>,
     mail: Vec<(usize, Mail)>,
+    /// When the application in the turn wants to be called again.
+    app_due: Option<Instant>,
+    /// Mail is left that found no room in the last turn.
+    has_mail: bool,
 }
 
 /// What is to be done after a turn.
@@ -41,82 +47,117 @@ enum Next {
 
 impl<N: Nic> Loop<N> {
     pub(crate) fn new(number: usize, all: Arc<[Arc<Cell>]>, nic: N, patience: Patience) -> Self {
-        let cell = Arc::clone(&all[number]);
-        Self { cell, all, nic, patience, ending: Ending::default(), woken: Vec::new(), mail: Vec::new() }
+        Self {
+            guard: Guard { number, all, is_orderly: false },
+            nic,
+            pace: Pace::new(patience),
+            course: Course::Runs,
+            ending: Ending::default(),
+            link: Link { is_up: true, look_at: wait::now() + LINK_LOOK_INTERVAL, turns: 0 },
+            woken: Vec::new(),
+            mail: Vec::new(),
+            app_due: None,
+            has_mail: false,
+        }
     }
 
-    /// Until the end. Whatever ends it, nobody waits for this shard in vain.
-    pub(crate) fn run(mut self) {
-        let _guard = Guard(Arc::clone(&self.cell));
-        let (mut is_up, mut spins) = (true, 0_u32);
-        let mut look_at = wait::now() + LINK_LOOK_INTERVAL;
-        let mut busy_at = wait::now();
+    /// Makes the application that lives in the turns, before the first of them.
+    pub(crate) fn begin(&self, make: impl FnOnce(&mut Shard) -> io::Result<InTurn>) -> io::Result<InTurn> {
+        make(self.guard.cell().hub.lock().shard())
+    }
+
+    /// Until the end. Whatever ends it, nobody waits for this shard in vain. Returns when all shards have ended: a device
+    /// that is closed leaves its fanout group, and the flows of those that are left go elsewhere.
+    pub(crate) fn run(mut self, mut in_turn: Option<InTurn>) {
+        self.turn_until_end(in_turn.as_mut());
+        // Before the devices are closed, and while there is somebody to say what it has counted.
+        drop(in_turn);
+        let counters = self.nic.counters();
+        self.guard.cell().leave_counters(counters);
+        let all = Arc::clone(&self.guard.all);
+        let Self { guard, nic, .. } = self;
+        drop(guard);
+        all.iter().for_each(|cell| cell.wait_for_end());
+        drop(nic);
+    }
+
+    fn turn_until_end(&mut self, mut in_turn: Option<&mut InTurn>) {
         loop {
-            let (next, now) = self.turn(&mut busy_at, look_at);
+            let next = self.turn(in_turn.as_deref_mut());
             self.deliver();
             let waited = match next {
-                Next::End => return,
-                Next::Turn => continue,
-                Next::Spin => {
-                    spins = spins.wrapping_add(1);
-                    if !spins.is_multiple_of(SPINS_PER_LOOK) {
-                        std::hint::spin_loop();
+                Next::End => {
+                    self.guard.is_orderly = true;
+                    return;
+                }
+                Next::Turn | Next::Spin => {
+                    self.link.turns = self.link.turns.wrapping_add(1);
+                    if !self.link.turns.is_multiple_of(TURNS_PER_LOOK) {
+                        if next == Next::Spin {
+                            breathe();
+                        }
                         continue;
                     }
                     self.nic.wait(Some(Instant::ZERO)).map(drop)
                 }
-                Next::Sleep(until) => self.sleep(until),
-            };
-            let up = match waited {
-                Err(LinkError::Gone) => return,
-                Err(LinkError::Down) => false,
-                // That a cable was pulled out is no error of a device: it is to be asked.
-                Ok(()) if !is_up || now >= look_at => {
-                    look_at = now + LINK_LOOK_INTERVAL;
-                    self.nic.link_state() == LinkState::Up
+                Next::Sleep(until) => {
+                    let nic = &mut self.nic;
+                    self.guard.cell().parker.park(|| nic.wait(Some(until)).map(drop)).unwrap_or(Ok(()))
                 }
-                Ok(()) => is_up,
             };
-            if up != is_up && self.cell.hub.lock().shard().push_command(Command::LinkChanged(up)).is_ok() {
-                is_up = up;
+            let Ok(changed) = self.link.look(waited, &mut self.nic) else { return };
+            if let Some(is_up) = changed {
+                let mut hub = self.guard.cell().hub.lock();
+                // If there is no room, the next look finds the same.
+                if hub.shard().push_command(Command::LinkChanged(is_up)).is_ok() {
+                    self.link.is_up = is_up;
+                }
             }
         }
     }
 
     /// One turn, under the lock.
-    fn turn(&mut self, busy_at: &mut Instant, look_at: Instant) -> (Next, Instant) {
-        let Self { cell, nic, patience, ending, woken, mail, .. } = self;
+    fn turn(&mut self, in_turn: Option<&mut InTurn>) -> Next {
+        let Self { guard, nic, pace, course, ending, woken, mail, app_due, has_mail, link } = self;
+        let cell = guard.cell();
         let mut hub = cell.hub.lock();
-        while let Some(message) = cell.inbox.pop() {
-            // There is room: nobody else leaves more than one.
-            let _ = hub.shard().push_command(Command::Mail(message));
+        if cell.parker.take_call() || *has_mail {
+            *has_mail = take_mail(cell, &mut hub);
+            *course = cell.course();
+            cell.answer(|| nic.counters());
         }
-        let before = hub.shard_ref().counters().rx_frames;
-        let more = hub.receive(wait::now(), nic);
-        let is_over = ending.turn(cell, hub.shard());
+        let before = work(&hub);
+        let more = hub.receive_with(wait::now(), nic, |shard| {
+            if let Some(app) = in_turn {
+                *app_due = app(shard);
+            }
+        });
+        ending.turn(*course, cell, &guard.all, &mut hub);
         let due = hub.send(nic);
         while let Some(message) = hub.shard().next_mail() {
             mail.push(message);
         }
         let now = hub.shard_ref().now();
-        if more || hub.has_woken() || hub.shard_ref().counters().rx_frames != before {
-            *busy_at = now;
+        if more || hub.has_woken() || work(&hub) != before {
+            pace.busy(now);
         }
         hub.swap_woken(woken);
-        let next = match due {
-            _ if is_over => Next::End,
-            Some(due) if more || due <= now => Next::Turn,
-            None if more => Next::Turn,
-            _ if patience.spins(now - *busy_at) => Next::Spin,
-            due => {
-                // Said under the lock: who has something for the shard after this sees it.
-                cell.parker.prepare();
-                Next::Sleep(due.map_or(look_at, |due| due.min(look_at)))
-            }
+        let due = [due, *app_due, ending.next_deadline()].into_iter().flatten().min();
+        let is_due = due.is_some_and(|due| due <= now);
+        let next = if ending.is_over(hub.shard_ref()) {
+            Next::End
+        } else if more || is_due || *has_mail {
+            Next::Turn
+        } else if pace.spins(now, due) {
+            Next::Spin
+        } else {
+            // Said under the lock: who does something to the shard after this sees it.
+            cell.parker.prepare();
+            Next::Sleep(due.map_or(link.look_at, |due| due.min(link.look_at)))
         };
         // A loop that spins would have the lock again before anybody else.
         MutexGuard::unlock_fair(hub);
-        (next, now)
+        next
     }
 
     /// What is to be done without the lock: whoever was woken may want it.
@@ -124,42 +165,113 @@ impl<N: Nic> Loop<N> {
         self.woken.drain(..).for_each(Waker::wake);
         let mut lost = 0;
         for (to, message) in self.mail.drain(..) {
-            let Some(cell) = self.all.get(to) else { continue };
+            let Some(cell) = self.guard.all.get(to) else { continue };
             if cell.inbox.push(message) {
-                cell.parker.notify();
+                cell.parker.call();
             } else {
                 lost += 1;
             }
         }
         if lost > 0 {
-            self.cell.hub.lock().shard().count_lost_mail(lost);
+            self.guard.cell().hub.lock().shard().count_lost_mail(lost);
         }
     }
+}
 
-    fn sleep(&mut self, until: Instant) -> Result<(), LinkError> {
-        // The last look: mail comes without the lock.
-        let waited = if self.cell.inbox.is_empty() { self.nic.wait(Some(until)).map(drop) } else { Ok(()) };
-        self.cell.parker.awake();
-        waited
+/// Mail becomes commands, as many as there is room for. True: some is left.
+fn take_mail(cell: &Cell, hub: &mut Hub) -> bool {
+    cell.inbox.drain(|mail| match hub.shard().push_command(Command::Mail(mail)) {
+        Err(Command::Mail(mail)) => Err(mail),
+        _ => Ok(()),
+    })
+}
+
+/// Something that differs when frames came or went.
+fn work(hub: &Hub) -> (u64, u64, u64) {
+    let shard = hub.shard_ref();
+    (shard.counters().rx_frames, shard.counters().tx_frames, shard.tcp_counters().frames_out)
+}
+
+/// A moment in which others find the lock free.
+fn breathe() {
+    for _ in 0..PAUSES {
+        std::hint::spin_loop();
+    }
+}
+
+/// What is known of the link of a device.
+#[derive(Debug)]
+struct Link {
+    is_up: bool,
+    look_at: Instant,
+    /// Turns without a sleep.
+    turns: u32,
+}
+
+impl Link {
+    /// What a wait has told of the link, or asking does, now and then. `Some`: it came up or went down.
+    fn look<N: Nic>(&mut self, waited: Result<(), LinkError>, nic: &mut N) -> Result<Option<bool>, ()> {
+        let is_up = match waited {
+            Err(LinkError::Gone) => return Err(()),
+            Err(LinkError::Down) => false,
+            Ok(()) => {
+                let now = wait::now();
+                // That a cable was pulled out is no error of a device: it is to be asked.
+                if self.is_up && now < self.look_at {
+                    return Ok(None);
+                }
+                self.look_at = now + LINK_LOOK_INTERVAL;
+                match nic.link_state() {
+                    LinkState::Gone => return Err(()),
+                    state => state == LinkState::Up,
+                }
+            }
+        };
+        Ok((is_up != self.is_up).then_some(is_up))
     }
 }
 
 /// Tells everybody that there is nobody to turn the shard any more.
-struct Guard(Arc<Cell>);
+#[derive(Debug)]
+struct Guard {
+    number: usize,
+    /// By their number, this one included.
+    all: Arc<[Arc<Cell>]>,
+    /// It was told to end, and has done so.
+    is_orderly: bool,
+}
+
+impl Guard {
+    fn cell(&self) -> &Cell {
+        &self.all[self.number]
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let woken = {
-            let mut hub = self.0.hub.lock();
+            let mut hub = self.cell().hub.lock();
             hub.fail(io::ErrorKind::NetworkDown);
             hub.take_woken()
         };
         woken.into_iter().for_each(Waker::wake);
-        self.0.end();
+        self.cell().end();
+        if self.is_orderly {
+            // The last one that is waited for may have a lease to give back.
+            self.all.iter().for_each(|other| other.parker.call());
+            return;
+        }
+        if std::thread::panicking() {
+            log::error!("shard {} has panicked: the stack ends", self.number);
+        }
+        // A stack of which some flows get no answer is none.
+        self.all.iter().for_each(|other| other.end_until(Instant::ZERO));
     }
 }
 
 /// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
 const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Turns of a spinning loop between two looks at the link: at a microsecond each, some milliseconds.
-const SPINS_PER_LOOK: u32 = 4_096;
+/// Turns without a sleep between two looks at the link: at a microsecond each, some milliseconds.
+const TURNS_PER_LOOK: u32 = 4_096;
+/// Each is some tens of nanoseconds: together less than a turn.
+const PAUSES: u32 = 4;

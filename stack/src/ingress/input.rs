@@ -138,6 +138,9 @@ impl Shard {
         if ip.dst.is_ipv4() && received.is_link_group() && destination == Destination::Local {
             return Verdict::Dropped(DropReason::LinkToMany);
         }
+        if self.config.shard != 0 && self.is_for_first_shard(ip) {
+            return self.send_to_first_shard(&received);
+        }
         if destination == Destination::Other {
             return self.handle_for_nobody(&received);
         }

@@ -14,6 +14,11 @@ macro_rules! counters {
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
+
+            /// Adds those of another shard.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
         }
     };
 }
@@ -56,6 +61,14 @@ counters! {
     icmp_errors_received,
     /// Packets that waited for a neighbour and went.
     neighbor_released,
+    /// Listeners and sockets of UDP that the policy did not allow.
+    policy_listens_denied,
+    /// Connections from here that it did not allow.
+    policy_connects_denied,
+    /// Connections of peers that it did not allow, denied or rejected: each SYN counts.
+    policy_accepts_denied,
+    /// Attempts on which it could not decide, so that the default action applied; and panics of it.
+    policy_failed,
     /// All that was dropped, by whatever reason: the sum of [`Drops`](super::Drops). Beside received frames these
     /// are copies for single sockets, packets of ours that found no way, and answers that were not sent.
     dropped,

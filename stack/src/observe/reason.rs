@@ -156,6 +156,8 @@ reasons! {
     TcpTimeWait = "tcp_time_wait",
     /// An answer that was due and not sent, for there had been one lately.
     TcpThrottled = "tcp_throttled",
+    /// A connection that the policy of the application does not allow.
+    TcpForbidden = "tcp_forbidden",
     /// A packet for a raw or ICMP socket whose queue is full.
     RawQueueFull = "raw_queue_full",
     /// A DHCP message that cannot be, or not for us.
@@ -203,6 +205,11 @@ impl Drops {
     /// Counts several.
     pub fn add(&mut self, reason: DropReason, count: u64) {
         self.0[reason as usize] += count;
+    }
+
+    /// Adds those of another shard.
+    pub fn add_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
     }
 
     /// How many there were.

@@ -40,6 +40,7 @@ impl fmt::Debug for Command {
         f.write_str(match self {
             Self::Mail(Mail::Packet(_)) => "Mail(Packet)",
             Self::Mail(Mail::Control(_)) => "Mail(Control)",
+            Self::Mail(Mail::Learned(_)) => "Mail(Learned)",
             Self::AddAddress(_) => "AddAddress",
             Self::RemoveAddress(_) => "RemoveAddress",
             Self::AddRoute(_) => "AddRoute",
@@ -113,6 +114,7 @@ impl Shard {
                 self.count(verdict, &packet);
             }
             Command::Mail(Mail::Control(frame)) => self.handle_control(&frame),
+            Command::Mail(Mail::Learned(learned)) => self.learn(*learned),
             Command::AddAddress(cidr) => match check_host_address(cidr) {
                 Ok(()) => self.add_address(Address::preferred(cidr, Origin::Static)),
                 Err(error) => log::warn!("{error}"),

@@ -34,9 +34,9 @@ pub struct ShardConfig {
     pub link_local: Option<InterfaceIdentifier>,
     /// Whether routers' advertisements are asked for and followed (RFC 4862).
     pub slaac: Option<SlaacConfig>,
-    /// Whether an IPv4 address is asked for (RFC 2131).
+    /// Whether an IPv4 address is asked for (RFC 2131): by the first shard, which tells the others.
     pub dhcp: Option<dhcp::v4::Config>,
-    /// Whether DNS servers are asked for (RFC 8415), when a router says that somebody has them.
+    /// Whether DNS servers are asked for (RFC 8415), when a router says that somebody has them: the same.
     pub dhcp6: Option<dhcp::v6::Config>,
     /// Servers and manners of the resolver.
     pub dns: dns::Config,

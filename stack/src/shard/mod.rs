@@ -19,6 +19,7 @@
 //! | `run` | a loop for programs with one thread |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
+//! | `policy` | who is asked whether somebody may listen, connect and be accepted |
 //! | `mail`, `command` | what comes from other shards and threads |
 //! | `snapshot`, `occupancy` | all tables, for people; how full they are |
 
@@ -28,6 +29,7 @@ mod icmp;
 mod link;
 mod mail;
 mod occupancy;
+mod policy;
 mod raw;
 mod redirect;
 mod run;
@@ -71,12 +73,12 @@ use crate::random::Random;
 pub use command::Command;
 pub use config::{Budgets, ShardConfig};
 pub use icmp::{PingBind, PingOptions};
-pub use mail::Mail;
+pub use mail::{Learned, Mail};
 pub use occupancy::Occupancy;
 pub use raw::{RAW_SOCKETS_MAX, RawBind};
 pub use run::Waiting;
 pub use sockets::{SocketEvent, SocketId};
-pub use tcp::{Readiness, TcpConnect, TcpListen};
+pub use tcp::{Readiness, TcpConnect, TcpConnection, TcpConnections, TcpListen, TcpListener};
 pub use udp::{GroupError, SendOptions, UdpBind};
 
 use mail::Mailbox;
@@ -136,6 +138,8 @@ pub struct Shard {
     pub(crate) dns_told: services::DnsTold,
     /// Connections.
     pub(crate) tcp: tcp::Tcp,
+    /// Who decides who may listen, connect and be accepted.
+    pub(crate) policy: Option<Box<policy::Policed>>,
     /// Segments for whoever serves TCP beside this engine.
     pub(crate) tcp_queue: Option<Outbox>,
     /// A segment of the frame at hand is lent to them where it lies, instead.
@@ -177,6 +181,10 @@ impl Shard {
         let ports = Ports::new(config.source_ports.clone(), &mut random)
             .map_err(|_| ConfigError::SourcePorts { ports: config.source_ports.range.clone() })?;
         let (mac, shards) = (config.mac, config.steering.shards);
+        // A host is one client of a server, however many shards it has.
+        let is_first = config.shard == 0;
+        let (dhcp, dhcp6) = (config.dhcp.clone(), config.dhcp6.clone());
+        let (dhcp, dhcp6) = (dhcp.filter(|_| is_first), dhcp6.filter(|_| is_first));
         let mut shard = Self {
             now,
             budgets: config.budgets.at_least_one(),
@@ -202,12 +210,13 @@ impl Shard {
             raw_sockets: Vec::new(),
             dns_ports: HashMap::new(),
             receivers: Vec::new(),
-            dhcp: config.dhcp.clone().map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
-            dhcp6: config.dhcp6.clone().map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
+            dhcp: dhcp.map(|dhcp| dhcp::v4::Client::new(dhcp, mac, random.fork(), now)),
+            dhcp6: dhcp6.map(|dhcp| dhcp::v6::Client::new(dhcp, mac, random.fork(), now)),
             dns: Resolver::new(config.dns.clone(), random.fork(), now),
             has_news: false,
             dns_told: Default::default(),
             tcp: tcp::Tcp::new(config.tcp.clone(), &mut random, now),
+            policy: None,
             tcp_queue: None,
             lends_tcp: false,
             lent_tcp: None,

@@ -4,14 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::{IpCidr, Ipv4Cidr};
 
-use super::Shard;
+use wirestack_nic::meta::ChecksumState;
+
 use super::sockets::Owner;
 use super::udp::{ANY_V4, ANY_V6};
+use super::{Learned, Mail, Shard};
 use crate::demux::Binding;
 use crate::dhcp::{v4, v6};
 use crate::dns::{self, Kind, Name, QueryId, ResolveError};
 use crate::egress::PacketSpec;
-use crate::ingress::input::UDP;
+use crate::ingress::input::{Destination, Received, UDP};
+use crate::ingress::{IpPacket, Verdict, checksum};
 use crate::ip::route::{Route, RouteOrigin};
 use crate::ip::select;
 use crate::ip::{Address, AddressState, Origin};
@@ -134,11 +137,67 @@ impl Shard {
         }
         while let Some(event) = self.dhcp.as_mut().and_then(|dhcp| dhcp.poll_event()) {
             match event {
-                v4::Event::Bound(lease) | v4::Event::Renewed(lease) => self.apply_lease(&lease),
-                v4::Event::Lost { address, reason } => self.lose_lease(address, reason),
+                v4::Event::Bound(lease) | v4::Event::Renewed(lease) => {
+                    self.learn_for_all(Learned::Lease(lease));
+                }
+                v4::Event::Lost { address, reason } => {
+                    self.learn_for_all(Learned::LeaseLost { address, reason });
+                }
                 v4::Event::Nak { .. } | v4::Event::Restarted => {}
             }
         }
+    }
+
+    /// A client of this shard has learned something that concerns all.
+    fn learn_for_all(&mut self, learned: Learned) {
+        for _ in 0..self.mail.tell_others(&learned) {
+            self.count_drop(DropReason::MailboxFull);
+        }
+        self.learn(learned);
+    }
+
+    /// A client has learned something, here or in the first shard.
+    pub(super) fn learn(&mut self, learned: Learned) {
+        match learned {
+            Learned::Lease(lease) => self.apply_lease(&lease),
+            Learned::LeaseLost { address, reason } => self.lose_lease(address, reason),
+            Learned::Dhcp6 { servers, search } => {
+                let servers: Vec<_> = servers.into_iter().map(IpAddr::V6).collect();
+                self.set_dns(DnsSource::Dhcp6, &servers, &search);
+            }
+        }
+    }
+
+    /// Whether a packet is for a client that only the first shard has, and this is not the first.
+    pub(crate) fn is_for_first_shard(&self, ip: &IpPacket) -> bool {
+        if self.config.shard == 0 || ip.protocol != UDP || ip.fragment.is_some() || ip.problem.is_some() {
+            return false;
+        }
+        match (ip.src, ip.ports) {
+            (IpAddr::V4(_), Some((v4::SERVER_PORT, v4::CLIENT_PORT))) => self.config.dhcp.is_some(),
+            (IpAddr::V6(_), Some((_, v6::CLIENT_PORT))) => self.config.dhcp6.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Hands a packet to the first shard, with a checksum: what a device knows of it does not go along.
+    pub(crate) fn send_to_first_shard(&mut self, received: &Received<'_>) -> Verdict {
+        // What is for nobody here may be for the client; but not what is for another host.
+        let is_for_other = received.destination == Destination::Other
+            && received.link.is_some_and(|link| link.dst != self.config.mac);
+        if is_for_other {
+            return Verdict::Dropped(DropReason::IpNotForUs);
+        }
+        if let Err(reason) = checksum::verify_transport(received.frame, received.ip, received.meta) {
+            return Verdict::Dropped(reason);
+        }
+        // Without what follows the packet in a short frame.
+        let mut frame = received.frame.get(..received.ip.end).unwrap_or_default().to_vec();
+        if let ChecksumState::Partial { start, offset } = received.meta.checksum {
+            wirestack_nic::offload::checksum::complete(&mut frame, start, offset);
+        }
+        let packet = frame.split_off(received.ip.start.min(frame.len()));
+        self.mail.send(FIRST_SHARD, Mail::Packet(packet))
     }
 
     /// What came with a lease goes with it.
@@ -198,8 +257,7 @@ impl Shard {
         }
         while let Some(event) = self.dhcp6.as_mut().and_then(|dhcp6| dhcp6.poll_event()) {
             let v6::Event::Configured { dns, search, .. } = event;
-            let servers: Vec<_> = dns.into_iter().map(IpAddr::V6).collect();
-            self.set_dns(DnsSource::Dhcp6, &servers, &search);
+            self.learn_for_all(Learned::Dhcp6 { servers: dns, search });
         }
     }
 
@@ -300,7 +358,7 @@ pub(crate) enum DnsSource {
 }
 
 /// What each [`DnsSource`] has told: servers and domains.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DnsTold([(Vec<IpAddr>, Vec<String>); 3]);
 
 impl DnsTold {
@@ -319,6 +377,8 @@ fn without_repeats<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     list
 }
 
+/// The one that has the DHCP clients.
+const FIRST_SHARD: usize = 0;
 /// Ports that are tried in vain at a time, for all queries together.
 const REFUSED_PORTS_MAX: usize = 64;
 /// Where name servers are.

@@ -146,6 +146,13 @@ impl SocketTable {
         }
     }
 
+    /// The event of a socket was not for who has taken it: it waits for somebody else, and is no news.
+    pub(crate) fn give_back(&mut self, id: SocketId) {
+        let had_news = self.has_news;
+        self.mark_ready(id);
+        self.has_news = had_news;
+    }
+
     /// Whether a socket has become ready since this was asked last, and an event still waits.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news) && !self.ready.is_empty()

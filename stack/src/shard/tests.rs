@@ -16,6 +16,7 @@ mod egress;
 mod ingress;
 mod lone;
 mod observe;
+mod policy;
 mod seams;
 mod services;
 mod tcp;

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use super::Shard;
 use super::sockets::{AnySocket, Owner, SocketId};
-use crate::demux::{self, BindAddress, Binding, UdpConnectError};
+use crate::demux::{self, BindAddress, Binding, UdpConnectError, UdpHandle};
 use crate::egress::PacketSpec;
 use crate::egress::output::{Hop, LOOPED_MTU, Path, Transport};
 use crate::icmp::ErrorKind;
@@ -15,6 +15,7 @@ use crate::ingress::Verdict;
 use crate::ingress::input::{Destination, Received, UDP};
 use crate::ip::header;
 use crate::observe::{DropReason, Event};
+use crate::policy::{Action, AttemptKind, Protocol};
 use crate::udp::header::{Checksum, Ends};
 use crate::udp::membership::Memberships;
 use crate::udp::{
@@ -74,8 +75,22 @@ impl Shard {
     /// Makes a socket.
     ///
     /// # Errors
-    /// The address is not ours, the port is in use, or there is no room.
+    /// The address is not ours, the port is in use, there is no room, or the policy does not allow it.
     pub fn udp_bind(&mut self, bind: UdpBind) -> Result<SocketId, BindError> {
+        let local = self.udp_local(&bind)?;
+        let is_policed = self.admit(AttemptKind::Listen, Protocol::Udp, local, None);
+        let is_policed = is_policed.map_err(|_: Action| BindError::Forbidden { local })?;
+        let bound = self.bind_udp(local, &bind);
+        match bound {
+            Ok(id) if is_policed => self.note_udp(id, local, None),
+            Err(_) if is_policed => self.tell_ended(AttemptKind::Listen, Protocol::Udp, local, None),
+            _ => {}
+        }
+        bound
+    }
+
+    /// Where a socket is to be: its port is chosen, if that was left to us.
+    fn udp_local(&mut self, bind: &UdpBind) -> Result<SocketAddr, BindError> {
         if !self.sockets.has_room() {
             return Err(BindError::TooManySockets { max: self.config.sockets_max });
         }
@@ -84,6 +99,10 @@ impl Shard {
         if local.port() == 0 {
             local.set_port(self.choose_udp_port(local, bind)?);
         }
+        Ok(local)
+    }
+
+    fn bind_udp(&mut self, local: SocketAddr, bind: &UdpBind) -> Result<SocketId, BindError> {
         let id = self.sockets.next_id();
         let binding = Binding::new(local.ip(), local.port(), bind.options.v6_only);
         let handle = self.udp.bind(binding, bind.reuse, Owner::Socket(id)).map_err(|error| match error {
@@ -103,7 +122,7 @@ impl Shard {
         if is_ours { Ok(()) } else { Err(BindError::AddressNotOurs { address: ip }) }
     }
 
-    fn choose_udp_port(&mut self, local: SocketAddr, bind: UdpBind) -> Result<u16, BindError> {
+    fn choose_udp_port(&mut self, local: SocketAddr, bind: &UdpBind) -> Result<u16, BindError> {
         let udp = &self.udp;
         let is_free = |port| udp.is_free(Binding::new(local.ip(), port, bind.options.v6_only), false);
         self.ports.at_random(&mut self.random, is_free).ok_or(BindError::NoPort)
@@ -111,6 +130,7 @@ impl Shard {
 
     /// Closes a socket of any kind. What it has sent still goes.
     pub fn close(&mut self, id: SocketId) {
+        self.forget_udp(id);
         match self.sockets.remove(id) {
             Some(AnySocket::Udp(_, handle)) => {
                 self.udp.unbind(handle);
@@ -130,7 +150,7 @@ impl Shard {
     /// Fixes whom a socket talks to: it receives from nobody else, and ICMP errors reach it. `None` undoes it.
     ///
     /// # Errors
-    /// There is no way to the address, or no source address for it.
+    /// There is no way to the address, or no source address for it, or the policy does not allow it.
     pub fn udp_connect(&mut self, id: SocketId, remote: Option<SocketAddr>) -> Result<(), ConnectError> {
         let remote = remote.map(canonical);
         let handle = self.sockets.udp_handle(id).ok_or(ConnectError::Closed)?;
@@ -138,6 +158,7 @@ impl Shard {
         let (local, before, v6_only) = (socket.local(), socket.remote(), socket.options().v6_only);
         let bound = self.udp.get(handle).map_or(local, |known| bound_address(known.bound, local));
         let Some(remote) = remote else {
+            self.forget_udp_connection(id);
             self.udp.disconnect(handle);
             if let Some(socket) = self.sockets.udp_mut(id) {
                 socket.disconnect(bound);
@@ -153,6 +174,31 @@ impl Shard {
             .path(&PacketSpec { src, ..PacketSpec::new(remote.ip(), UDP) })
             .map_err(|reason| connect_error(reason, remote))?;
         let chosen = SocketAddr::new(path.src, local.port());
+        let is_policed = self.admit(AttemptKind::Connect, Protocol::Udp, chosen, Some(remote));
+        let is_policed = is_policed.map_err(|_: Action| ConnectError::Forbidden { remote })?;
+        let connected = self.connect_udp(id, handle, (local, before), (chosen, remote));
+        match connected {
+            Ok(()) => {
+                self.forget_udp_connection(id);
+                if is_policed {
+                    self.note_udp(id, chosen, Some(remote));
+                }
+            }
+            Err(_) if is_policed => {
+                self.tell_ended(AttemptKind::Connect, Protocol::Udp, chosen, Some(remote));
+            }
+            Err(_) => {}
+        }
+        connected
+    }
+
+    fn connect_udp(
+        &mut self,
+        id: SocketId,
+        handle: UdpHandle,
+        (local, before): (SocketAddr, Option<SocketAddr>),
+        (chosen, remote): (SocketAddr, SocketAddr),
+    ) -> Result<(), ConnectError> {
         self.sockets.udp_mut(id).ok_or(ConnectError::Closed)?.connect(chosen, remote)?;
         self.udp.connect(handle, chosen.ip(), remote).map_err(|error| {
             // In the table it is as it was.
@@ -172,7 +218,8 @@ impl Shard {
     /// bound to port 0 and connected later may have a port whose answers go to another one.
     ///
     /// # Errors
-    /// There is no way to the address, no port or no room.
+    /// There is no way to the address, no port or no room, or the policy does not allow the connection; of the port, it
+    /// is not asked.
     pub fn udp_dial(&mut self, remote: SocketAddr, options: SocketOptions) -> Result<SocketId, ConnectError> {
         let remote = canonical(remote);
         let path =
@@ -183,7 +230,9 @@ impl Shard {
         let lands_here = |port| steering.shard_of_flow(end(port), remote, UDP) == own;
         let port = self.ports.for_flow(path.src, remote, &mut self.random, is_free, lands_here);
         let local = end(port.ok_or(ConnectError::Bind(BindError::NoPort))?);
-        let id = self.udp_bind(UdpBind { local, reuse: false, options })?;
+        let bind = UdpBind { local, reuse: false, options };
+        let local = self.udp_local(&bind)?;
+        let id = self.bind_udp(local, &bind)?;
         match self.udp_connect(id, Some(remote)) {
             Ok(()) => Ok(id),
             Err(error) => {

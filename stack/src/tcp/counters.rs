@@ -62,3 +62,70 @@ pub struct TcpCounters {
     /// Black holes found by probing the path MTU.
     pub black_holes: u64,
 }
+
+impl TcpCounters {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            segments_in,
+            frames_out,
+            active_opens,
+            passive_opens,
+            accepted,
+            connects_failed,
+            resets_received,
+            resets_sent,
+            timed_out,
+            retransmits,
+            timeouts,
+            loss_probes,
+            recoveries,
+            undone,
+            listen_overflows,
+            cookies_sent,
+            cookies_accepted,
+            cookies_failed,
+            challenge_acks,
+            throttled,
+            paws_rejected,
+            bad_acks,
+            early_dropped_bytes,
+            time_waits,
+            time_waits_reused,
+            window_probes,
+            keepalives,
+            black_holes,
+        } = *other;
+        let sums = [
+            (&mut self.segments_in, segments_in),
+            (&mut self.frames_out, frames_out),
+            (&mut self.active_opens, active_opens),
+            (&mut self.passive_opens, passive_opens),
+            (&mut self.accepted, accepted),
+            (&mut self.connects_failed, connects_failed),
+            (&mut self.resets_received, resets_received),
+            (&mut self.resets_sent, resets_sent),
+            (&mut self.timed_out, timed_out),
+            (&mut self.retransmits, retransmits),
+            (&mut self.timeouts, timeouts),
+            (&mut self.loss_probes, loss_probes),
+            (&mut self.recoveries, recoveries),
+            (&mut self.undone, undone),
+            (&mut self.listen_overflows, listen_overflows),
+            (&mut self.cookies_sent, cookies_sent),
+            (&mut self.cookies_accepted, cookies_accepted),
+            (&mut self.cookies_failed, cookies_failed),
+            (&mut self.challenge_acks, challenge_acks),
+            (&mut self.throttled, throttled),
+            (&mut self.paws_rejected, paws_rejected),
+            (&mut self.bad_acks, bad_acks),
+            (&mut self.early_dropped_bytes, early_dropped_bytes),
+            (&mut self.time_waits, time_waits),
+            (&mut self.time_waits_reused, time_waits_reused),
+            (&mut self.window_probes, window_probes),
+            (&mut self.keepalives, keepalives),
+            (&mut self.black_holes, black_holes),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum += more);
+    }
+}

@@ -63,6 +63,12 @@ pub enum ListenError {
     /// No port is free.
     #[error("no port is free")]
     NoPort,
+    /// The policy does not allow it.
+    #[error("the policy does not allow to listen at {local}")]
+    Forbidden {
+        /// Asked for.
+        local: SocketAddr,
+    },
 }
 
 /// Why a connection is not begun.
@@ -101,6 +107,12 @@ pub enum ConnectError {
     TooMany {
         /// The bound.
         max: usize,
+    },
+    /// The policy does not allow it.
+    #[error("the policy does not allow a connection to {remote}")]
+    Forbidden {
+        /// Asked for.
+        remote: SocketAddr,
     },
 }
 

@@ -135,6 +135,8 @@ struct HalfOpen {
     resends: u8,
     /// Whether the SYN came again.
     is_repeated: bool,
+    /// Whether a policy has allowed it, and is to be told its end.
+    is_policed: bool,
 }
 
 impl HalfOpens {
@@ -231,6 +233,7 @@ impl HalfOpens {
             replied_at: None,
             resends: 0,
             is_repeated: false,
+            is_policed: false,
         };
         let (reply, resend_at) = (record.syn_ack(now), later(now, record.interval()));
         SynVerdict::Recorded { index: self.insert(record), reply, resend_at }
@@ -304,6 +307,23 @@ impl HalfOpens {
             Some(Slot::Used(record)) => Some((record.flow, record.listener)),
             _ => None,
         }
+    }
+
+    /// Whether a policy is to be told the end of a record; it is no more if that is taken.
+    pub(crate) fn policed(&mut self, index: u32) -> Option<&mut bool> {
+        match self.slots.get_mut(index as usize) {
+            Some(Slot::Used(record)) => Some(&mut record.is_policed),
+            _ => None,
+        }
+    }
+
+    /// Those whose end a policy was to be told; it is not, any more.
+    pub(crate) fn take_policed(&mut self) -> Vec<FlowKey> {
+        let policed = self.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Used(record) => std::mem::take(&mut record.is_policed).then_some(record.flow),
+            Slot::Free(_) => None,
+        });
+        policed.collect()
     }
 
     /// Takes a record away.

@@ -196,7 +196,7 @@ impl TcpInfo {
             let app_limited = if self.is_delivery_rate_app_limited { "(app_limited)" } else { "" };
             write!(f, " delivery_rate:{}{app_limited}", Rate(rate))?;
         }
-        write!(f, " recovery:{} limited_by:{}", self.recovery, name_of(self.limited_by))?;
+        write!(f, " recovery:{} limited_by:{}", self.recovery, self.limited_by.name())?;
         for (name, time) in LIMITS.into_iter().zip(self.limited_time) {
             if time > Duration::ZERO {
                 write!(f, " {name}_limited:{}", Millis(time))?;
@@ -272,12 +272,15 @@ impl fmt::Display for Rate {
 /// Names of what limits, in the order of [`TcpInfo::limited_time`].
 const LIMITS: [&str; 3] = ["application", "receiver", "congestion"];
 
-fn name_of(limit: LimitedBy) -> &'static str {
-    let [application, receiver, congestion] = LIMITS;
-    match limit {
-        LimitedBy::Application => application,
-        LimitedBy::Receiver => receiver,
-        LimitedBy::Congestion => congestion,
+impl LimitedBy {
+    /// As it is printed: `application`, `receiver` or `congestion`.
+    pub fn name(self) -> &'static str {
+        let [application, receiver, congestion] = LIMITS;
+        match self {
+            Self::Application => application,
+            Self::Receiver => receiver,
+            Self::Congestion => congestion,
+        }
     }
 }
 
@@ -290,7 +293,7 @@ fn optional_micros<S: Serializer>(duration: &Option<Duration>, serializer: S) ->
 }
 
 fn limit<S: Serializer>(limit: &LimitedBy, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name_of(*limit))
+    serializer.serialize_str(limit.name())
 }
 
 fn limited_times<S: Serializer>(times: &[Duration; 3], serializer: S) -> Result<S::Ok, S::Error> {

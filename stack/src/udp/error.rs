@@ -112,6 +112,12 @@ pub enum BindError {
         /// The bound.
         max: usize,
     },
+    /// The policy does not allow it.
+    #[error("the policy does not allow to receive at {local}")]
+    Forbidden {
+        /// As asked for.
+        local: SocketAddr,
+    },
 }
 
 impl From<BindError> for io::Error {
@@ -120,6 +126,7 @@ impl From<BindError> for io::Error {
             BindError::InUse { .. } | BindError::NoPort => io::ErrorKind::AddrInUse,
             BindError::AddressNotOurs { .. } => io::ErrorKind::AddrNotAvailable,
             BindError::TooManySockets { .. } => io::ErrorKind::QuotaExceeded,
+            BindError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
         };
         Self::new(kind, error)
     }
@@ -162,6 +169,12 @@ pub enum ConnectError {
     /// There is no such socket any more.
     #[error("the socket is closed")]
     Closed,
+    /// The policy does not allow it.
+    #[error("the policy does not allow to connect to {remote}")]
+    Forbidden {
+        /// As asked for.
+        remote: SocketAddr,
+    },
 }
 
 impl From<ConnectError> for io::Error {
@@ -172,7 +185,9 @@ impl From<ConnectError> for io::Error {
             }
             ConnectError::NoRoute { .. } => io::ErrorKind::NetworkUnreachable,
             ConnectError::NoSource { .. } => io::ErrorKind::AddrNotAvailable,
-            ConnectError::BroadcastNotAllowed => io::ErrorKind::PermissionDenied,
+            ConnectError::BroadcastNotAllowed | ConnectError::Forbidden { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
             ConnectError::Closed => io::ErrorKind::NotConnected,
             ConnectError::Bind(error) => return error.into(),
         };

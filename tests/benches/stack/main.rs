@@ -13,6 +13,7 @@
 mod count;
 mod device;
 mod frames;
+mod http;
 mod lookup;
 mod neighbors;
 mod pps;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use table::{Group, Outcome};
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("lookup: a frame classified and its socket found", lookup::all),
     ("turn: what the engine spends, in memory", turn::all),
     ("neighbors: 10 000 hosts that were not known, on a link of 1 ms", neighbors::all),
@@ -39,6 +40,7 @@ const GROUPS: [Group; 10] = [
     ("tcp-rtt: 64 bytes there and back, both ends spinning", tcp::rtt),
     ("tcp-bulk: one stream, offloads on", tcp::bulk),
     ("tcp-connects: connections made, accepted and closed", tcp::connects),
+    ("http: 13 bytes asked for over kept-open connections", http::all),
 ];
 
 fn main() -> ExitCode {

@@ -281,7 +281,7 @@ fn cpu_seconds() -> f64 {
 }
 
 /// CPU time of everything on this machine: user, nice, system, irq and softirq.
-fn machine_cpu_seconds() -> f64 {
+pub(crate) fn machine_cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<f64> =
         stat.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();

@@ -13,7 +13,7 @@ use crate::frames::PAYLOAD_BYTES;
 /// What is needed to open our stack in another thread.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
-    name: String,
+    pub(crate) name: String,
     pub(crate) mac: EthernetAddress,
     pub(crate) address: IpAddr,
     prefix_len: u8,

@@ -10,7 +10,9 @@ mod bridge_impaired;
 mod capture;
 mod demo;
 mod device;
+mod doctor;
 mod echo;
+mod examples_poll;
 mod http;
 mod iperf;
 mod link;
@@ -19,6 +21,8 @@ mod modes;
 mod nfqueue;
 mod options;
 mod ping;
+mod policy;
+mod privileges;
 mod relay;
 mod replay;
 mod scripts;
@@ -45,6 +49,7 @@ mod tcp_kill;
 mod tcp_serve;
 mod tcp_trace;
 mod testbed;
+mod top;
 mod tune;
 mod watch;
 mod wire;
@@ -56,6 +61,9 @@ use wirestack_tests::{programs, runner};
 
 fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
+        return code;
+    }
+    if let Some(code) = examples_poll::dispatch() {
         return code;
     }
     if let Err(error) = enter_user_namespace() {
@@ -71,6 +79,7 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        examples_poll::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),
@@ -78,6 +87,8 @@ fn main() -> ExitCode {
         tcp_trace::cases(),
         iperf::cases(),
         ping::cases(),
+        policy::cases(),
+        privileges::cases(),
         address::cases(),
         link::cases(),
         segment::cases(),
@@ -94,6 +105,8 @@ fn main() -> ExitCode {
         replay::cases(),
         scripts::cases(),
         tune::cases(),
+        top::cases(),
+        doctor::cases(),
         shard_neighbor::cases(),
         shard_icmp::cases(),
         shard_udp::cases(),

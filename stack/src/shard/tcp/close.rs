@@ -1,5 +1,6 @@
 //! Closing and aborting.
 
+use crate::policy::{AttemptKind, Protocol};
 use crate::shard::sockets::AnySocket;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::config::Linger;
@@ -69,6 +70,9 @@ impl Shard {
     pub(crate) fn close_listener(&mut self, number: u32) {
         let Some(mut listening) = self.tcp.listeners.remove(&number) else { return };
         self.tcp.listen.unbind(listening.binding);
+        if listening.is_policed {
+            self.tell_ended(AttemptKind::Listen, Protocol::Tcp, listening.listener.local, None);
+        }
         while let Some(index) = listening.listener.pop() {
             if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
                 connection.listener = None;

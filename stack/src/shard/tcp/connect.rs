@@ -8,6 +8,7 @@ use crate::demux::{self, Binding, FlowKey};
 use crate::egress::PacketSpec;
 use crate::ingress::input::TCP;
 use crate::observe::DropReason;
+use crate::policy::{Action, AttemptKind, Protocol};
 use crate::shard::sockets::AnySocket;
 use crate::shard::udp::canonical;
 use crate::shard::{Shard, SocketId};
@@ -61,7 +62,7 @@ impl Shard {
     /// Listens.
     ///
     /// # Errors
-    /// The address is not ours, the port is in use, or there is no room.
+    /// The address is not ours, the port is in use, there is no room, or the policy does not allow it.
     pub fn tcp_listen(&mut self, listen: TcpListen) -> Result<SocketId, ListenError> {
         if !self.sockets.has_room() {
             return Err(ListenError::TooMany { max: self.config.sockets_max });
@@ -76,6 +77,21 @@ impl Shard {
             let is_free = |port| table.is_free(Binding::new(local.ip(), port, v6_only));
             local.set_port(self.ports.at_random(&mut self.random, is_free).ok_or(ListenError::NoPort)?);
         }
+        let is_policed = self.admit(AttemptKind::Listen, Protocol::Tcp, local, None);
+        let is_policed = is_policed.map_err(|_: Action| ListenError::Forbidden { local })?;
+        let listened = self.listen_at(local, &listen, is_policed);
+        if listened.is_err() && is_policed {
+            self.tell_ended(AttemptKind::Listen, Protocol::Tcp, local, None);
+        }
+        listened
+    }
+
+    fn listen_at(
+        &mut self,
+        local: SocketAddr,
+        listen: &TcpListen,
+        is_policed: bool,
+    ) -> Result<SocketId, ListenError> {
         let binding = Binding::new(local.ip(), local.port(), listen.v6_only);
         let number = self.tcp.next_listener;
         self.tcp.listen.bind(binding, number).map_err(|error| match error {
@@ -86,7 +102,7 @@ impl Shard {
         let socket = self.sockets.insert(AnySocket::TcpListener(number));
         let options = listen.options.within_bounds();
         let listener = Listener::new(local, options, listen.backlog, listen.resets_on_overflow);
-        let listening = Listening { listener, options: Arc::new(options), socket, binding };
+        let listening = Listening { listener, options: Arc::new(options), socket, binding, is_policed };
         self.tcp.listeners.insert(number, listening);
         Ok(socket)
     }
@@ -115,7 +131,7 @@ impl Shard {
     /// Begins a connection. An event comes when it is there or has failed; what is written before that waits.
     ///
     /// # Errors
-    /// There is no way, no port or no room.
+    /// There is no way, no port or no room, or the policy does not allow it.
     pub fn tcp_connect(&mut self, connect: TcpConnect) -> Result<SocketId, ConnectError> {
         if !self.sockets.has_room() {
             return Err(ConnectError::TooMany { max: self.config.sockets_max });
@@ -140,13 +156,22 @@ impl Shard {
         if self.tcp.flows.get(&flow).is_some() {
             return Err(ConnectError::InUse { local });
         }
+        let is_policed = self.admit(AttemptKind::Connect, Protocol::Tcp, local, Some(remote));
+        let is_policed = is_policed.map_err(|_: Action| ConnectError::Forbidden { remote })?;
         let (iss, offset) = (self.tcp.isn.choose(self.now, &flow), self.tcp.isn.timestamp_offset(&flow));
         let mtu = path.mtu.min(u16::MAX.into()) as u16;
         let tcb =
             Tcb::connecting(flow, iss, offset, Arc::new(connect.options.within_bounds()), mtu, self.now);
         let id = self.sockets.next_id();
         let index = self.tcp.add(tcb, Some(id), None);
-        let index = index.ok_or(ConnectError::TooMany { max: self.tcp.config.connections_max })?;
+        let policed = is_policed.then_some(AttemptKind::Connect);
+        let Some(index) = index else {
+            self.tell_flow_ended(policed, &flow);
+            return Err(ConnectError::TooMany { max: self.tcp.config.connections_max });
+        };
+        if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
+            connection.policed = policed;
+        }
         self.sockets.insert(AnySocket::Tcp(index));
         self.tcp.counters.active_opens += 1;
         self.touch_connection(index);

@@ -28,6 +28,17 @@ impl Shard {
         connection.is_none_or(|connection| matches!(connection.tcb.state, State::Closed | State::FinWait2))
     }
 
+    /// Connections that are not over. It walks all of them.
+    pub(crate) fn tcp_unfinished(&self) -> Vec<u32> {
+        self.connections().into_iter().filter(|&index| !self.is_connection_over(index)).collect()
+    }
+
+    /// Whether a connection is over at both ends.
+    pub(crate) fn is_connection_over(&self, index: u32) -> bool {
+        let connection = self.tcp.connections.get(index as usize);
+        connection.is_none_or(|connection| connection.tcb.state == State::Closed)
+    }
+
     /// Whether the peer has acknowledged everything, our FIN included; or there is no connection any more.
     pub(crate) fn is_all_acked(&self, id: SocketId) -> bool {
         match self.sockets.get(id) {

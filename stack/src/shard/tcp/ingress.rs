@@ -7,6 +7,7 @@ use crate::demux::FlowKey;
 use crate::ingress::Verdict;
 use crate::ingress::input::{Destination, Received};
 use crate::observe::DropReason;
+use crate::policy::AttemptKind;
 use crate::shard::Shard;
 use crate::tcp::half_open::{HalfOpenVerdict, Offer, SynVerdict};
 use crate::tcp::handshake::Negotiated;
@@ -37,7 +38,7 @@ impl Shard {
             Some(Target::Connection(index)) => self.segment_for_connection(index, &flow, &segment),
             Some(Target::HalfOpen(index)) => self.segment_for_half_open(index, &flow, &segment),
             Some(Target::TimeWait(index)) => self.segment_for_time_wait(index, &flow, &segment),
-            None => self.segment_for_listener(&flow, &segment, None),
+            None => self.segment_for_listener(&flow, &segment),
         }
     }
 
@@ -176,8 +177,8 @@ impl Shard {
             }
             return Verdict::Dropped(DropReason::TcpListenOverflow);
         }
-        self.forget_half_open(index);
-        self.accept_connection(listener.unwrap_or_default(), flow, agreed, segment)
+        let is_policed = self.take_half_open(index);
+        self.accept_connection(listener.unwrap_or_default(), flow, agreed, segment, is_policed)
     }
 
     fn segment_for_time_wait(&mut self, index: u32, flow: &FlowKey, segment: &Segment<'_>) -> Verdict {
@@ -193,13 +194,19 @@ impl Shard {
                 Verdict::Replied
             }
             TimeWaitVerdict::Reopen { iss_min } => {
-                // Only if somebody listens; if not, the record stays, and the SYN gets a reset.
-                if self.listener_for(flow).is_some() {
-                    self.tcp.time_waits.remove(index);
-                    self.tcp.flows.remove(flow);
-                    self.tcp.counters.time_waits_reused += 1;
-                }
-                self.segment_for_listener(flow, segment, Some(iss_min))
+                // Only if somebody listens and the peer may connect; if not, the record stays, and the SYN gets a
+                // reset.
+                let Some(listener) = self.listener_for(flow) else {
+                    return self.refuse_segment(flow, segment);
+                };
+                let is_policed = match self.admit_peer(flow, segment) {
+                    Ok(is_policed) => is_policed,
+                    Err(verdict) => return verdict,
+                };
+                self.tcp.time_waits.remove(index);
+                self.tcp.flows.remove(flow);
+                self.tcp.counters.time_waits_reused += 1;
+                self.handle_syn(listener, flow, segment, Some(iss_min), is_policed)
             }
             TimeWaitVerdict::Dropped(reason) => Verdict::Dropped(reason),
         }
@@ -211,12 +218,7 @@ impl Shard {
     }
 
     /// LISTEN (RFC 9293 section 3.10.7.2), or CLOSED (3.10.7.1).
-    fn segment_for_listener(
-        &mut self,
-        flow: &FlowKey,
-        segment: &Segment<'_>,
-        iss_min: Option<Seq>,
-    ) -> Verdict {
+    fn segment_for_listener(&mut self, flow: &FlowKey, segment: &Segment<'_>) -> Verdict {
         let flags = segment.flags;
         let Some(listener) = self.listener_for(flow) else {
             return self.refuse_segment(flow, segment);
@@ -225,7 +227,10 @@ impl Shard {
             return Verdict::Dropped(DropReason::TcpNoSocket);
         }
         if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
-            return self.handle_syn(listener, flow, segment, iss_min);
+            return match self.admit_peer(flow, segment) {
+                Ok(is_policed) => self.handle_syn(listener, flow, segment, None, is_policed),
+                Err(verdict) => verdict,
+            };
         }
         if flags.has(Flags::ACK) && !flags.has(Flags::SYN) {
             return self.handle_cookie(listener, flow, segment);
@@ -236,7 +241,29 @@ impl Shard {
         Verdict::Dropped(DropReason::TcpUnexpected)
     }
 
+    /// A SYN that may come in. If a policy has said so, it is told when what comes of it ends.
     fn handle_syn(
+        &mut self,
+        listener: u32,
+        flow: &FlowKey,
+        segment: &Segment<'_>,
+        iss_min: Option<Seq>,
+        is_policed: bool,
+    ) -> Verdict {
+        let verdict = self.record_syn(listener, flow, segment, iss_min);
+        let recorded = match self.tcp.flows.get(flow).map(Flow::target) {
+            Some(Target::HalfOpen(index)) => self.tcp.half_opens.policed(index),
+            _ => None,
+        };
+        match recorded {
+            Some(recorded) => *recorded = is_policed,
+            // It was answered with a cookie, or not at all.
+            None => self.tell_flow_ended(is_policed.then_some(AttemptKind::Accept), flow),
+        }
+        verdict
+    }
+
+    fn record_syn(
         &mut self,
         listener: u32,
         flow: &FlowKey,
@@ -309,15 +336,20 @@ impl Shard {
             self.tcp.counters.listen_overflows += 1;
             return Verdict::Dropped(DropReason::TcpListenOverflow);
         }
+        // Of its SYN nothing was kept, not even that it was allowed.
+        let is_policed = match self.admit_peer(flow, segment) {
+            Ok(is_policed) => is_policed,
+            Err(verdict) => return verdict,
+        };
         self.tcp.counters.cookies_accepted += 1;
-        self.accept_connection(listener, flow, &agreed, segment)
+        self.accept_connection(listener, flow, &agreed, segment, is_policed)
     }
 
     /// A segment that nobody wants.
     //= rfc9293#3.10.7.1
     //# An incoming segment containing a RST is discarded.  An incoming segment not containing a RST causes a
     //# RST to be sent in response.
-    pub(super) fn refuse_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) -> Verdict {
+    pub(in crate::shard) fn refuse_segment(&mut self, flow: &FlowKey, segment: &Segment<'_>) -> Verdict {
         if segment.flags.has(Flags::RST) {
             return Verdict::Dropped(DropReason::TcpNoSocket);
         }

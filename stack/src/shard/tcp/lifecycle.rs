@@ -10,6 +10,7 @@ use crate::egress::PacketSpec;
 use crate::ingress::Verdict;
 use crate::ingress::input::TCP;
 use crate::observe::DropReason;
+use crate::policy::AttemptKind;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::error::Failure;
 use crate::tcp::handshake::Negotiated;
@@ -42,8 +43,15 @@ impl Tcp {
     pub(super) fn add(&mut self, tcb: Tcb, socket: Option<SocketId>, listener: Option<u32>) -> Option<u32> {
         let index = self.connections.vacant_key() as u32;
         self.flows.insert(tcb.flow, Flow::new(Target::Connection(index))).ok()?;
-        let connection =
-            Connection { tcb, socket, listener, timer: None, is_queued: false, confirmed_at: Instant::ZERO };
+        let connection = Connection {
+            tcb,
+            socket,
+            listener,
+            policed: None,
+            timer: None,
+            is_queued: false,
+            confirmed_at: Instant::ZERO,
+        };
         self.connections.insert(Box::new(connection));
         Some(index)
     }
@@ -81,23 +89,31 @@ impl Shard {
         mtu.saturating_sub(headers).min(u16::MAX.into()) as u16
     }
 
-    /// Both ends agree, and there is room: a connection waits to be accepted.
+    /// Both ends agree, and there is room: a connection waits to be accepted. A policy that has allowed it is told its
+    /// end.
     pub(super) fn accept_connection(
         &mut self,
         listener: u32,
         flow: &FlowKey,
         agreed: &Negotiated,
         segment: &Segment<'_>,
+        is_policed: bool,
     ) -> Verdict {
         let mtu = self.mtu_of_flow(flow);
         let Some(listening) = self.tcp.listeners.get(&listener) else {
+            self.tell_flow_ended(is_policed.then_some(AttemptKind::Accept), flow);
             return self.refuse_segment(flow, segment);
         };
         let options = Arc::clone(&listening.options);
         let tcb = Tcb::established(*flow, agreed, options, mtu, self.now);
+        let policed = is_policed.then_some(AttemptKind::Accept);
         let Some(index) = self.tcp.add(tcb, None, Some(listener)) else {
+            self.tell_flow_ended(policed, flow);
             return Verdict::Dropped(DropReason::TcpListenOverflow);
         };
+        if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
+            connection.policed = policed;
+        }
         self.tcp.counters.passive_opens += 1;
         if let Some(listening) = self.tcp.listeners.get_mut(&listener) {
             listening.listener.push(index);
@@ -106,13 +122,23 @@ impl Shard {
         self.segment_for_connection(index, flow, segment)
     }
 
-    /// A half-open connection is one no more.
+    /// A half-open connection is one no more, and nothing else either.
     pub(super) fn forget_half_open(&mut self, index: u32) {
-        let Some((flow, listener)) = self.tcp.half_opens.get(index) else { return };
+        let Some((flow, _)) = self.tcp.half_opens.get(index) else { return };
+        if self.take_half_open(index) {
+            self.tell_flow_ended(Some(AttemptKind::Accept), &flow);
+        }
+    }
+
+    /// A half-open connection becomes something else. True: a policy is to be told the end of that.
+    pub(super) fn take_half_open(&mut self, index: u32) -> bool {
+        let Some((flow, listener)) = self.tcp.half_opens.get(index) else { return false };
+        let is_policed = self.tcp.half_opens.policed(index).is_some_and(std::mem::take);
         self.tcp.half_opens.remove(index);
         self.tcp.disarm_half_open(index);
         self.tcp.flows.remove(&flow);
         self.half_open_gone(listener);
+        is_policed
     }
 
     pub(super) fn half_open_gone(&mut self, listener: u32) {
@@ -150,6 +176,7 @@ impl Shard {
             rcv_wnd: window.0.since(connection.tcb.rcv_nxt),
             timestamps: connection.tcb.clock,
         };
+        let policed = connection.policed.take();
         connection.tcb.end(&mut cx, failure);
         match failure {
             Some(Failure::Reset) => cx.counters.resets_received += 1,
@@ -158,6 +185,7 @@ impl Shard {
         }
         cx.counters.connects_failed += u64::from(was_opening && failure.is_some());
         self.tcp.flows.remove(&flow);
+        self.tell_flow_ended(policed, &flow);
         if ending == Ending::TimeWait {
             self.add_time_wait(flow, remains);
         }

@@ -9,6 +9,7 @@
 //! | `errors` | what routers say |
 //! | `api`, `connect`, `close` | what an application does |
 //! | `ending` | the end of all connections at once |
+//! | `list` | all of them, for people |
 
 mod api;
 mod close;
@@ -18,6 +19,7 @@ mod ending;
 mod errors;
 mod ingress;
 mod lifecycle;
+mod list;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,6 +30,7 @@ use smoltcp::time::Instant;
 
 use super::SocketId;
 use crate::demux::{FlowTable, ListenTable};
+use crate::policy::AttemptKind;
 use crate::random::Random;
 use crate::tcp::accept_queue::Listener;
 use crate::tcp::buffer::{Pool, Pressure};
@@ -41,6 +44,7 @@ use crate::timer::wheel::{TimerId, Wheel};
 
 pub use api::Readiness;
 pub use connect::{TcpConnect, TcpListen};
+pub use list::{TcpConnection, TcpConnections, TcpListener};
 
 /// What a 4-tuple is, in 32 bits: two of them say what, the others which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +95,8 @@ pub(crate) struct Connection {
     pub(crate) socket: Option<SocketId>,
     /// The listener in whose queue it waits.
     pub(crate) listener: Option<u32>,
+    /// What a policy has allowed it as, who is to be told its end.
+    pub(crate) policed: Option<AttemptKind>,
     /// Its timer, and when that is due: at or before the deadline of the connection.
     timer: Option<(TimerId, Instant)>,
     /// It is in `ready`.
@@ -106,6 +112,8 @@ pub(crate) struct Listening {
     pub(crate) options: Arc<TcpOptions>,
     pub(crate) socket: SocketId,
     pub(crate) binding: crate::demux::Binding,
+    /// Whether a policy has allowed it, and is to be told its end.
+    pub(crate) is_policed: bool,
 }
 
 /// All of TCP of a shard.

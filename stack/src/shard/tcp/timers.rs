@@ -1,6 +1,7 @@
 //! What is due.
 
 use super::Due;
+use crate::policy::AttemptKind;
 use crate::shard::Shard;
 use crate::tcp::half_open::HalfOpenTimeout;
 
@@ -45,6 +46,7 @@ impl Shard {
             *timer = None;
         }
         let Some((flow, listener)) = self.tcp.half_opens.get(index) else { return };
+        let is_policed = self.tcp.half_opens.policed(index).is_some_and(|is_policed| *is_policed);
         match self.tcp.half_opens.on_timeout(self.now, index) {
             HalfOpenTimeout::Resend(header, at) => {
                 self.tcp.arm_half_open(index, at);
@@ -53,6 +55,7 @@ impl Shard {
             HalfOpenTimeout::GaveUp => {
                 self.tcp.flows.remove(&flow);
                 self.half_open_gone(listener);
+                self.tell_flow_ended(is_policed.then_some(AttemptKind::Accept), &flow);
             }
         }
     }

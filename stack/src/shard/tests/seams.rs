@@ -262,3 +262,84 @@ fn a_conflict_is_one_of_all_shards() {
         assert!(!lone.shard.is_local(ip("10.0.0.1")), "shard {}", lone.shard.config.shard);
     }
 }
+
+/// DHCP is a matter of the first shard: what comes for it elsewhere is handed on, with a checksum that a device had left out,
+/// and what it has learned comes to all.
+#[test]
+fn dhcp_is_a_matter_of_the_first_shard() {
+    let with_dhcp = |number| {
+        Lone::quiet(|config| {
+            config.addresses.clear();
+            config.dhcp = Some(crate::dhcp::v4::Config::default());
+            config.dhcp6 = Some(crate::dhcp::v6::Config::default());
+            (config.steering, config.shard) = (Steering { seed: 0, shards: 3 }, number);
+        })
+    };
+    let (mut first, mut other) = (with_dhcp(0), with_dhcp(1));
+    assert!(first.shard.dhcp.is_some() && other.shard.dhcp.is_none() && other.shard.dhcp6.is_none());
+    assert!(other.shard.next_mail().is_none());
+    let offer = udp(("10.0.0.2", 67), ("255.255.255.255", 68), b"an offer");
+    let reply = udp(("fe80::2", 547), ("fe80::ff:fe00:1", 546), b"a reply");
+    let early = udp(("10.0.0.2", 67), ("10.0.0.77", 68), b"to an address that is not ours yet");
+    for (packet, ethertype, dst) in
+        [(&offer, 0x0800, EthernetAddress([0xff; 6])), (&early, 0x0800, OURS), (&reply, 0x86dd, OURS)]
+    {
+        // As from a host beside us, which leaves the checksum to its device; and short frames are padded.
+        let mut frame = ether(dst, PEER, ethertype, packet);
+        let start = if ethertype == 0x0800 { 34 } else { 54 };
+        let udp_len = u32::from(u16::from_be_bytes([frame[start + 4], frame[start + 5]]));
+        let of = |ip: &[u8]| {
+            ip.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u32>()
+        };
+        let addresses = if ethertype == 0x0800 { &frame[26..34] } else { &frame[22..54] };
+        let sum = of(addresses) + 17 + udp_len;
+        let folded = (sum & 0xffff) + (sum >> 16);
+        frame[start + 6..start + 8].copy_from_slice(&(folded as u16).to_be_bytes());
+        frame.resize(frame.len().max(60), 0);
+        let checksum = wirestack_nic::meta::ChecksumState::Partial { start: start as u16, offset: 6 };
+        other.shard.handle_frame(&frame, &FrameMeta { checksum, ..FrameMeta::default() });
+        assert_eq!(other.shard.next_mail(), Some((0, Mail::Packet(packet.clone()))));
+    }
+    let strange = ether(EthernetAddress([2, 0, 0, 0, 0, 9]), PEER, 0x0800, &early);
+    other.shard.handle_frame(&strange, &FrameMeta::default());
+    assert_eq!(other.shard.next_mail(), None, "for another host");
+    // The first one takes them, whatever it makes of them.
+    first.shard.push_command(Command::Mail(Mail::Packet(offer))).expect("room");
+    first.settle();
+    assert_eq!(first.drops(DropReason::UdpNoSocket) + first.drops(DropReason::UdpChecksum), 0);
+    first.shard.apply_lease(&lease());
+    let learned = Learned::Lease(lease());
+    other.shard.push_command(Command::Mail(Mail::Learned(Box::new(learned)))).expect("room");
+    other.settle();
+    assert!(other.shard.is_local(ip("10.9.0.5")));
+    assert_eq!(other.shard.dns_told, first.shard.dns_told);
+    let (address, reason) = (lease().address.address(), crate::dhcp::v4::LostReason::Expired);
+    let learned = Learned::LeaseLost { address, reason };
+    other.shard.push_command(Command::Mail(Mail::Learned(Box::new(learned)))).expect("room");
+    other.settle();
+    assert!(!other.shard.is_local(ip("10.9.0.5")));
+    // Giving it back is told to both of the others.
+    first.shard.mail.tell_others(&Learned::LeaseLost { address, reason });
+    assert_eq!(
+        [first.shard.next_mail(), first.shard.next_mail()].map(|mail| mail.map(|(to, _)| to)),
+        [Some(1), Some(2)]
+    );
+}
+
+fn lease() -> crate::dhcp::v4::Lease {
+    crate::dhcp::v4::Lease {
+        address: "10.9.0.5/24".parse().expect("an address"),
+        broadcast: None,
+        routers: vec!["10.9.0.1".parse().expect("an address")],
+        dns: vec!["10.9.0.1".parse().expect("an address")],
+        domain: None,
+        search: Vec::new(),
+        mtu: None,
+        server: "10.9.0.1".parse().expect("an address"),
+        routes: Vec::new(),
+        obtained: Instant::ZERO,
+        t1: None,
+        t2: None,
+        expires: None,
+    }
+}

@@ -228,3 +228,50 @@ fn a_piece_that_finds_no_memory_is_no_reason_to_come_again_at_once() {
     assert!(told.contains(&owner), "{told:?}");
     assert_eq!(pair.shards[0].tcp_send_owned(owner, piece), Ok(None));
 }
+
+#[test]
+fn pieces_of_the_list_are_bounded_and_have_each_connection_once() {
+    let mut pair = Pair::new();
+    let to = "10.0.0.2:80";
+    pair.shards[1].tcp_listen(TcpListen::new(at(to))).expect("a listener");
+    let ids: Vec<_> = (0..23)
+        .map(|_| {
+            let id = pair.shards[0].tcp_connect(TcpConnect::new(at(to))).expect("a connection");
+            pair.settle();
+            id
+        })
+        .collect();
+    // There are gaps in the table.
+    for id in ids.iter().step_by(3) {
+        pair.shards[0].tcp_abort(*id);
+        pair.shards[0].close(*id);
+        pair.settle();
+    }
+    let left: Vec<_> = ids.iter().enumerate().filter(|(at, _)| at % 3 != 0).map(|(_, id)| *id).collect();
+    for places_max in [0, 1, 4, 1_000_000, u32::MAX] {
+        let (mut next, mut listed, mut calls) = (Some(0), Vec::new(), 0);
+        while let Some(first) = next {
+            let piece = pair.shards[0].tcp_connections(first, places_max);
+            assert!(piece.connections.len() <= places_max.max(1) as usize);
+            listed.extend(piece.connections);
+            next = piece.next;
+            calls += 1;
+            assert!(calls < 100);
+        }
+        let found: Vec<_> = listed.iter().filter_map(|connection| connection.socket).collect();
+        assert_eq!(found, left, "{places_max}");
+        assert!(listed.iter().all(|connection| connection.remote == at(to) && !connection.is_waiting));
+        assert!(listed.iter().all(|connection| connection.info.state == "ESTABLISHED"));
+    }
+    assert_eq!(pair.shards[0].tcp_connections_len(), left.len());
+    // At the other end all wait to be accepted, those too that were reset meanwhile.
+    let theirs = pair.shards[1].tcp_connections(0, 1_000);
+    let is_waiting = |connection: &TcpConnection| connection.is_waiting && connection.socket.is_none();
+    assert_eq!(theirs.connections.iter().filter(|connection| is_waiting(connection)).count(), ids.len());
+    let is_open = |connection: &&TcpConnection| connection.info.state == "ESTABLISHED";
+    assert_eq!(theirs.connections.iter().filter(is_open).count(), left.len());
+    let listeners = pair.shards[1].tcp_listeners(10);
+    let seen: Vec<_> = listeners.iter().map(|l| (l.local, l.waiting, l.half_open)).collect();
+    assert_eq!(seen, [(at(to), ids.len(), 0)]);
+    assert!(pair.shards[1].tcp_listeners(0).is_empty());
+}
