@@ -4,6 +4,7 @@
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
 mod address;
+mod apis;
 mod bad_input;
 mod bridge;
 mod bridge_impaired;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        apis::cases(),
         examples_poll::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
