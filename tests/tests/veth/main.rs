@@ -13,6 +13,7 @@ mod device;
 mod doctor;
 mod echo;
 mod examples_poll;
+mod examples_sockets;
 mod http;
 mod iperf;
 mod link;
@@ -63,6 +64,9 @@ fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
         return code;
     }
+    if let Some(code) = examples_sockets::dispatch() {
+        return code;
+    }
     if let Some(code) = examples_poll::dispatch() {
         return code;
     }
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         http::cases(),
         echo::cases(),
         examples_poll::cases(),
+        examples_sockets::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),
