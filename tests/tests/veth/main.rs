@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod echo;
 mod examples_poll;
+mod examples_sockets;
 mod http;
 mod iperf;
 mod link;
@@ -64,6 +65,9 @@ fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
         return code;
     }
+    if let Some(code) = examples_sockets::dispatch() {
+        return code;
+    }
     if let Some(code) = examples_poll::dispatch() {
         return code;
     }
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         echo::cases(),
         apis::cases(),
         examples_poll::cases(),
+        examples_sockets::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),
