@@ -11,6 +11,7 @@ mod capture;
 mod demo;
 mod device;
 mod doctor;
+mod driver;
 mod echo;
 mod examples_poll;
 mod http;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        driver::cases(),
         merged::cases(),
         modes::cases(),
         options::cases(),
