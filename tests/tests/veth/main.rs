@@ -12,6 +12,7 @@ mod capture;
 mod demo;
 mod device;
 mod doctor;
+mod driver;
 mod echo;
 mod examples_poll;
 mod examples_sockets;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
     let modules = [
         testbed::cases(),
         device::cases(),
+        driver::cases(),
         merged::cases(),
         modes::cases(),
         options::cases(),
