@@ -361,10 +361,10 @@ impl Figures {
         Self {
             program: Vec::new(),
             tcp: Some(shard.tcp),
-            shard: shard.counters,
+            shard: shard.shard,
             drops: shard.drops.clone(),
             counters: shard.nic,
-            connections: shard.occupancy.tcp_connections,
+            connections: shard.connections,
         }
     }
 
