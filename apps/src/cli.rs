@@ -556,7 +556,7 @@ pub(crate) fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
-fn parse_congestion(text: &str) -> Result<Algorithm, &'static str> {
+pub(crate) fn parse_congestion(text: &str) -> Result<Algorithm, &'static str> {
     let all = [Algorithm::Reno, Algorithm::Cubic, Algorithm::Bbr];
     let named = all.into_iter().find(|algorithm| congestion_name(*algorithm) == text);
     named.ok_or("reno, cubic or bbr is accepted")
