@@ -37,6 +37,8 @@ pub struct LocalHost<N> {
     /// It is ended before the desk at which it asks.
     serving: Option<Serving>,
     published: Arc<Published>,
+    /// Those that could be used when this was asked last.
+    addresses: Vec<IpAddr>,
 }
 
 impl<N: Nic> LocalHost<N> {
@@ -78,6 +80,7 @@ impl<N: Nic> LocalHost<N> {
             desk: Some(desk),
             serving,
             published,
+            addresses: Vec::new(),
         })
     }
 
@@ -127,29 +130,53 @@ impl<N: Nic> LocalHost<N> {
     /// The interface has gone.
     pub fn run<T>(&mut self, future: impl Future<Output = T>) -> Result<Option<T>, AppError> {
         let mut future = pin!(future);
-        let mut addresses = self.stack().addresses();
         while !self.stop.is_set() {
-            let (stack, stop) = (self.stack().clone(), self.stop.clone());
-            // Now and then somebody wants to know something that a task cannot tell.
-            let slice = async {
-                let pause = pin!(stack.sleep(LOOK_INTERVAL));
-                let ended = pin!(stop.ended());
-                match select(future.as_mut(), select(pause, ended)).await {
+            let stop = self.stop.clone();
+            let either = async {
+                match select(future.as_mut(), pin!(stop.ended())).await {
                     Either::Left((output, _)) => Some(output),
                     Either::Right(_) => None,
                 }
             };
-            if let Some(output) = self.runtime.block_on(slice).map_err(gone)? {
-                return Ok(Some(output));
-            }
-            self.answer();
-            let now = self.stack().addresses();
-            if now != addresses {
-                addresses = now;
-                self.stack().shards()[0].with(|hub| tell_addresses(hub.shard_ref()));
+            if let Some(output) = self.slice(either)? {
+                return Ok(output);
             }
         }
         Ok(None)
+    }
+
+    /// Runs until the future is ready, which looks itself whether the program is to end.
+    ///
+    /// # Errors
+    /// The interface has gone.
+    pub fn run_to_end<T>(&mut self, future: impl Future<Output = T>) -> Result<T, AppError> {
+        let mut future = pin!(future);
+        loop {
+            if let Some(output) = self.slice(future.as_mut())? {
+                return Ok(output);
+            }
+        }
+    }
+
+    /// Runs for a while: now and then somebody wants to know something that a task cannot tell.
+    fn slice<T>(&mut self, future: impl Future<Output = T>) -> Result<Option<T>, AppError> {
+        let stack = self.stack().clone();
+        let slice = async {
+            match select(pin!(future), pin!(stack.sleep(LOOK_INTERVAL))).await {
+                Either::Left((output, _)) => Some(output),
+                Either::Right(_) => None,
+            }
+        };
+        let output = self.runtime.block_on(slice).map_err(gone)?;
+        self.answer();
+        let now = self.stack().addresses();
+        if now != self.addresses {
+            if !self.addresses.is_empty() {
+                self.stack().shards()[0].with(|hub| tell_addresses(hub.shard_ref()));
+            }
+            self.addresses = now;
+        }
+        Ok(output)
     }
 
     /// Tells whoever asks about the program.

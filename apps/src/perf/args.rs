@@ -33,6 +33,9 @@ pub struct PlaceArgs {
     /// Whose sockets: wirestack, the stack's own; kernel, which needs no --nic and no --address; or smoltcp
     #[arg(long, value_name = "NAME", default_value_t)]
     pub backend: Backend,
+    /// Never sleep: the shortest way for a frame, at the price of a core
+    #[arg(long)]
+    pub busy_poll: bool,
     /// Where and who.
     #[command(flatten)]
     pub host: OptionalHost,

@@ -70,6 +70,7 @@ fn start(
 ) -> Result<(), AppError> {
     sockets::run(
         place.backend,
+        place.busy_poll,
         place.host.host.as_ref(),
         Ports { served: vec![port], protocols, sources },
         program,

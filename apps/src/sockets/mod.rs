@@ -231,17 +231,22 @@ impl FromStr for Backend {
 /// Flags that do not go together, and what is wrong with the device. One line.
 pub fn run<P: Program>(
     backend: Backend,
+    busy_poll: bool,
     host: Option<&HostArgs>,
     ports: Ports,
     program: P,
 ) -> Result<P::Output, AppError> {
+    if busy_poll && backend != Backend::Wirestack {
+        let problem = "--busy-poll is for wirestack; leave it out";
+        return Err(AppError::flag("--backend", backend, problem));
+    }
     match (backend, host) {
         (Backend::Kernel, None) => kernel::run(program)
             .map_err(|error| AppError::running(format_args!("the kernel's sockets: {error}"))),
         (Backend::Kernel, Some(host)) => {
             Err(AppError::flag("--nic", &host.nic, "--backend kernel has no device of its own; leave it out"))
         }
-        (Backend::Wirestack, Some(host)) => wirestack::run(host, ports, program),
+        (Backend::Wirestack, Some(host)) => wirestack::run(host, busy_poll, ports, program),
         (Backend::Smoltcp, Some(host)) => smoltcp::run(host, ports, program),
         (Backend::Wirestack | Backend::Smoltcp, None) => Err(AppError::usage(format_args!(
             "--nic and --address are missing: --backend {backend} needs them, as in --nic packet:eth0 --address \

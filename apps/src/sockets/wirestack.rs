@@ -5,52 +5,51 @@ use std::net::SocketAddr;
 
 use smoltcp::time::{Duration, Instant};
 use wirestack::api::{Access, ListenOptions};
-use wirestack::local::{Runtime, Spawner, Stack, TcpListener, TcpStream, UdpSocket};
-use wirestack::nic::{Nic, wait};
+use wirestack::local::{Spawner, Stack, TcpListener, TcpStream, UdpSocket};
+use wirestack::nic::Nic;
 use wirestack::tcp::{Nagle, TcpOptions};
 
 use super::{Options, Program, Sockets, StreamInfo};
-use crate::addresses::{Waiting, Wanted};
-use crate::cli::{HostArgs, parse_congestion};
+use crate::cli::{HostArgs, TcpArgs, parse_congestion};
 use crate::error::AppError;
-use crate::serve::{Stop, one, print_error};
+use crate::host::RunArgs;
+use crate::local::LocalHost;
+use crate::serve::Stop;
 use crate::setup::{self, NicProgram, Ports, Prepared};
 
 /// Runs a program on a device, on this thread.
 ///
 /// # Errors
 /// What is wrong with the flags or the device; the interface has gone. One line.
-pub fn run<P: Program>(host: &HostArgs, ports: Ports, program: P) -> Result<P::Output, AppError> {
+pub fn run<P: Program>(
+    host: &HostArgs,
+    busy_poll: bool,
+    ports: Ports,
+    program: P,
+) -> Result<P::Output, AppError> {
     let mut output = None;
-    setup::start(host, ports, OnNic { program, output: &mut output })?;
-    output.ok_or_else(|| AppError::running("the program has not run"))
+    setup::start(host, ports, OnNic { program, busy_poll, output: &mut output })?;
+    output.ok_or_else(|| AppError::running("it was ended before its addresses could be used"))
 }
 
 struct OnNic<'a, P: Program> {
     program: P,
+    busy_poll: bool,
     output: &'a mut Option<P::Output>,
 }
 
 impl<P: Program> NicProgram for OnNic<'_, P> {
     fn run<N: Nic + Send + 'static>(self, nics: Vec<N>, prepared: Prepared<'_>) -> Result<(), AppError> {
-        let Prepared { net, stop, about, .. } = prepared;
-        if let Some(about) = about {
-            print_error(format_args!("wirestack: {about}"));
+        let tcp = TcpArgs { connections_max: Some(CONNECTIONS_MAX), ..TcpArgs::default() };
+        let run = RunArgs { busy_poll: self.busy_poll, ..RunArgs::default() };
+        let mut host = LocalHost::open(nics, prepared, "perf", &tcp, &run)?;
+        let own =
+            Own { stack: host.stack().clone(), spawner: host.spawner().clone(), stop: host.stop().clone() };
+        if host.wait_for_addresses()?.is_some() {
+            // It looks itself whether it is to end: there are results to be told.
+            *self.output = Some(host.run_to_end(self.program.run(own))?);
         }
-        let mut config = net.shard;
-        config.tcp.connections_max = config.tcp.connections_max.max(CONNECTIONS_MAX);
-        config.sockets_max = config.sockets_max.max(CONNECTIONS_MAX);
-        let mut runtime = Runtime::new(one(nics)?, config).map_err(AppError::usage)?;
-        let own = Own { stack: runtime.stack().clone(), spawner: runtime.spawner().clone(), stop };
-        own.stack.shards()[0].with(|hub| net.wanted.conflicts.watch(hub.shard()));
-        let (wanted, program) = (net.wanted, self.program);
-        let ended = runtime.block_on(async {
-            own.wait_for_addresses(&wanted).await?;
-            Ok(program.run(own.clone()).await)
-        });
-        *self.output = Some(ended.map_err(AppError::running)??);
-        // What was written last still leaves, and connections are finished.
-        let _ = runtime.block_on(own.stack.sleep(LAST_WORDS));
+        host.shutdown();
         Ok(())
     }
 }
@@ -64,18 +63,6 @@ pub struct Own {
 }
 
 impl Own {
-    async fn wait_for_addresses(&self, wanted: &Wanted) -> Result<(), AppError> {
-        let waiting = Waiting::begin(wanted, wait::now());
-        while !self.stop.is_set() {
-            let found = self.stack.shards()[0].with(|hub| waiting.look(hub.shard_ref(), wait::now()))?;
-            if found.is_some() {
-                return Ok(());
-            }
-            self.stack.sleep(ADDRESS_LOOK_INTERVAL).await;
-        }
-        Err(AppError::running("it was ended before its addresses could be used"))
-    }
-
     fn default_options(&self) -> TcpOptions {
         self.stack.shards()[0].with(|hub| hub.shard_ref().tcp_default_options())
     }
@@ -223,12 +210,8 @@ fn changed(mut tcp: TcpOptions, options: &Options) -> io::Result<TcpOptions> {
 const CONNECTIONS_MAX: usize = 100_000;
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 4_096;
-/// How often it is looked whether addresses can be used.
-const ADDRESS_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often it is looked whether the program is to end.
 const STOP_LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long connections get to end in an orderly way.
-const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Runs a test on a device. A wire that goes away ends it.
 #[cfg(test)]
