@@ -23,6 +23,7 @@ mod merged;
 mod modes;
 mod nfqueue;
 mod options;
+mod perf;
 mod ping;
 mod policy;
 mod privileges;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         tcp_bridge::cases(),
         tcp_trace::cases(),
         iperf::cases(),
+        perf::cases(),
         ping::cases(),
         policy::cases(),
         privileges::cases(),

@@ -41,7 +41,9 @@ pub(crate) fn serve(wire: &Wire, args: &[&str]) -> io::Result<Child> {
     let host = ["--nic", &nic, "--address", &v4, "--address", &v6];
     let backend = BACKEND.get().map(|name| ["--backend", name]);
     let backend = backend.as_ref().map_or(&[][..], |words| &words[..]);
-    let mut command = wirestack([&[*program], &host[..], backend, rest].concat());
+    // A program may have programs of its own: `perf server`.
+    let words: Vec<_> = program.split(' ').collect();
+    let mut command = wirestack([&words, &host[..], backend, rest].concat());
     let mut child = wire.at_ours(|| Child::start(&mut command))?;
     child.wait_ready(LONG)?;
     Ok(child)

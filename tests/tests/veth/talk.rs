@@ -16,7 +16,9 @@ pub(crate) const BULK: usize = 2 << 20;
 
 /// `--nic` and `--address` for both addresses, and then `more`.
 pub(crate) fn host_args(wire: &Wire, program: &str, more: &[&str]) -> Vec<String> {
-    let mut args = vec![program.to_owned(), "--nic".to_owned(), format!("packet:{}", wire.ours().name())];
+    // A program may have programs of its own: `perf server`.
+    let mut args: Vec<_> = program.split(' ').map(str::to_owned).collect();
+    args.extend(["--nic".to_owned(), format!("packet:{}", wire.ours().name())]);
     for address in ADDRESSES {
         let prefix_len = if address.is_ipv4() { IPV4_PREFIX_LEN } else { IPV6_PREFIX_LEN };
         args.extend(["--address".to_owned(), format!("{address}/{prefix_len}")]);
