@@ -8,17 +8,25 @@ use wirestack::config::parse_cidr;
 use wirestack::local::{Runtime, TcpStream, UdpSocket};
 use wirestack::nic::{AfPacket, AfPacketConfig};
 use wirestack::shard::ShardConfig;
+use wirestack::smoltcp::time::Duration;
 
 fn main() -> Result<(), Box<dyn Error>> {
     run(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
+/// The program.
+///
+/// # Errors
+/// A wrong argument, no such interface, no permission, or the interface has gone.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [interface, cidr] = args else { return Err("IFNAME and CIDR are accepted".into()) };
-    let nic = AfPacket::open(interface, AfPacketConfig::default())?;
-    let config = ShardConfig::new(nic.interface().mac).address(parse_cidr(cidr)?);
+    let (nic, cidr) = (AfPacket::open(interface, AfPacketConfig::default())?, parse_cidr(cidr)?);
+    let config = ShardConfig::new(nic.interface().mac).address(cidr);
     let mut runtime = Runtime::new(nic, config)?;
 
+    // Our address is probed first: somebody else may have it.
+    let stack = runtime.stack().clone();
+    runtime.block_on(stack.wait_for_addresses(&[cidr.address().into()], Duration::from_secs(10)))??;
     let listener = runtime.stack().listen("[::]:7".parse()?)?;
     let socket = runtime.stack().udp_bind("[::]:7".parse()?)?;
     println!("ready echo");

@@ -7,19 +7,28 @@ use wirestack::config::parse_cidr;
 use wirestack::driver::Launch;
 use wirestack::nic::{AfPacket, AfPacketConfig};
 use wirestack::shard::ShardConfig;
+use wirestack::smoltcp::time::Duration;
 use wirestack::tokio::{TcpListener, UdpSocket};
 
 fn main() -> Result<(), Box<dyn Error>> {
     run(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
+/// The program.
+///
+/// # Errors
+/// A wrong argument, no such interface, no permission, or the interface has gone.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [interface, cidr] = args else { return Err("IFNAME and CIDR are accepted".into()) };
-    let nic = AfPacket::open(interface, AfPacketConfig::default())?;
-    let config = ShardConfig::new(nic.interface().mac).address(parse_cidr(cidr)?);
+    let (nic, cidr) = (AfPacket::open(interface, AfPacketConfig::default())?, parse_cidr(cidr)?);
+    let config = ShardConfig::new(nic.interface().mac).address(cidr);
     let driver = Launch::new(config).start(vec![nic])?;
     wirestack::install(Some(driver.stack().clone()));
-    Ok(tokio::runtime::Runtime::new()?.block_on(serve())?)
+    tokio::runtime::Runtime::new()?.block_on(async {
+        // Our address is probed first: somebody else may have it.
+        driver.stack().wait_for_addresses(&[cidr.address().into()], Duration::from_secs(10)).await?;
+        Ok(serve().await?)
+    })
 }
 
 async fn serve() -> io::Result<()> {

@@ -21,6 +21,9 @@ pub enum Interest {
     Write,
 }
 
+#[cfg(test)]
+mod tests;
+
 /// A shard, and whoever waits for its sockets, for a name or for a time. Handles reach it through an
 /// [`Access`](super::Access).
 #[derive(Debug)]
