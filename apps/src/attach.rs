@@ -94,7 +94,7 @@ pub(crate) fn start_nfqueue(
     no_rings(args)?;
     one_shard(args, &program)?;
     if args.show_recipe {
-        print_nfqueue_recipe(args, number, ports);
+        print_nfqueue_recipe(args, number, &ports);
         return Ok(());
     }
     // Of addresses that the kernel has, other programs must not get the port; others are ours alone.
@@ -105,7 +105,8 @@ pub(crate) fn start_nfqueue(
         let Some(owner) = owner(address) else { continue };
         mtu = Interface::by_name(&owner).map_or(mtu, |interface| interface.mtu.min(usize::from(u16::MAX)));
         for &protocol in ports.protocols {
-            claims.push(Claim::ports(address, protocol, ports.port..=ports.port));
+            let served = ports.served.iter().map(|&port| Claim::ports(address, protocol, port..=port));
+            claims.extend(served);
         }
     }
     let name = args.nic.to_string();
@@ -151,7 +152,7 @@ fn one_shard(args: &HostArgs, program: &impl NicProgram) -> Result<(), AppError>
 }
 
 /// Prints the rules that hand the packets of a program over, and take them back.
-fn print_nfqueue_recipe(args: &HostArgs, number: u16, ports: Ports) {
+fn print_nfqueue_recipe(args: &HostArgs, number: u16, ports: &Ports) {
     for (action, comment) in [("-I", None), ("-D", Some("# and afterwards:"))] {
         comment.into_iter().for_each(print);
         for cidr in args.static_addresses() {
@@ -168,7 +169,7 @@ fn print_nfqueue_recipe(args: &HostArgs, number: u16, ports: Ports) {
                     Protocol::Tcp => "tcp",
                     Protocol::Udp => "udp",
                 };
-                rule(protocol, &ports.port.to_string());
+                ports.served.iter().for_each(|port| rule(protocol, &port.to_string()));
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::device::DeviceSpec;
 use crate::doctor::args::DoctorArgs;
 use crate::engine::Backend;
 use crate::error::AppError;
+use crate::forward::args::ForwardArgs;
 use crate::host::RunArgs;
 use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
@@ -53,6 +54,8 @@ pub enum Command {
     Echo(EchoArgs),
     /// Serve files, or a page about itself, over HTTP
     Http(HttpArgs),
+    /// Hand TCP connections on between the kernel's side and the stack's
+    Forward(ForwardArgs),
     /// Ping with the stack's own ICMP
     Ping(PingArgs),
     /// Measure throughput, latency, connections and requests; also with iperf3 as the other end
@@ -131,6 +134,10 @@ pub struct EchoArgs {
     /// TCP and UDP port
     #[arg(long, default_value_t = 7, value_parser = whole::<u16>(1..=65_535))]
     pub port: u16,
+    /// On which of the stack's interfaces it is written: poll, blocking (a thread for each connection), async (tasks
+    /// of tokio) or local (tasks on the thread of the stack) [default: poll]
+    #[arg(long, value_name = "NAME", value_parser = Api::parser(&Api::ALL))]
+    pub api: Option<Api>,
     /// Whose TCP.
     #[command(flatten)]
     pub tcp: TcpArgs,
@@ -549,7 +556,7 @@ pub(crate) fn parse_gateway(text: &str) -> Result<IpAddr, &'static str> {
     text.parse().map_err(|_| "an address is accepted, as in 10.0.0.1 or fd00::1")
 }
 
-fn parse_congestion(text: &str) -> Result<Algorithm, &'static str> {
+pub(crate) fn parse_congestion(text: &str) -> Result<Algorithm, &'static str> {
     let all = [Algorithm::Reno, Algorithm::Cubic, Algorithm::Bbr];
     let named = all.into_iter().find(|algorithm| congestion_name(*algorithm) == text);
     named.ok_or("reno, cubic or bbr is accepted")

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`blocking`] | the same with a thread for each connection |
 //! | [`tasks`] | the same in tasks, of tokio or of the shard's own thread |
+//! | `program` | these two on the stack |
 
 pub mod blocking;
+mod program;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use wirestack::backend::smoltcp::Datagrams;
 use wirestack::nic::claim::Protocol;
 use wirestack::shard::{SendOptions, Shard, SocketId, UdpBind};
 
+use crate::api::Api;
 use crate::cli::EchoArgs;
 use crate::engine::InTurn;
 use crate::error::AppError;
@@ -25,18 +28,25 @@ use crate::serve::{Program, Service};
 use crate::setup::{self, Ports};
 use crate::stream::{Handler, Listening, Stream};
 
+use program::OnApi;
+
 /// Runs until a signal.
 ///
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &EchoArgs) -> Result<(), AppError> {
-    let ports =
-        Ports { port: args.port, protocols: &[Protocol::Tcp, Protocol::Udp], sources: &[Protocol::Tcp] };
-    setup::start(
-        &args.host,
-        ports,
-        Program::new(Echo { port: args.port }, args.tcp.clone(), args.run.clone())?,
-    )
+    let ports = Ports {
+        served: vec![args.port],
+        protocols: &[Protocol::Tcp, Protocol::Udp],
+        sources: &[Protocol::Tcp],
+    };
+    match Api::choose(args.api, Api::Poll, args.tcp.backend)? {
+        Api::Poll => {
+            let echo = Echo { port: args.port };
+            setup::start(&args.host, ports, Program::new(echo, args.tcp.clone(), args.run.clone())?)
+        }
+        api => setup::start(&args.host, ports, OnApi::new(api, args)?),
+    }
 }
 
 /// Echo on one port, both protocols.

@@ -6,6 +6,7 @@
 //! | `addresses` | what `--address` can be, and waiting until it can be used |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`net`] | from flags to the configuration of the stack |
+//! | `names` | whom the stack asks for names |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
 //! | [`device`] | `--device`: how a packet device moves frames |
 //! | [`engine`] | who serves TCP: the stack's own engine or smoltcp's; the connections of a program |
@@ -17,7 +18,7 @@
 //! | [`serve`] | the loop of a program: ready line, signals, counters at the end |
 //! | [`report`], [`control`] | what a running program tells of itself, and the socket on which it does |
 //! | [`sockets`] | sockets of whoever has the TCP, for programs that are the same above all of them |
-//! | [`demo`], [`echo`], [`http`], [`ping`], [`perf`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
+//! | [`demo`], [`echo`], [`http`], [`forward`], [`ping`], [`perf`], [`capture`], [`bridge`], [`replay`], [`tune`], [`top`], [`doctor`] | the programs |
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
@@ -34,9 +35,11 @@ pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod error;
+pub mod forward;
 pub mod host;
 pub mod http;
 pub mod local;
+mod names;
 pub mod net;
 pub mod perf;
 pub mod ping;
@@ -71,6 +74,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             cli::Command::Echo(args) => echo::run(&args),
             cli::Command::Http(args) => http::run(&args),
             cli::Command::Perf(args) => perf::run(&args),
+            cli::Command::Forward(args) => forward::run(&args),
             cli::Command::Ping(args) => ping::run(&args),
             cli::Command::Bridge(args) => bridge::run(&args),
             cli::Command::Capture(args) => capture::run(&args),

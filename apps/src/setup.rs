@@ -63,10 +63,10 @@ pub struct Prepared<'a> {
 }
 
 /// What a program claims on an address that the kernel has too.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ports {
-    /// The port that it serves.
-    pub port: u16,
+    /// The ports that it serves.
+    pub served: Vec<u16>,
     /// With these protocols.
     pub protocols: &'static [Protocol],
     /// The protocols in which it asks others, from the source ports.
@@ -98,7 +98,7 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let mut config = net::host_config(args, interface.mac);
     net::check(args, &config)?;
     leave_link_local_to_the_kernel(args, &mut config, &interface)?;
-    let claims = claims(args, &interface, ports)?;
+    let claims = claims(args, &interface, &ports)?;
     check_leases(args, &config, &interface)?;
     let is_shared = claims.iter().any(|claim| claim.scope != Scope::Address);
     let seed = config.seed;
@@ -270,7 +270,7 @@ fn check_leases(args: &HostArgs, config: &HostConfig<'_>, interface: &Interface)
 }
 
 /// What is ours on addresses for which the kernel would answer as well.
-fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Claim>, AppError> {
+fn claims(args: &HostArgs, interface: &Interface, ports: &Ports) -> Result<Vec<Claim>, AppError> {
     let mut claims = Vec::new();
     for cidr in args.static_addresses() {
         let address = IpAddr::from(cidr.address());
@@ -291,7 +291,8 @@ fn claims(args: &HostArgs, interface: &Interface, ports: Ports) -> Result<Vec<Cl
                     AppError::flag("--source-ports", format_args!("{first}-{last}"), error)
                 })?;
                 for &protocol in ports.protocols {
-                    claims.push(Claim::ports(address, protocol, ports.port..=ports.port));
+                    let served = ports.served.iter();
+                    claims.extend(served.map(|&port| Claim::ports(address, protocol, port..=port)));
                 }
                 for &protocol in ports.sources {
                     claims.push(Claim::ports(address, protocol, args.source_ports.clone()));

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wirestack::nic::Waker;
 use wirestack::shard::Shard;
@@ -109,6 +109,11 @@ impl Desk {
 impl Asker {
     /// Asks, and waits for the answer. `None`: it has not come in time, or too many ask.
     pub fn ask(&self, request: Request) -> Option<Report> {
+        self.post(request)?.recv_timeout(ANSWER_TIMEOUT).ok()
+    }
+
+    /// Asks, and does not wait.
+    fn post(&self, request: Request) -> Option<Receiver<Report>> {
         let (sender, answer) = mpsc::sync_channel(1);
         {
             let mut questions = self.shared.questions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,8 +124,24 @@ impl Asker {
             self.shared.is_asked.store(true, Ordering::Release);
         }
         self.waker.wake();
-        answer.recv_timeout(ANSWER_TIMEOUT).ok()
+        Some(answer)
     }
+}
+
+/// Asks all shards of a program at once, and merges what they say. `None`: one of them has not answered in time, or
+/// there are none.
+pub fn ask_all(askers: &[Asker], request: Request) -> Option<Report> {
+    let answers: Option<Vec<_>> = askers.iter().map(|asker| asker.post(request)).collect();
+    let until = Instant::now() + ANSWER_TIMEOUT;
+    let mut all: Option<Report> = None;
+    for answer in answers? {
+        let report = answer.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
+        match &mut all {
+            Some(all) => all.merge(report, request),
+            None => all = Some(report),
+        }
+    }
+    all
 }
 
 /// Questions that wait.

@@ -39,7 +39,7 @@ use crate::error::AppError;
 use crate::report::{CONNECTIONS_MAX, Report, Request};
 
 pub use client::{AskError, ask};
-pub use desk::{Asker, Desk, Step};
+pub use desk::{Asker, Desk, Step, ask_all};
 pub use place::{Running, running};
 
 /// Where answers come from. `None`: the program has not answered in time.

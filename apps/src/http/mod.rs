@@ -58,7 +58,7 @@ use connection::HttpConnection;
 /// # Errors
 /// What is wrong with the flags or the machine, in one line.
 pub fn run(args: &HttpArgs) -> Result<(), AppError> {
-    let ports = Ports { port: args.port, protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
+    let ports = Ports { served: vec![args.port], protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
     match Api::choose(args.api, Api::Async, args.tcp.backend)? {
         Api::Poll => setup::start(&args.host, ports, on_events(args)?),
         Api::Local => setup::start(&args.host, ports, local::HyperLocal::new(args)?),

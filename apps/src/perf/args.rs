@@ -278,6 +278,24 @@ pub struct Iperf3ClientArgs {
     pub place: PlaceArgs,
 }
 
+impl Iperf3ClientArgs {
+    /// Checks what does not go together.
+    ///
+    /// # Errors
+    /// A length that is none of a datagram. One line.
+    pub fn check(&self) -> Result<(), AppError> {
+        let lengths = DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX;
+        match self.length {
+            Some(length) if self.udp && !lengths.contains(&length) => {
+                let problem =
+                    format_args!("{DATAGRAM_BYTES_MIN} to {DATAGRAM_BYTES_MAX} is accepted with --udp");
+                Err(AppError::flag("--length", length, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A number with an optional unit: K, M, G, T of `step` each.
 fn scaled(text: &str, step: u64) -> Option<u64> {
     let power = match text.bytes().last()?.to_ascii_uppercase() {
@@ -324,6 +342,10 @@ fn parse_path(text: &str) -> Result<String, &'static str> {
     if is_path { Ok(text.to_owned()) } else { Err("a path is accepted, percent-encoded, as in /index.html") }
 }
 
+/// A header with a number of 64 bits fits into it.
+pub const DATAGRAM_BYTES_MIN: u32 = 16;
+/// The largest datagram of IPv4.
+pub const DATAGRAM_BYTES_MAX: u32 = 65_507;
 /// What is written at once, at most.
 pub const SIZE_BYTES_MAX: u32 = 16 << 20;
 
@@ -349,6 +371,46 @@ mod tests {
         ];
         for (text, step, expected) in cases {
             assert_eq!(scaled(text, step), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_input_is_one_line() {
+        let parse = |line: &str| {
+            let words = ["wirestack", "perf"].into_iter().chain(line.split_whitespace());
+            crate::cli::parse(words.map(Into::into)).and_then(|cli| match cli.command {
+                crate::cli::Command::Perf(args) => crate::perf::run(&args),
+                other => panic!("{other:?}"),
+            })
+        };
+        let cases = [
+            ("", "server, client, iperf3-server or iperf3-client"),
+            ("client", "HOST"),
+            ("client h", "--nic and --address are missing"),
+            ("client h --nic packet:x", "--address is missing"),
+            ("client h --address 10.0.0.2/24", "--nic"),
+            ("client h --backend kernel --nic packet:x --address 10.0.0.2/24", "--nic packet:x"),
+            ("client h --backend lwip", "wirestack, kernel or smoltcp"),
+            ("client h --mode udp", "stream"),
+            ("client h --time 0", "0.001 to"),
+            ("client h --parallel 0", "1..=1000000"),
+            ("client h --reverse --bidir", "--bidir"),
+            ("client h --mode rr --reverse", "--reverse: --mode rr"),
+            ("client h --mode http --size 7", "--size 7: --mode http"),
+            ("client h --mode http --path x", "as in /index.html"),
+            ("server --port 0", "1..=65535"),
+            ("iperf3-client h -t 1 -n 5", "--bytes"),
+            ("iperf3-client h -P 129", "1..=128"),
+            ("iperf3-client h -b fast", "as in 100M"),
+            ("iperf3-server -i -1", "0.001 to"),
+            ("iperf3-client h -u -l 7", "--length 7"),
+            ("iperf3-client h -u -l 64K", "--length 65536"),
+        ];
+        for (line, expected) in cases {
+            let error = parse(line).expect_err(line);
+            assert!(error.message.contains(expected), "{line}: {error:?}");
+            assert_eq!(error.message.lines().count(), 1, "{line}: {error:?}");
+            assert_eq!(error.status, 2, "{line}: {error:?}");
         }
     }
 

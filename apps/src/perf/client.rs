@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::args::{ClientArgs, Mode};
 use super::figures::{Cpu, Latencies};
-use super::group::{Group, Leash};
+use super::group::{Group, Interrupt, Leash};
 use super::io::{Sink, Source};
 use super::wire::{Hello, Purpose, Report};
 use super::{http, requests, stream};
@@ -32,13 +32,16 @@ impl Program for Client<'_> {
     type Output = Result<(), AppError>;
 
     async fn run<S: Sockets>(self, sockets: S) -> Self::Output {
-        let measuring = pin!(measure(&sockets, self.args));
-        let result = match select(pin!(sockets.stopped()), measuring).await {
-            Either::Left((stopped, _)) => {
-                stopped.map_err(AppError::running)?;
-                return Err(AppError::running("ended before its time"));
-            }
-            Either::Right((result, _)) => result?,
+        let interrupt = Interrupt::watch(&sockets);
+        let measuring = pin!(measure(&sockets, self.args, &interrupt));
+        // Whoever ends it early sees what was measured until then, if anything was.
+        let patience = pin!(async {
+            interrupt.wait().await;
+            sockets.sleep_until(sockets.now() + INTERRUPT_PATIENCE).await;
+        });
+        let result = match select(measuring, patience).await {
+            Either::Left((result, _)) => result?,
+            Either::Right(_) => return Err(AppError::running("ended before its time")),
         };
         if self.args.place.host.json {
             print(Value::Object(result));
@@ -51,8 +54,9 @@ impl Program for Client<'_> {
 pub(super) async fn measure<S: Sockets>(
     sockets: &S,
     args: &ClientArgs,
+    interrupt: &Interrupt,
 ) -> Result<Map<String, Value>, AppError> {
-    let run = Run::new(sockets.clone(), args).await?;
+    let run = Run::new(sockets.clone(), args, interrupt.clone()).await?;
     let _leash = Leash(run.group.clone());
     let cpu = Cpu::now();
     let before = run.ask_server(args).await?;
@@ -87,6 +91,7 @@ pub(super) struct Run<S> {
     pub(super) remote: SocketAddr,
     pub(super) options: Options,
     pub(super) group: Group,
+    interrupt: Interrupt,
     pub(super) sink: Sink,
     pub(super) source: Source,
     pub(super) json: bool,
@@ -111,6 +116,7 @@ impl<S: Sockets> Clone for Run<S> {
             sockets: self.sockets.clone(),
             options: self.options.clone(),
             group: self.group.clone(),
+            interrupt: self.interrupt.clone(),
             sink: self.sink.clone(),
             source: self.source.clone(),
             shared: Rc::clone(&self.shared),
@@ -120,7 +126,7 @@ impl<S: Sockets> Clone for Run<S> {
 }
 
 impl<S: Sockets> Run<S> {
-    async fn new(sockets: S, args: &ClientArgs) -> Result<Self, AppError> {
+    async fn new(sockets: S, args: &ClientArgs, interrupt: Interrupt) -> Result<Self, AppError> {
         let remote = reachable(&sockets, &args.server, args.port).await?;
         let default = if args.mode == Mode::Stream { super::io::CHUNK_BYTES } else { 1 };
         let size = args.size.map_or(default, |size| size as usize);
@@ -138,6 +144,7 @@ impl<S: Sockets> Run<S> {
             remote,
             options: args.tcp.options(args.mode != Mode::Stream),
             group: Group::default(),
+            interrupt,
             sink: Sink::new(),
             source: Source::new(size),
             json: args.place.host.json,
@@ -236,7 +243,11 @@ impl<S: Sockets> Run<S> {
         let mut next = begin;
         loop {
             next = (next + interval).min(end);
-            let is_over = self.group.join_until(&self.sockets, next).await;
+            let joining = pin!(self.group.join_until(&self.sockets, next));
+            let is_over = match select(pin!(self.interrupt.wait()), joining).await {
+                Either::Left(_) => true,
+                Either::Right((is_over, _)) => is_over,
+            };
             let now = self.sockets.now();
             // The rest of a test is not worth a line of its own if it is next to nothing.
             if next < end || now - last > interval / 10 {
@@ -250,11 +261,11 @@ impl<S: Sockets> Run<S> {
         }
     }
 
-    /// Lets the tasks come to their end.
+    /// Lets the tasks come to their end, and says how many did not.
     ///
     /// # Errors
     /// A task has failed.
-    pub(super) async fn finish(&self) -> Result<(), AppError> {
+    pub(super) async fn finish(&self) -> Result<usize, AppError> {
         self.group.finish(&self.sockets, self.sockets.now() + FINISH_TIMEOUT).await
     }
 
@@ -345,5 +356,7 @@ const CONNECTING_MAX: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end of a run may take: what is in the buffers is sent.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a signal.
+const INTERRUPT_PATIENCE: Duration = Duration::from_secs(5);
 /// Of one name, tried one after the other.
 const ADDRESSES_MAX: usize = 8;

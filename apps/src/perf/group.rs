@@ -1,4 +1,5 @@
-//! The tasks of a run: ended together, waited for together, and the first failure of one is that of the run.
+//! The tasks of a run: ended together, waited for together, and the first failure of one is that of the run. And the
+//! person who wants them to end.
 
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
@@ -90,15 +91,16 @@ impl Group {
         matches!(select(pin!(self.join()), pin!(sleep)).await, Either::Left(_))
     }
 
-    /// Stops, gives the tasks until `deadline` to end, and throws the others away.
+    /// Stops, gives the tasks until `deadline` to end, throws the others away, and says how many those were.
     ///
     /// # Errors
     /// The first failure of a task.
-    pub(super) async fn finish<S: Sockets>(&self, sockets: &S, deadline: Instant) -> Result<(), AppError> {
+    pub(super) async fn finish<S: Sockets>(&self, sockets: &S, deadline: Instant) -> Result<usize, AppError> {
         self.stop();
         self.join_until(sockets, deadline).await;
+        let unfinished = self.alive();
         self.cancel();
-        self.failure()
+        self.failure().map(|()| unfinished)
     }
 
     /// The first failure of a task.
@@ -117,6 +119,38 @@ pub(super) struct Leash(pub(super) Group);
 impl Drop for Leash {
     fn drop(&mut self) {
         self.0.cancel();
+    }
+}
+
+/// Set when somebody asked the program to end. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interrupt {
+    is_set: Rc<Cell<bool>>,
+    set: Rc<Notify>,
+}
+
+impl Interrupt {
+    /// Is set by a signal.
+    pub(super) fn watch<S: Sockets>(sockets: &S) -> Self {
+        let interrupt = Self::default();
+        let (its, sockets_of_task) = (interrupt.clone(), sockets.clone());
+        sockets.spawn(async move {
+            match sockets_of_task.stopped().await {
+                Ok(()) => {
+                    its.is_set.set(true);
+                    its.set.notify_waiters();
+                }
+                Err(error) => log::warn!("waiting for signals: {error}"),
+            }
+        });
+        interrupt
+    }
+
+    /// Waits for it.
+    pub(super) async fn wait(&self) {
+        while !self.is_set.get() {
+            self.set.notified().await;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! pieces.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant as Clock;
 
@@ -40,7 +41,11 @@ struct Counters {
 /// Runs it.
 pub(super) async fn run<S: Sockets>(run: &Run<S>, args: &ClientArgs) -> Result<Map<String, Value>, AppError> {
     let counters = Rc::new(Counters::default());
-    let host = run.remote;
+    // One server may have several names, and a site for each.
+    let host = match args.server.parse::<IpAddr>() {
+        Ok(_) => run.remote.to_string(),
+        Err(_) => format!("{}:{}", args.server, args.port),
+    };
     let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", args.path);
     let request: Rc<[u8]> = request.into_bytes().into();
     for _ in 0..args.parallel {

@@ -55,6 +55,7 @@ pub fn run(args: &PerfArgs) -> Result<(), AppError> {
             start(&args.place, (args.port, both, both), iperf3::server::Server { args })
         }
         PerfCommand::Iperf3Client(args) => {
+            args.check()?;
             start(&args.place, (args.port, &[], both), iperf3::client::Client { args })
         }
     }
@@ -67,5 +68,10 @@ fn start(
     (port, protocols, sources): (u16, &'static [Protocol], &'static [Protocol]),
     program: impl Program<Output = Result<(), AppError>>,
 ) -> Result<(), AppError> {
-    sockets::run(place.backend, place.host.host.as_ref(), Ports { port, protocols, sources }, program)?
+    sockets::run(
+        place.backend,
+        place.host.host.as_ref(),
+        Ports { served: vec![port], protocols, sources },
+        program,
+    )?
 }

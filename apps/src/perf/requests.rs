@@ -64,7 +64,11 @@ pub(super) async fn watch<S: Sockets>(
         }
     });
     let seconds = seconds.await?;
-    run.finish().await?;
+    // A request may be lost in the network, or in the server; the others have been measured.
+    let unanswered = run.finish().await?;
+    if unanswered > 0 {
+        say(&format!("{unanswered} requests are not answered"), run.json);
+    }
     Ok((seconds, intervals))
 }
 

@@ -211,6 +211,41 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn pieces_make_no_difference(
+            bodies in proptest::collection::vec(0_usize..40_000, 1..5),
+            cuts in proptest::collection::vec(1_usize..20_000, 1..20),
+        ) {
+            let mut response = Response::new();
+            let mut cuts = cuts.into_iter().cycle();
+            for len in bodies {
+                response.begin();
+                let mut all = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+                all.resize(all.len() + len, b'x');
+                let mut rest = &all[..];
+                while !rest.is_empty() {
+                    let (piece, more) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+                    rest = more;
+                    let done = response.push(piece);
+                    let expected = rest.is_empty().then_some(Done { status: 200, keeps_alive: true });
+                    proptest::prop_assert_eq!(done, Ok(expected));
+                }
+            }
+        }
+
+        #[test]
+        fn garbage_does_no_harm(pieces in proptest::collection::vec(proptest::collection::vec(0_u8..128, 0..40), 0..20)) {
+            let mut response = Response::new();
+            for piece in pieces {
+                if response.push(&piece).is_err() {
+                    break;
+                }
+            }
+            proptest::prop_assert!(response.partial.len() <= HEAD_BYTES_MAX);
+        }
+    }
+
     #[test]
     fn a_head_without_an_end_is_refused() {
         let mut response = Response::new();

@@ -9,12 +9,12 @@ use std::rc::Rc;
 use futures_util::future::{Either, join, select};
 use serde_json::json;
 use smoltcp::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::args::ServerArgs;
 use super::figures::{Cpu, memory_bytes};
-use super::io::{CHUNK_BYTES, Sink, Source, Turns, write_some};
+use super::io::{CHUNK_BYTES, Shared, Sink, Source, Turns, write_some};
 use super::wire::{Hello, Purpose, Report, Trailer};
 use crate::error::AppError;
 use crate::serve::{print, print_error, say};
@@ -82,14 +82,15 @@ impl State {
 
     /// Prints what was counted: a line for people on stderr, or a JSON object on stdout.
     fn print(&self, backend: &str, json: bool) {
-        let Counters { accepted, refused, lost, bytes, requests, .. } = &*self.counters;
+        let Counters { accepted, lost, bytes, requests, .. } = &*self.counters;
+        let refused = self.refused();
         let cpu = Cpu::now().total();
         if json {
             print(json!({
                 "program": "perf server",
                 "backend": backend,
                 "connections_accepted": accepted.get(),
-                "connections_refused": refused.get(),
+                "connections_refused": refused,
                 "connections_lost": lost.get(),
                 "bytes_received": bytes.get(),
                 "requests": requests.get(),
@@ -98,9 +99,8 @@ impl State {
             }));
         } else {
             print_error(format_args!(
-                "accepted={} refused={} lost={} bytes_received={} requests={} cpu_seconds={cpu:.2}",
+                "accepted={} refused={refused} lost={} bytes_received={} requests={} cpu_seconds={cpu:.2}",
                 accepted.get(),
-                refused.get(),
                 lost.get(),
                 bytes.get(),
                 requests.get()
@@ -188,7 +188,8 @@ async fn hello<S: Sockets>(sockets: &S, stream: &mut S::Stream) -> Option<Hello>
 /// A stream until the client's FIN, and what we say of it.
 async fn receive<S: Sockets>(sockets: &S, stream: S::Stream, hello: Hello, state: &State) -> io::Result<()> {
     let begin = sockets.now();
-    let (mut reader, mut writer) = split(stream);
+    let mut reader = Shared::new(stream);
+    let mut writer = reader.clone();
     let (is_over, over) = (Cell::new(false), Notify::new());
     let receiving = async {
         let mut bytes = 0_u64;
@@ -254,7 +255,7 @@ async fn report<T: tokio::io::AsyncWrite + Unpin>(mut stream: T, state: &State) 
         memory_bytes: memory_bytes(),
         cpu_micros: (Cpu::now().total() * 1e6) as u64,
         connections: state.counters.connections.get() as u64,
-        refused: state.counters.refused.get(),
+        refused: state.refused(),
     };
     stream.write_all(&report.to_bytes()).await?;
     stream.shutdown().await

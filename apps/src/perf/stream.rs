@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use futures_util::future::{Either, select, try_join};
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncWriteExt, split};
+use tokio::io::AsyncWriteExt;
 
 use super::args::ClientArgs;
 use super::client::{self, Run};
 use super::figures::{amount, per_second, rate};
-use super::io::{CHUNK_BYTES, Tail, Turns, write_some};
+use super::io::{CHUNK_BYTES, Shared, Tail, Turns, write_some};
 use super::server::Count;
 use super::wire::{Hello, Purpose, Trailer};
 use crate::error::AppError;
@@ -65,7 +65,13 @@ pub(super) async fn run<S: Sockets>(run: &Run<S>, args: &ClientArgs) -> Result<M
         }
     });
     let seconds = seconds.await?;
-    run.finish().await?;
+    match run.finish().await? {
+        0 => {}
+        count => {
+            let problem = format_args!("{count} streams to {} do not come to an end", run.remote);
+            return Err(AppError::running(problem));
+        }
+    }
     Ok(summary(run, &counters, (sends, receives), seconds, intervals))
 }
 
@@ -124,7 +130,8 @@ async fn connection<S: Sockets>(
         response_bytes: 1,
     };
     let stream = run.connect_with_all(Some(hello)).await?;
-    let (mut reader, mut writer) = split(stream);
+    let stream = Shared::new(stream);
+    let (mut reader, mut writer) = (stream.clone(), stream.clone());
     let group = &run.group;
     let sending = async {
         let mut turns = Turns::default();
@@ -133,12 +140,16 @@ async fn connection<S: Sockets>(
             let writing = pin!(write_some(&mut writer, run.source.bytes()));
             match select(writing, pin!(group.stopped())).await {
                 Either::Left((count, _)) => {
-                    counters.sent.add(count.map_err(run.failed("writing to"))? as u64)
+                    counters.sent.add(count.map_err(run.failed("writing to"))? as u64);
                 }
                 Either::Right(_) => break,
             }
         }
         group.stopped().await;
+        if let Some(info) = stream.with(|stream| run.sockets.tcp_info(stream)) {
+            counters.retransmits.add(info.retransmits);
+            counters.info.set(Some(info));
+        }
         writer.shutdown().await.map_err(run.failed("writing to"))
     };
     let mut tail = Tail::new();
@@ -161,10 +172,6 @@ async fn connection<S: Sockets>(
     };
     counters.arrived.add(trailer.bytes);
     counters.arrived_micros.set(counters.arrived_micros.get().max(trailer.micros));
-    if let Some(info) = run.sockets.tcp_info(&reader.unsplit(writer)) {
-        counters.retransmits.add(info.retransmits);
-        counters.info.set(Some(info));
-    }
     Ok(())
 }
 

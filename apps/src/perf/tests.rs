@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::args::{ClientArgs, PerfCommand};
 use super::client::measure;
+use super::group::Interrupt;
 use super::server::{State, serve};
 use super::wire::{Hello, Purpose};
 use crate::cli::{self, Command};
@@ -68,7 +69,7 @@ fn run(flags: &[&str]) -> Result<Map<String, Value>, AppError> {
         let (port, _) = server(sockets, 1_000).await;
         let args = client_args(port, &[&["--time", "0.2"], flags].concat());
         args.check()?;
-        measure(&sockets, &args).await
+        measure(&sockets, &args, &Interrupt::default()).await
     })
 }
 
@@ -132,7 +133,7 @@ fn garbage_is_closed_and_counted_and_others_are_served() {
         }
         assert_eq!(state.refused(), cases.len() as u64);
         let args = client_args(port, &["--mode", "rr", "--time", "0.05"]);
-        let result = measure(&sockets, &args).await.expect("a run");
+        let result = measure(&sockets, &args, &Interrupt::default()).await.expect("a run");
         assert!(number(&result, "requests") > 0.0);
     });
 }
@@ -142,7 +143,7 @@ fn a_full_server_is_one_line() {
     let error = on_kernel(async |sockets| {
         let (port, _) = server(sockets, 3).await;
         let args = client_args(port, &["--mode", "rr", "--time", "0.2", "-P", "8"]);
-        measure(&sockets, &args).await.expect_err("no place")
+        measure(&sockets, &args, &Interrupt::default()).await.expect_err("no place")
     });
     assert_eq!((error.message.lines().count(), error.status), (1, 1), "{error:?}");
 }
@@ -153,7 +154,9 @@ fn a_server_that_is_none_is_one_line() {
     for answer in answers {
         let error = on_kernel(async |sockets| {
             let port = stranger(sockets, answer, 1).await;
-            measure(&sockets, &client_args(port, &["--time", "0.2"])).await.expect_err("none of ours")
+            measure(&sockets, &client_args(port, &["--time", "0.2"]), &Interrupt::default())
+                .await
+                .expect_err("none of ours")
         });
         assert!(error.message.contains("perf server") && error.status == 1, "{error:?}");
     }
@@ -162,7 +165,7 @@ fn a_server_that_is_none_is_one_line() {
         let listener = sockets.listen(local, &Options::default()).await.expect("a free port");
         let port = sockets.listening(&listener).expect("it listens")[0].port();
         drop(listener);
-        measure(&sockets, &client_args(port, &[])).await.expect_err("nobody")
+        measure(&sockets, &client_args(port, &[]), &Interrupt::default()).await.expect_err("nobody")
     });
     assert!(nobody.message.contains("refused"), "{nobody:?}");
 }
@@ -197,7 +200,7 @@ fn http_counts_answers_reconnects_and_errors() {
         on_kernel(async |sockets| {
             let port = stranger(sockets, answer, times).await;
             let args = client_args(port, &["--mode", "http", "--time", "0.1", "-P", "4"]);
-            measure(&sockets, &args).await
+            measure(&sockets, &args, &Interrupt::default()).await
         })
     };
     let good = http(OK, usize::MAX).expect("a run");

@@ -23,6 +23,7 @@ use crate::addresses::{AddressArg, Waiting, Wanted};
 use crate::cli::NicName;
 use crate::control::Desk;
 use crate::error::AppError;
+use crate::names;
 use crate::report::About;
 use crate::serve::{Figures, Stop, one, print, stack_figures};
 use crate::setup::{self, NicProgram, Ports, Prepared};
@@ -48,7 +49,7 @@ pub fn run(args: &PingArgs) -> Result<(), AppError> {
         return Err(AppError::flag(flag, args.size_max(), problem));
     }
     // On an address that the kernel has too, answers of name servers must be ours.
-    let ports = Ports { port: 0, protocols: &[], sources: &[Protocol::Udp] };
+    let ports = Ports { served: Vec::new(), protocols: &[], sources: &[Protocol::Udp] };
     setup::start(&args.host, ports, PingProgram { args, literal })
 }
 
@@ -64,7 +65,7 @@ impl NicProgram for PingProgram<'_> {
         let args = self.args;
         let is_told = args.host.wants(AddressArg::Dhcp) || args.host.wants(AddressArg::Slaac);
         let ports = net.shard.source_ports.range.clone();
-        net.shard.dns = resolve::config(args, is_told, ports);
+        net.shard.dns = names::config(&args.dns, is_told, ports);
         // The first request may wait for its neighbour in many fragments.
         net.shard.neighbor.parked_frames_max = net.shard.neighbor.parked_frames_max.max(FRAGMENTS_MAX);
         let mut shard = Shard::new(net.shard, wait::now()).map_err(AppError::usage)?;

@@ -1,37 +1,13 @@
 //! From a name to an address: files of this host, and servers.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::IpAddr;
 
-use wirestack::dns::{self, Answer, DnsError, Hosts, Kind, ResolvConf};
+use wirestack::dns::{Answer, DnsError, Kind};
 use wirestack::ip::Address;
 use wirestack::shard::Shard;
 
 use super::args::PingArgs;
 use crate::error::AppError;
-
-/// What the resolver of the stack is told: names of /etc/hosts, and the servers of `--dns` or, unless somebody
-/// on the link names some, of /etc/resolv.conf.
-pub(super) fn config(args: &PingArgs, has_lease: bool, ports: std::ops::RangeInclusive<u16>) -> dns::Config {
-    let conf = ResolvConf::parse(&read(Path::new("/etc/resolv.conf")));
-    let mut config = conf.to_config();
-    // A server on this host's loopback is out of reach: the stack has one of its own.
-    config.servers.retain(|server| !server.ip().is_loopback());
-    if has_lease {
-        config.servers.clear();
-    }
-    if !args.dns.is_empty() {
-        config.servers = args.dns.iter().map(|&server| SocketAddr::new(server, DNS_PORT)).collect();
-    }
-    config.hosts = Hosts::parse(&read(Path::new("/etc/hosts")));
-    config.ports = ports;
-    config
-}
-
-/// A file that need not be there.
-fn read(path: &Path) -> String {
-    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-}
 
 /// What is asked for.
 pub(super) fn kind(args: &PingArgs) -> Kind {
@@ -70,5 +46,3 @@ pub(super) fn choose(args: &PingArgs, shard: &Shard, answer: &Answer) -> Result<
 pub(super) fn failed(args: &PingArgs, error: impl std::fmt::Display) -> AppError {
     AppError::usage(format_args!("{}: {error}", args.destination))
 }
-
-const DNS_PORT: u16 = 53;

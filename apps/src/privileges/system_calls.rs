@@ -19,6 +19,8 @@ pub(super) fn filter() -> Result<BpfProgram, BackendError> {
     // To read, and nothing is made or cut.
     let writes = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY;
     rules.insert(libc::SYS_openat, vec![rule(2, SeccompCmpOp::MaskedEq(writes as u64), 0)?]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, vec![rule(1, SeccompCmpOp::MaskedEq(writes as u64), 0)?]);
     let requests = IOCTLS.iter().map(|&request| rule(1, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
     // Threads have names.

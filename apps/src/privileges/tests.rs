@@ -78,8 +78,7 @@ fn a_confined_thread_reads_and_waits_and_does_nothing_else() {
         assert_eq!(std::fs::read_dir(&path).expect("and listed").count(), 1);
         let (mut stream, _) = listener.accept().expect("it waits");
         stream.write_all(b"hello").expect("it is connected");
-        let started = in_thread(|| std::thread::sleep(std::time::Duration::from_millis(1)));
-        assert_eq!(started, ());
+        in_thread(|| std::thread::sleep(std::time::Duration::from_millis(1)));
         assert!(
             in_thread(|| TcpListener::bind("127.0.0.1:0")).is_err(),
             "what it starts is confined as well"
@@ -89,6 +88,38 @@ fn a_confined_thread_reads_and_waits_and_does_nothing_else() {
     assert!(TcpListener::bind("127.0.0.1:0").is_ok(), "other threads are not");
     let mut greeting = [0; 5];
     std::io::Read::read_exact(&mut peer, &mut greeting).expect("it was sent");
+}
+
+/// A control socket and files, served by tasks: what the runtime does for them is allowed.
+#[test]
+fn a_runtime_of_tokio_works_in_a_confined_thread() {
+    use tokio::io::AsyncWriteExt;
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("file");
+    std::fs::write(&path, [7; 100_000]).expect("written");
+    let listener = std::os::unix::net::UnixListener::bind(dir.path().join("control")).expect("a socket");
+    listener.set_nonblocking(true).expect("it can be");
+    let mut peer = std::os::unix::net::UnixStream::connect(dir.path().join("control")).expect("it listens");
+    in_thread(move || {
+        confine(Threads::This).expect("the kernel has seccomp");
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::UnixListener::from_std(listener).expect("it can be watched");
+            let answer = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await?;
+                let read = tokio::fs::read(path).await?;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                stream.write_all(&read).await
+            });
+            answer.await.expect("no panic").expect("it is allowed");
+            tokio::task::spawn_blocking(own_status).await.expect("no panic")
+        })
+    });
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut peer, &mut answer).expect("it was sent");
+    assert_eq!(answer, vec![7; 100_000]);
 }
 
 #[test]

@@ -3,18 +3,24 @@
 //!
 //! | file | what it owns |
 //! |---|---|
+//! | [`wirestack`] | the stack's own sockets, in tasks on the thread of their shard |
 //! | [`kernel`] | tokio on one thread, and the kernel's sockets |
+//! | [`smoltcp`] | smoltcp's interface and sockets on a device, in tasks on one thread |
 //!
 //! Everything runs on one thread: no future needs to be `Send`, and what tasks share is in cells.
 
+#[cfg(test)]
+mod exchange;
 pub mod kernel;
+pub mod smoltcp;
+pub mod wirestack;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use smoltcp::time::Instant;
+use ::smoltcp::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::HostArgs;
@@ -191,7 +197,7 @@ pub enum Backend {
     Wirestack,
     /// The kernel's.
     Kernel,
-    /// smoltcp's TCP, over a shard of the stack.
+    /// smoltcp's.
     Smoltcp,
 }
 
@@ -235,24 +241,11 @@ pub fn run<P: Program>(
         (Backend::Kernel, Some(host)) => {
             Err(AppError::flag("--nic", &host.nic, "--backend kernel has no device of its own; leave it out"))
         }
-        (Backend::Wirestack | Backend::Smoltcp, Some(host)) => run_on_nic(backend, host, ports, program),
+        (Backend::Wirestack, Some(host)) => wirestack::run(host, ports, program),
+        (Backend::Smoltcp, Some(host)) => smoltcp::run(host, ports, program),
         (Backend::Wirestack | Backend::Smoltcp, None) => Err(AppError::usage(format_args!(
             "--nic and --address are missing: --backend {backend} needs them, as in --nic packet:eth0 --address \
              10.0.0.2/24; --backend kernel does not"
         ))),
     }
-}
-
-/// Runs a program on a device.
-///
-/// # Errors
-/// Always, so far: no backend has its sockets on a device yet.
-fn run_on_nic<P: Program>(
-    backend: Backend,
-    _host: &HostArgs,
-    _ports: Ports,
-    _program: P,
-) -> Result<P::Output, AppError> {
-    let problem = "sockets::run_on_nic has no such sockets yet; kernel is accepted";
-    Err(AppError::flag("--backend", backend, problem))
 }

@@ -4,6 +4,34 @@
 //! run, and what they have written leaves in the same turn. The handles are the same types as those of
 //! [`tokio`](super::tokio), so whatever is written for tokio's `AsyncRead` and `AsyncWrite` works here, too, as long as it
 //! does not insist on `Send` or on tokio's own timers.
+//!
+//! ```no_run
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use wirestack::config::parse_cidr;
+//! use wirestack::local::Runtime;
+//! use wirestack::nic::{AfPacket, AfPacketConfig};
+//! use wirestack::shard::ShardConfig;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let nic = AfPacket::open("eth0", AfPacketConfig::default())?;
+//! let config = ShardConfig::new(nic.interface().mac).address(parse_cidr("10.0.0.2/24")?);
+//! let mut runtime = Runtime::new(nic, config)?;
+//! let listener = runtime.stack().listen("[::]:7".parse()?)?;
+//! let spawner = runtime.spawner().clone();
+//! runtime.block_on(async {
+//!     while let Ok((mut stream, _)) = listener.accept().await {
+//!         spawner.spawn(async move {
+//!             let mut room = [0; 1024];
+//!             while let Ok(1..) = stream.read(&mut room).await {
+//!                 // …
+//!             }
+//!             drop(stream.write_all(b"goodbye").await);
+//!         });
+//!     }
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -167,7 +167,7 @@ impl<A: Access> Future for Lookup<A> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.access.with(|hub| match hub.take_answer(self.id, context.waker()) {
             None => Poll::Pending,
-            Some(Err(error)) => Poll::Ready(Err(error.into())),
+            Some(Err(error)) => Poll::Ready(Err(hub.fault().map_or_else(|| error.into(), io::Error::from))),
             Some(Ok(answer)) => Poll::Ready(Ok(hub.shard_ref().in_order(&answer))),
         })
     }

@@ -1,6 +1,30 @@
 //! Sockets for tasks of tokio, and of whatever else polls futures: hyper, rustls, tonic. The shards run on threads of
 //! the [`driver`](crate::driver); no runtime of tokio is needed for the sockets themselves.
 //!
+//! ```no_run
+//! use wirestack::config::parse_cidr;
+//! use wirestack::driver::Launch;
+//! use wirestack::nic::{AfPacket, AfPacketConfig};
+//! use wirestack::shard::ShardConfig;
+//! use wirestack::tokio::TcpListener;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let nic = AfPacket::open("eth0", AfPacketConfig::default())?;
+//! let config = ShardConfig::new(nic.interface().mac).address(parse_cidr("10.0.0.2/24")?);
+//! let driver = Launch::new(config).start(vec![nic])?;
+//! wirestack::install(Some(driver.stack().clone()));
+//!
+//! let listener = TcpListener::bind("[::]:7").await?;
+//! loop {
+//!     let (stream, _) = listener.accept().await?;
+//!     tokio::spawn(async move {
+//!         let (mut reader, mut writer) = stream.into_split();
+//!         tokio::io::copy(&mut reader, &mut writer).await
+//!     });
+//! }
+//! # }
+//! ```
+//!
 //! Types that name no stack use the [installed](install) one, so that porting a program is a change of `use` lines.
 
 use std::io;

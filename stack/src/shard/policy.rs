@@ -54,6 +54,26 @@ impl Shard {
     /// From now on `policy` decides who may listen, connect and be accepted; and `default` applies when it cannot. A
     /// policy that was there before is told that all it has allowed has ended. What exists already, stays, and the new
     /// policy hears nothing of it.
+    ///
+    /// ```
+    /// use wirestack::policy::{Action, Attempt, AttemptKind};
+    /// use wirestack::shard::{Shard, ShardConfig, TcpListen};
+    /// use wirestack::EthernetAddress;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///
+    /// let config = ShardConfig::new(EthernetAddress([2, 0, 0, 0, 0, 1]));
+    /// let mut shard = Shard::new(config, wirestack::nic::wait::now())?;
+    /// let only_http = |_now, attempt: &Attempt| match attempt.kind {
+    ///     AttemptKind::Listen if attempt.local.port() == 80 => Ok(Action::Allow),
+    ///     AttemptKind::Accept => Ok(Action::Allow),
+    ///     _ => Ok(Action::Reject),
+    /// };
+    /// shard.set_policy(Box::new(only_http), Action::Deny);
+    /// assert!(shard.tcp_listen(TcpListen::new("0.0.0.0:80".parse()?)).is_ok());
+    /// assert!(shard.tcp_listen(TcpListen::new("0.0.0.0:22".parse()?)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_policy(&mut self, policy: Box<dyn Policy>, default: Action) {
         self.clear_policy();
         let (denials, udp) = (Denials::default(), HashMap::new());

@@ -86,7 +86,7 @@ pub(crate) fn at_server(port: u16) -> SocketAddr {
 /// Bytes that differ from place to place.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
+    let next = move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

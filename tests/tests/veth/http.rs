@@ -115,7 +115,7 @@ fn open(wire: &Wire) -> std::io::Result<TcpStream> {
 }
 
 pub(crate) fn requests_queue(wire: &Wire) -> Outcome {
-    let server = serve(wire, &["http"])?;
+    let server = serve(wire, &["http", "--api", "poll"])?;
     let mut stream = open(wire)?;
     // Three requests in four pieces, the last one asking for the end.
     for piece in [
@@ -153,7 +153,7 @@ pub(crate) fn requests_queue(wire: &Wire) -> Outcome {
 const PIPELINED: usize = 20_000;
 
 pub(crate) fn strangers(wire: &Wire) -> Outcome {
-    let server = serve(wire, &["http"])?;
+    let server = serve(wire, &["http", "--api", "poll"])?;
     for (request, answer) in [
         (&b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"[..], "HTTP/1.1 405 "),
         (b"GET /none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 404 "),

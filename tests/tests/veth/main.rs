@@ -4,6 +4,7 @@
 //! one thread, and it is the program under test when started with a mark as its first argument.
 
 mod address;
+mod apis;
 mod bad_input;
 mod bridge;
 mod bridge_impaired;
@@ -14,6 +15,7 @@ mod doctor;
 mod driver;
 mod echo;
 mod examples_poll;
+mod examples_sockets;
 mod http;
 mod iperf;
 mod link;
@@ -64,6 +66,9 @@ fn main() -> ExitCode {
     if let Some(code) = programs::dispatch_program() {
         return code;
     }
+    if let Some(code) = examples_sockets::dispatch() {
+        return code;
+    }
     if let Some(code) = examples_poll::dispatch() {
         return code;
     }
@@ -81,7 +86,9 @@ fn main() -> ExitCode {
         options::cases(),
         http::cases(),
         echo::cases(),
+        apis::cases(),
         examples_poll::cases(),
+        examples_sockets::cases(),
         smoltcp_backend::cases(),
         tcp_serve::cases(),
         tcp_kill::cases(),

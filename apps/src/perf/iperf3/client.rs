@@ -1,6 +1,5 @@
 //! `perf iperf3-client`: asks an iperf3 server for a test, and runs our side of it.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -10,7 +9,6 @@ use futures_util::future::{Either, select};
 use serde_json::Value;
 use smoltcp::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
 
 use super::control::{self, Cookie, State, new_cookie, read_error, read_json, read_state, within};
 use super::control::{write_json, write_state};
@@ -20,9 +18,9 @@ use super::report::Meter;
 use super::results::Results;
 use super::udp;
 use crate::error::AppError;
-use crate::perf::args::Iperf3ClientArgs;
+use crate::perf::args::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, Iperf3ClientArgs};
 use crate::perf::client::{duration, reachable};
-use crate::perf::group::Leash;
+use crate::perf::group::{Interrupt, Leash};
 use crate::perf::io::Shared;
 use crate::serve::{print, say};
 use crate::sockets::{Program, Sockets};
@@ -51,38 +49,6 @@ impl Program for Client<'_> {
     }
 }
 
-/// Set when somebody asked the program to end. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Interrupt {
-    is_set: Rc<Cell<bool>>,
-    set: Rc<Notify>,
-}
-
-impl Interrupt {
-    /// Is set by a signal.
-    pub(super) fn watch<S: Sockets>(sockets: &S) -> Self {
-        let interrupt = Self::default();
-        let (its, sockets_of_task) = (interrupt.clone(), sockets.clone());
-        sockets.spawn(async move {
-            match sockets_of_task.stopped().await {
-                Ok(()) => {
-                    its.is_set.set(true);
-                    its.set.notify_waiters();
-                }
-                Err(error) => log::warn!("waiting for signals: {error}"),
-            }
-        });
-        interrupt
-    }
-
-    /// Waits for it.
-    pub(super) async fn wait(&self) {
-        while !self.is_set.get() {
-            self.set.notified().await;
-        }
-    }
-}
-
 /// What both roles say when a person ends them.
 pub(super) fn ended_early() -> AppError {
     AppError::running("ended before its time")
@@ -102,7 +68,7 @@ pub(super) async fn test<S: Sockets>(
         within(sockets, CONNECT_TIMEOUT, sockets.connect(remote, &options)).await.map_err(failed)?;
     say(&format!("connecting to {remote} with {}", sockets.name()), json);
     let mss = sockets.tcp_info(&control).map(|info| info.mss_bytes);
-    let params = params(args, mss, remote.is_ipv4())?;
+    let params = params(args, mss, remote.is_ipv4());
     let mut talk = Talk { sockets: sockets.clone(), control, remote };
     let cookie = new_cookie();
     talk.write(async |control| control.write_all(&cookie).await).await?;
@@ -133,17 +99,15 @@ pub(super) async fn test<S: Sockets>(
 }
 
 /// What the flags ask for.
-fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Result<Params, AppError> {
-    let default_datagram = mss.filter(|mss| (64..=udp::PAYLOAD_BYTES_MAX).contains(mss));
+fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Params {
+    // As iperf3 has it: what fits into a segment fits into a packet.
+    let default_datagram = mss.filter(|mss| (DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX).contains(mss));
     let len = match (args.length, args.udp) {
-        (Some(len), true) if !(16..=udp::PAYLOAD_BYTES_MAX).contains(&len) => {
-            return Err(AppError::flag("--length", len, "16 to 65507 is accepted for a datagram"));
-        }
         (Some(len), _) => len,
         (None, true) => default_datagram.unwrap_or(if is_ipv4 { 1_448 } else { 1_428 }),
         (None, false) => 128 << 10,
     };
-    Ok(Params {
+    Params {
         udp: args.udp,
         omit: args.omit,
         time: if args.bytes.is_some() { 0 } else { args.time },
@@ -159,7 +123,7 @@ fn params(args: &Iperf3ClientArgs, mss: Option<u32>, is_ipv4: bool) -> Result<Pa
         window: args.tcp.window,
         congestion: args.tcp.congestion.clone(),
         counters_64bit: args.udp,
-    })
+    }
 }
 
 /// Whether the stream of that number is one that we send.

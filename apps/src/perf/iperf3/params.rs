@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::udp;
-use crate::perf::args::SIZE_BYTES_MAX;
+use crate::perf::args::{DATAGRAM_BYTES_MAX, SIZE_BYTES_MAX};
 
 /// What is to be measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Params {
         }
         let counters_64bit = flag("udp_counters_64bit");
         let default_len = if udp { 1_460 } else { 128 << 10 };
-        let len_max = if udp { udp::PAYLOAD_BYTES_MAX } else { SIZE_BYTES_MAX };
+        let len_max = if udp { DATAGRAM_BYTES_MAX } else { SIZE_BYTES_MAX };
         let len = match number("len", len_max.into())? {
             0 => default_len,
             len => len as u32,

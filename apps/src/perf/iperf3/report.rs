@@ -114,10 +114,10 @@ impl<S: Sockets> Meter<S> {
                 }
             }
         }
-        self.to_json(&end, ours, theirs, &flows)
+        self.into_json(&end, ours, theirs, &flows)
     }
 
-    fn to_json(
+    fn into_json(
         self,
         end: &End,
         ours: &Results,

@@ -11,7 +11,7 @@ use smoltcp::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
-use super::client::{Clock, Interrupt, ended_early};
+use super::client::{Clock, ended_early};
 use super::control::{self, Cookie, State, read_json, read_state, within, write_json};
 use super::control::{write_params_error, write_state};
 use super::flow::{Path, Test};
@@ -22,6 +22,7 @@ use super::udp;
 use crate::error::AppError;
 use crate::perf::args::Iperf3ServerArgs;
 use crate::perf::client::duration;
+use crate::perf::group::Interrupt;
 use crate::perf::io::Shared;
 use crate::serve::{print, print_error, say};
 use crate::sockets::{Options, Program, Sockets};

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::client::{Interrupt, test};
+use super::client::test;
 use super::control::{State, new_cookie, read_state};
 use super::server::serve;
 use crate::error::AppError;
 use crate::perf::args::{Iperf3ClientArgs, Iperf3ServerArgs, PerfCommand};
+use crate::perf::group::Interrupt;
 use crate::perf::tests::{command, on_kernel};
 use crate::sockets::kernel::Kernel;
 use crate::sockets::{Options, Sockets};
@@ -48,7 +49,7 @@ fn run(host: &str, flags: &[&str]) -> Result<Value, AppError> {
 }
 
 fn number(result: &Value, name: &str) -> f64 {
-    let value = name.split('.').fold(Some(result), |value, part| value.and_then(|value| value.get(part)));
+    let value = name.split('.').try_fold(result, |value, part| value.get(part));
     value.and_then(Value::as_f64).unwrap_or_else(|| panic!("{name} is missing in {result}"))
 }
 

@@ -112,9 +112,6 @@ impl Received {
     }
 }
 
-/// The largest datagram of IPv4.
-pub(super) const PAYLOAD_BYTES_MAX: u32 = 65_507;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,21 +150,44 @@ mod tests {
 
     #[test]
     fn loss_and_order_are_as_iperf3_counts_them() {
-        let cases: [(&[u64], (u64, u64, u64)); 7] = [
-            (&[1, 2, 3], (3, 0, 0)),
-            (&[1, 4], (4, 2, 0)),
-            (&[3], (3, 2, 0)),
-            (&[1, 3, 2], (3, 0, 1)),
-            (&[2, 1, 1], (2, 0, 2)),
-            (&[1, 2, 2], (2, 0, 1)),
-            (&[0, u64::MAX, 0], (u64::MAX, u64::MAX - 2, 2)),
+        // Numbers as they come; the highest, the lost ones, those out of order.
+        let cases: [(&[u64], [u64; 3]); 7] = [
+            (&[1, 2, 3], [3, 0, 0]),
+            (&[1, 4], [4, 2, 0]),
+            (&[3], [3, 2, 0]),
+            (&[1, 3, 2], [3, 0, 1]),
+            (&[2, 1, 1], [2, 0, 2]),
+            (&[1, 2, 2], [2, 0, 1]),
+            (&[0, u64::MAX, 0], [u64::MAX, u64::MAX - 2, 2]),
         ];
         for (numbers, expected) in cases {
             let mut received = Received::default();
             for number in numbers {
                 received.note(Header { sent_micros: 0, number: *number }, Instant::ZERO);
             }
-            assert_eq!((received.highest, received.lost, received.out_of_order), expected, "{numbers:?}");
+            assert_eq!([received.highest, received.lost, received.out_of_order], expected, "{numbers:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn each_number_once_in_any_order_is_no_loss(order in proptest::sample::subsequence((1..60_u64).collect::<Vec<_>>(), 1..59)) {
+            // Those that are left out come first, from the highest to the lowest: the worst order.
+            let mut received = Received::default();
+            let late: Vec<_> = (1..60).filter(|number| !order.contains(number)).collect();
+            for number in order.iter().rev().chain(&late) {
+                received.note(Header { sent_micros: 0, number: *number }, Instant::ZERO);
+            }
+            proptest::prop_assert_eq!((received.highest, received.lost), (59, 0));
+        }
+
+        #[test]
+        fn nonsense_does_no_harm(headers in proptest::collection::vec(proptest::prelude::any::<(u64, u64, i64)>(), 0..50)) {
+            let mut received = Received::default();
+            for (sent_micros, number, now) in headers {
+                received.note(Header { sent_micros, number }, Instant::from_micros(now));
+                proptest::prop_assert!(received.lost <= received.highest && received.jitter.is_finite());
+            }
         }
     }
 

@@ -5,18 +5,18 @@
 //! use std::io::{Read, Write};
 //!
 //! use wirestack::blocking::{TcpListener, TcpStream};
+//! use wirestack::config::parse_cidr;
 //! use wirestack::driver::Launch;
-//! use wirestack::nic::af_packet::AfPacket;
+//! use wirestack::nic::{AfPacket, AfPacketConfig};
 //! use wirestack::shard::ShardConfig;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let nic = AfPacket::open("veth0")?;
-//! let config = ShardConfig::new(wirestack::EthernetAddress([2, 0, 0, 0, 0, 1])).address("10.0.0.1/24".parse().unwrap());
+//! let nic = AfPacket::open("eth0", AfPacketConfig::default())?;
+//! let config = ShardConfig::new(nic.interface().mac).address(parse_cidr("10.0.0.2/24")?);
 //! let driver = Launch::new(config).start(vec![nic])?;
 //! wirestack::install(Some(driver.stack().clone()));
 //!
-//! let listener = TcpListener::bind("10.0.0.1:7")?;
-//! for stream in listener.incoming() {
+//! for stream in TcpListener::bind("[::]:7")?.incoming() {
 //!     let mut stream: TcpStream = stream?;
 //!     let mut room = [0; 1024];
 //!     let len = stream.read(&mut room)?;
@@ -49,6 +49,14 @@ mod park;
 mod stream;
 mod udp;
 
+use std::future::Future;
+
 pub use listener::{Incoming, TcpListener};
 pub use stream::TcpStream;
 pub use udp::UdpSocket;
+
+/// Waits for a future: for what threads want of a stack that has no form of its own here, such as
+/// [`wait_for_addresses`](super::Stack::wait_for_addresses).
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    park::block_on_for_ever(future)
+}

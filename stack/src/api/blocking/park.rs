@@ -81,9 +81,15 @@ pub(super) fn block_on<F: Future>(deadline: Option<Instant>, future: F) -> Optio
     wait(deadline, |context| future.as_mut().poll(context))
 }
 
-/// What does not end before it is ready: there is no deadline.
-pub(super) fn block_on_for_ever<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    block_on(None, future).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+/// Runs a future to its end.
+pub(super) fn block_on_for_ever<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        // Without a deadline there is one round.
+        if let Some(output) = wait(None, |context| future.as_mut().poll(context)) {
+            return output;
+        }
+    }
 }
 
 /// When so much time is over. `None`: never, as far as can be told.

@@ -11,7 +11,7 @@ mod server;
 
 use std::process::Command;
 
-use wirestack_apps::testbed::{PEER_IPV4, Wire, WireOptions};
+use wirestack_apps::testbed::{IPV4_PREFIX_LEN, PEER_IPV4, Wire, WireOptions};
 use wirestack_tests::programs::{find_program, output};
 
 use crate::table::Table;
@@ -85,7 +85,7 @@ fn costs() -> Outcome {
     for _ in 0..REPEATS {
         for (position, (_, server)) in CASES.into_iter().enumerate() {
             let wire = Wire::with(&WireOptions {
-                peer_addresses: vec![PEER_IPV4.into()],
+                peer_addresses: vec![(PEER_IPV4.into(), IPV4_PREFIX_LEN)],
                 ..WireOptions::default()
             })?;
             let running = Running::start(server, &wire)?;
