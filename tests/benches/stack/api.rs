@@ -111,7 +111,8 @@ pub(crate) fn shards() -> Outcome {
     for _ in 0..REPEATS {
         for shards in 1..=2 {
             let (driver, done) = launch(shards, CONNECTIONS, Some(echo_in_turn()));
-            let cpu = || done.iter().map(|done| done.thread_nanos.load(Ordering::Relaxed)).sum::<u64>() as f64;
+            let cpu =
+                || done.iter().map(|done| done.thread_nanos.load(Ordering::Relaxed)).sum::<u64>() as f64;
             let before = (Instant::now(), cpu(), total(&done));
             thread::sleep(WARM_UP + MEASURED);
             let answers = (total(&done) - before.2) as f64;

@@ -81,7 +81,7 @@ impl Loaded {
     fn turn_client(&mut self) {
         let start = Clock::now();
         self.near.carry(&mut self.far);
-        let Self { client, far, streams, asked, connections, answer, done, .. } = self;
+        let Self { client, far, streams, asked, connections, answer, .. } = self;
         while streams.len() < *connections {
             streams.push(client.tcp_connect(TcpConnect::new(server())).expect("there is a way"));
         }

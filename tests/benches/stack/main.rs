@@ -44,7 +44,10 @@ const GROUPS: [Group; 13] = [
     ("tcp-connects: connections made, accepted and closed", tcp::connects),
     ("http: 13 bytes asked for over kept-open connections", http::all),
     ("shards: requests and responses of 64 bytes, by 1 shard and by 2, in memory", api::shards),
-    ("api-overhead: a request and its response of 64 bytes by each way to use a socket, in memory", api::overhead),
+    (
+        "api-overhead: a request and its response of 64 bytes by each way to use a socket, in memory",
+        api::overhead,
+    ),
 ];
 
 fn main() -> ExitCode {
