@@ -10,10 +10,12 @@
 //! medians of repeats in which both sides take turns. Instructions are counted by valgrind's callgrind, on
 //! this program itself, where it is installed; a line says if not.
 
+mod api;
 mod count;
 mod device;
 mod frames;
 mod http;
+mod loaded;
 mod lookup;
 mod neighbors;
 mod pps;
@@ -29,7 +31,7 @@ use std::process::ExitCode;
 
 use table::{Group, Outcome};
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 13] = [
     ("lookup: a frame classified and its socket found", lookup::all),
     ("turn: what the engine spends, in memory", turn::all),
     ("neighbors: 10 000 hosts that were not known, on a link of 1 ms", neighbors::all),
@@ -41,6 +43,11 @@ const GROUPS: [Group; 11] = [
     ("tcp-bulk: one stream, offloads on", tcp::bulk),
     ("tcp-connects: connections made, accepted and closed", tcp::connects),
     ("http: 13 bytes asked for over kept-open connections", http::all),
+    ("shards: requests and responses of 64 bytes, by 1 shard and by 2, in memory", api::shards),
+    (
+        "api-overhead: a request and its response of 64 bytes by each way to use a socket, in memory",
+        api::overhead,
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -34,7 +34,7 @@ impl Frames {
 }
 
 /// A device that leaves splitting and checksums to the other end, as veth does.
-pub(super) struct Line {
+pub(crate) struct Line {
     incoming: Frames,
     outgoing: Frames,
     waker: Waker,
@@ -42,13 +42,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let waker = Waker::new().expect("an eventfd");
         Self { incoming: Frames::new(), outgoing: Frames::new(), waker, sent: 0 }
     }
 
     /// Carries what was sent to the other end, which has taken what it got before.
-    fn carry(&mut self, to: &mut Self) {
+    pub(crate) fn carry(&mut self, to: &mut Self) {
         if to.incoming.taken < to.incoming.ends.len() {
             return;
         }

@@ -11,6 +11,7 @@ mod rtt;
 pub(crate) use bulk::all as bulk;
 pub(crate) use connects::all as connects;
 pub(crate) use idle::{FLAG as IDLE_FLAG, all as idle, run_idle};
+pub(crate) use line::Line;
 pub(crate) use memory::{all as memory, count};
 pub(crate) use rtt::all as rtt;
 
