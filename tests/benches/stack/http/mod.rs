@@ -20,11 +20,13 @@ use server::{Running, Server};
 
 const REPEATS: usize = 5;
 const CONNECTIONS: [usize; 2] = [64, 512];
-const CASES: [(&str, Server); 4] = [
+const CASES: [(&str, Server); 6] = [
     ("nginx on the kernel", Server::Nginx { steered: false }),
     ("nginx, received on its own core", Server::Nginx { steered: true }),
     ("ours, poll", Server::Poll),
     ("ours, tasks of the shard's thread", Server::Local),
+    ("ours, hyper in such tasks", Server::HyperLocal),
+    ("ours, hyper in tasks of tokio", Server::HyperAsync),
 ];
 /// How often what the better nginx does.
 const RATE_TARGET: f64 = 2.0;
@@ -63,11 +65,15 @@ fn rates(connections: usize) -> Outcome {
     let mut table = Table::default();
     for ((name, server), rates) in CASES.into_iter().zip(&all) {
         let high = rates.iter().copied().fold(0.0, f64::max);
-        let aim = match server {
+        let against = match server {
             Server::Nginx { .. } => String::new(),
-            _ => format!("; x{:.2} of the better nginx, target x{RATE_TARGET}", median(rates.clone()) / best),
+            server => format!(
+                "; x{:.2} of the better nginx{}",
+                median(rates.clone()) / best,
+                aim(server, RATE_TARGET)
+            ),
         };
-        let remark = format!("the best of {REPEATS} runs {:.1}{aim}", high / 1e3);
+        let remark = format!("the best of {REPEATS} runs {:.1}{against}", high / 1e3);
         table.line(
             &format!("{name}, {connections} connections"),
             median(rates.clone()) / 1e3,
@@ -98,12 +104,16 @@ fn costs() -> Outcome {
     let best = all[..NGINX_LEN].iter().map(|costs| median(costs.clone())).fold(f64::MAX, f64::min);
     let mut table = Table::default();
     for (((name, server), costs), rates) in CASES.into_iter().zip(&all).zip(rates) {
-        let aim = match server {
+        let against = match server {
             Server::Nginx { .. } => String::new(),
-            _ => format!("; x{:.2} of the better nginx, target x{CPU_TARGET}", median(costs.clone()) / best),
+            server => format!(
+                "; x{:.2} of the better nginx{}",
+                median(costs.clone()) / best,
+                aim(server, CPU_TARGET)
+            ),
         };
         let low = costs.iter().copied().fold(f64::MAX, f64::min);
-        let remark = format!("the lowest of {REPEATS} runs {low:.2}; {:.1} k/s{aim}", median(rates));
+        let remark = format!("the lowest of {REPEATS} runs {low:.2}; {:.1} k/s{against}", median(rates));
         table.line(&format!("{name}, wrk"), median(costs.clone()), "CPU us", &remark);
     }
     Ok(())
@@ -123,6 +133,14 @@ fn wrk(wire: &Wire) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     let (text, seconds) = run(WRK_SECONDS)?;
     let requests = text.lines().find_map(|line| line.split_once(" requests in ")?.0.trim().parse().ok());
     Ok((requests.ok_or("wrk says nothing of requests")?, seconds))
+}
+
+/// The target is one of what is fastest; what hyper does is told as well.
+fn aim(server: Server, target: f64) -> String {
+    match server {
+        Server::Poll | Server::Local => format!(", target x{target}"),
+        _ => String::new(),
+    }
 }
 
 fn best_nginx(all: &[Vec<f64>]) -> f64 {

@@ -1,5 +1,6 @@
 //! Who serves: nginx, or our stack in one of its forms.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -9,10 +10,17 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use smoltcp::wire::IpCidr;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wirestack::local::{Runtime, TcpStream as LocalStream};
+use wirestack::api::{Access, TcpStream as Stream};
+use wirestack::driver::{Launch, Patience};
+use wirestack::local::{Runtime, Spawner, TcpStream as LocalStream};
 use wirestack::neighbor::AddressProbes;
 use wirestack::poll::{Poll, Sockets, Source, TcpId, Token};
 use wirestack::shard::ShardConfig;
@@ -33,6 +41,10 @@ pub(super) enum Server {
     Poll,
     /// Tasks on the thread of the shard.
     Local,
+    /// hyper in such tasks.
+    HyperLocal,
+    /// hyper in tasks of tokio, whose thread has the same core as that of the shard.
+    HyperAsync,
 }
 
 /// One that serves.
@@ -55,7 +67,13 @@ impl Running {
             move || {
                 pin(SERVER_CORE);
                 match server {
-                    Server::Local => local(&end, &ready, &done),
+                    Server::Local => {
+                        local(&end, &ready, &done, |spawner, stream| spawner.spawn(serve(stream)))
+                    }
+                    Server::HyperLocal => {
+                        local(&end, &ready, &done, |spawner, stream| spawner.spawn(serve_with_hyper(stream)));
+                    }
+                    Server::HyperAsync => tokio_tasks(&end, &ready, &done),
                     _ => poll(&end, &ready, &done),
                 }
             }
@@ -172,15 +190,15 @@ fn answer(sockets: &mut Sockets<'_>, tcp: TcpId) -> io::Result<()> {
     }
 }
 
-fn local(end: &End, ready: &Sender<()>, done: &AtomicBool) {
+fn local(end: &End, ready: &Sender<()>, done: &AtomicBool, serve: impl Fn(&Spawner, LocalStream) + 'static) {
     let mut runtime = Runtime::new(open(end), config(end)).expect("a configuration");
-    runtime.set_patience(wirestack::driver::Patience::default());
+    runtime.set_patience(Patience::default());
     let stack = runtime.stack().clone();
     let listener = stack.listen(address()).expect("a port");
     let spawner = runtime.spawner().clone();
     runtime.spawner().spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            spawner.spawn(serve(stream));
+            serve(&spawner, stream);
         }
     });
     ready.send(()).expect("somebody waits");
@@ -204,6 +222,33 @@ async fn serve(mut stream: LocalStream) {
             filled -= head_len;
         }
     }
+}
+
+async fn serve_with_hyper<A: Access>(stream: Stream<A>) {
+    let page = async |_: hyper::Request<Incoming>| {
+        Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::from_static(b"Hello, world!"))))
+    };
+    // Who leaves without a word is no error of ours.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(page)).await;
+}
+
+fn tokio_tasks(end: &End, ready: &Sender<()>, done: &AtomicBool) {
+    let launch = Launch::new(config(end)).cpus(vec![SERVER_CORE]);
+    let driver = launch.start(vec![open(end)]).expect("a configuration");
+    let listener = driver.stack().listen(address()).expect("a port");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    ready.send(()).expect("somebody waits");
+    runtime.block_on(async {
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_with_hyper(stream));
+            }
+        });
+        while !done.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK.into()).await;
+        }
+        accepting.abort();
+    });
 }
 
 const LOOK: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(20);
