@@ -15,10 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
-/// The program.
-///
-/// # Errors
-/// A wrong argument, no such interface, no permission, or the interface has gone.
+/// The program, with its arguments.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [interface, cidr, server, line] = args else {
         return Err("IFNAME, CIDR, HOST:PORT and a LINE are accepted".into());

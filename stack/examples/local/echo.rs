@@ -14,10 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
-/// The program.
-///
-/// # Errors
-/// A wrong argument, no such interface, no permission, or the interface has gone.
+/// The program, with its arguments.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [interface, cidr] = args else { return Err("IFNAME and CIDR are accepted".into()) };
     let (nic, cidr) = (AfPacket::open(interface, AfPacketConfig::default())?, parse_cidr(cidr)?);

@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&std::env::args().skip(1).collect::<Vec<_>>())
 }
 
+/// The program, with its arguments.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [interface, cidr] = args else { return Err("IFNAME and CIDR are accepted".into()) };
     let nic = AfPacket::open(interface, AfPacketConfig::default())?;

@@ -293,7 +293,7 @@ fn a_shard_that_panics_ends_everything() {
         bomb.store(true, Ordering::SeqCst);
         // Each of them has a turn.
         (0..2).for_each(|number| {
-            drop(pair.server.with_shard(number, |shard| shard.resolve("localhost", crate::dns::Kind::A)))
+            drop(pair.server.with_shard(number, |shard| shard.resolve("localhost", crate::dns::Kind::A)));
         });
         pair.server.wait();
         assert_eq!(block_on(listener.accept()).expect_err("no stack").kind(), ErrorKind::NetworkDown);
