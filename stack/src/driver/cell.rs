@@ -99,10 +99,9 @@ impl Cell {
         let question = told.asked;
         drop(told);
         self.parker.call();
-        let give_up = time::Instant::now() + ANSWER_TIMEOUT;
         let mut told = self.told.lock();
         while told.answered < question && told.course != Course::Ended {
-            if self.has_changed.wait_until(&mut told, give_up).timed_out() {
+            if self.has_changed.wait_for(&mut told, ANSWER_TIMEOUT).timed_out() {
                 break;
             }
         }

@@ -167,7 +167,8 @@ impl Watcher {
     }
 
     /// What each shard has counted. The thread of each is asked for the counters of its device, and has a tenth of a
-    /// second to answer; else those of the last question are told.
+    /// second to answer; else those of the last question are told. Not for an application that lives in the turns of a
+    /// shard, which would wait for itself.
     pub fn figures(&self) -> Vec<ShardFigures> {
         let figures = self.0.iter().map(|cell| {
             // Before the lock: the thread of the shard answers, and needs it.
