@@ -33,6 +33,8 @@ pub struct Hub {
     waiting: Vec<Waiting>,
     /// Whoever waits for room for a datagram.
     waiting_for_room: Wakers,
+    /// Whoever would accept a connection, and there are as many sockets as there may be.
+    waiting_for_sockets: Wakers,
     lookups: HashMap<QueryId, Lookup>,
     sleeps: Wheel<u32>,
     sleepers: slab::Slab<Option<Waker>>,
@@ -107,6 +109,7 @@ impl Hub {
             shard,
             waiting: Vec::new(),
             waiting_for_room: Wakers::default(),
+            waiting_for_sockets: Wakers::default(),
             lookups: HashMap::new(),
             sleeps,
             sleepers: slab::Slab::new(),
@@ -143,7 +146,10 @@ impl Hub {
     /// The second half of a turn. When to come again; it is remembered until then.
     pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
         let due = self.shard.send(nic);
-        if self.waiting_for_room.first.is_some() && self.shard.has_room_for(DATAGRAM_BYTES_MAX) {
+        // An outbox may be smaller than the largest datagram; when it is empty, there will not be more room.
+        if self.waiting_for_room.first.is_some()
+            && (self.shard.has_room_for(DATAGRAM_BYTES_MAX) || self.shard.is_quiet())
+        {
             self.waiting_for_room.wake(&mut self.woken);
         }
         // What has come up while sending, such as a full receive buffer of ourselves that was emptied.
@@ -296,6 +302,13 @@ impl Hub {
     pub(crate) fn close(&mut self, socket: SocketId) {
         self.wake(socket);
         self.shard.close(socket);
+        self.waiting_for_sockets.wake(&mut self.woken);
+    }
+
+    /// Wakes this one when a socket is closed: a connection waits, and there is no room for its socket.
+    pub(crate) fn wait_for_sockets(&mut self, waker: &Waker) {
+        let now = self.shard.now();
+        self.waiting_for_sockets.add(waker, now, &mut self.woken);
     }
 
     /// Why nothing works any more: the interface has gone, or the stack was shut down.

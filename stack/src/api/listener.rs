@@ -103,6 +103,9 @@ impl<A: Access> TcpListener<A> {
                 if let Some(fault) = hub.fault() {
                     return Some(Err(fault.into()));
                 }
+                if hub.shard_ref().tcp_readiness(*listener).readable {
+                    hub.wait_for_sockets(context.waker());
+                }
                 hub.wait_for(*listener, Interest::Read, context.waker());
                 None
             });

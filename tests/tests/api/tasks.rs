@@ -182,6 +182,34 @@ fn a_thousand_connections() {
     });
 }
 
+/// No event comes when there is room for another socket: it is one that is closed here.
+#[test]
+fn a_full_stack_accepts_when_one_has_gone() {
+    let pair = Pair::with(|config| config.sockets_max = 4);
+    runtime().block_on(async {
+        let listener = pair.server().listen(at_server(7)).unwrap();
+        let (mut clients, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..4 {
+            clients.push(pair.client().connect(at_server(7)).await.unwrap());
+            if servers.len() < 3 {
+                servers.push(listener.accept().await.unwrap().0);
+            }
+        }
+        assert_eq!(sockets_len(pair.server()), 4);
+        let full = pair.client().connect(at_server(7)).await;
+        assert_eq!(full.unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        // It waits before there is room: a task of its own, which nobody polls but for its waker.
+        let accepting = tokio::spawn(async move { listener.accept().await });
+        for _ in 0..2_000 {
+            assert!(!accepting.is_finished());
+            tokio::task::yield_now().await;
+        }
+        drop(servers.pop());
+        let (_, peer) = accepting.await.unwrap().unwrap();
+        assert_eq!(peer, clients[3].local_addr().unwrap());
+    });
+}
+
 #[test]
 fn who_does_not_read_stops_the_writer() {
     let pair = Pair::new();
