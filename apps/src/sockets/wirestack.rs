@@ -221,7 +221,7 @@ pub(super) fn on<N: Nic>(nic: N, config: &wirestack::config::HostConfig<'_>, tes
     shard.neighbor.probes = wirestack::neighbor::AddressProbes::None;
     shard.seed = config.seed;
     let stop = Stop::new(nic.waker());
-    let mut runtime = Runtime::new(nic, shard).expect("a configuration");
+    let mut runtime = wirestack::local::Runtime::new(nic, shard).expect("a configuration");
     let own = Own { stack: runtime.stack().clone(), spawner: runtime.spawner().clone(), stop };
     let _ = runtime.block_on(test(own));
 }

@@ -68,7 +68,7 @@ impl Running {
                 pin(SERVER_CORE);
                 match server {
                     Server::Local => {
-                        local(&end, &ready, &done, |spawner, stream| spawner.spawn(serve(stream)))
+                        local(&end, &ready, &done, |spawner, stream| spawner.spawn(serve(stream)));
                     }
                     Server::HyperLocal => {
                         local(&end, &ready, &done, |spawner, stream| spawner.spawn(serve_with_hyper(stream)));
