@@ -125,11 +125,7 @@ impl Host {
         tcp: &TcpArgs,
         run: &RunArgs,
     ) -> Result<Self, AppError> {
-        let host = Self::start(nics, prepared, program, (tcp, run), InTurns::default())?;
-        for shard in host.stack().shards() {
-            shard.with(|hub| policy::install(hub.shard(), tcp));
-        }
-        Ok(host)
+        Self::start(nics, prepared, program, (tcp, run), InTurns::default())
     }
 
     /// Starts a stack that calls a service in its turns.
@@ -151,7 +147,6 @@ impl Host {
             let (service, tcp) = (Arc::clone(service), tcp.clone());
             let (counted, failed) = (Arc::clone(&counted), Arc::clone(&failed));
             Arc::new(move |number, shard: &mut Shard| {
-                policy::install(shard, &tcp);
                 let result = in_turn(&*service, shard, &tcp, len_max, number, Arc::clone(&counted));
                 result.map_err(|error| {
                     let text = error.message.clone();
@@ -179,10 +174,18 @@ impl Host {
         privileges::leave(&tcp.privileges, keep)?;
         let config = limits(net.shard, tcp, in_turns.listeners);
         let cpus = run.cpus.iter().flat_map(|cpus| cpus.iter().collect::<Vec<_>>()).collect();
-        let mut launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
-        if let Some(in_turn) = in_turns.make {
-            launch = launch.in_turn(in_turn);
-        }
+        let launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
+        // All of it before the first turn: an address may be probed, and found to be another host's, in that.
+        let (conflicts, tcp) = (net.wanted.conflicts.clone(), tcp.clone());
+        let privileges = tcp.privileges;
+        let launch = launch.in_turn(Arc::new(move |number, shard: &mut Shard| {
+            conflicts.watch(shard);
+            policy::install(shard, &tcp);
+            match &in_turns.make {
+                Some(make) => make(number, shard),
+                None => Ok(Box::new(|_: &mut Shard| None)),
+            }
+        }));
         let driver = launch.start(nics).map_err(|error| match error {
             // `setup` has checked the rest before it opened the device.
             LaunchError::Config(error) => AppError::usage(error),
@@ -190,17 +193,11 @@ impl Host {
             LaunchError::Application(error) => AppError::running(error),
             error => AppError::running(error),
         })?;
-        for shard in driver.stack().shards() {
-            shard.with(|hub| {
-                net.wanted.conflicts.watch(hub.shard());
-            });
-        }
         let (about, counted) = (About::new(program, name), in_turns.counted);
         let reporter = Reporter { about, stack: driver.stack().clone(), watcher: driver.watcher(), counted };
         let asked = reporter.clone();
         let control = control.map(|control| control.serve(move |request| Some(asked.report(request))));
         let control = control.transpose().map_err(AppError::running)?;
-        let privileges = tcp.privileges;
         Ok(Self { reporter, driver, stop, wanted: net.wanted, shape, privileges, _control: control })
     }
 

@@ -25,7 +25,7 @@ use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::{AfPacket, AfPacketConfig, Nic};
 use wirestack::shard::Shard;
 
-use crate::cli::{DemoArgs, TcpArgs};
+use crate::cli::{DemoArgs, PrivilegeArgs, TcpArgs};
 use crate::echo::Echo;
 use crate::engine::{self, Backend, InTurn};
 use crate::error::AppError;
@@ -168,10 +168,11 @@ impl DemoProgram {
         prepared: Prepared<'_>,
         service: &Arc<DemoService>,
     ) -> Result<(), AppError> {
-        // Its threads are under the filter from their start on; the one that talks to them is not, and cleans up.
+        // This thread's, and so those of the stack; the one that talks to them still has to, and cleans up.
+        privileges::leave(&self.tcp.privileges, prepared.keep)?;
         privileges::confine_if_asked(&self.tcp.privileges, Threads::This)?;
         let mut tcp = self.tcp.clone();
-        tcp.privileges.seccomp = false;
+        tcp.privileges = PrivilegeArgs { keep_privileges: true, seccomp: false };
         let host = Host::serve(nics, prepared, "demo", service, &tcp, &RunArgs::default())?;
         host.wait_for_addresses()?;
         self.tell_ready(host.stop());

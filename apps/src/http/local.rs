@@ -10,8 +10,9 @@ use wirestack::api::{ListenOptions, Local, Sleep};
 use wirestack::local::{Spawner, Stack, TcpListener, TcpStream};
 use wirestack::nic::Nic;
 
+use super::linger::Kept;
 use super::program::acceptor;
-use super::server::Timer;
+use super::server::{Ended, Timer};
 use super::service::{self, SiteConfig, SiteService};
 use super::status::StatusSource;
 use super::tls::{self, Tls, TlsAcceptor};
@@ -140,7 +141,12 @@ impl Serving {
         let stop = async move {
             let _ = stopping.changed().await;
         };
-        let ended = tls::serve(tls.as_deref(), stream, peer, service, timer, stop).await;
+        let stream = Kept::new(stream);
+        let kept = stream.share();
+        let ended = tls::serve(tls.as_deref(), stream, peer, service, timer.clone(), stop).await;
+        if ended == Ended::Closed {
+            kept.linger(&timer).await;
+        }
         log::debug!("{peer}: {ended:?}");
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `connection`, `request`, `response`, `site` | the server on events, `--api poll`, as in the drawing |
 //! | `server`, `activity` | a connection on hyper, over any stream: HTTP/1.1 and HTTP/2, its limits and its end |
+//! | `linger` | the end of a connection, so that the peer gets all |
 //! | `program`, `local` | the same on the stack: with tasks of tokio, or on the thread of the stack |
 //! | `service`, `body`, `reply` | the same site as a service of hyper |
 //! | `files`, `conditions`, `index` | `--dir` there: ranges, preconditions, the page of a directory |
@@ -21,6 +22,7 @@ mod conditions;
 mod connection;
 mod files;
 mod index;
+mod linger;
 mod local;
 mod program;
 mod reply;

@@ -10,7 +10,8 @@ use wirestack::api::ListenOptions;
 use wirestack::nic::Nic;
 use wirestack::tokio::{TcpListener, TcpStream};
 
-use super::server::TokioTimer;
+use super::linger::Kept;
+use super::server::{Ended, TokioTimer};
 use super::service::{self, SiteConfig, SiteService};
 use super::status::StatusSource;
 use super::tls::{self, Tls, TlsAcceptor};
@@ -134,7 +135,12 @@ impl Serving {
         let stop = async move {
             let _ = stopping.changed().await;
         };
+        let stream = Kept::new(stream);
+        let kept = stream.share();
         let ended = tls::serve(tls.as_deref(), stream, peer, service, TokioTimer, stop).await;
+        if ended == Ended::Closed {
+            kept.linger(&TokioTimer).await;
+        }
         log::debug!("{peer}: {ended:?}");
     }
 }
