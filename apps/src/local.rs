@@ -1,5 +1,5 @@
 //! A stack and the tasks of a program on one thread: from its device to the ready line, until a signal, and an orderly
-//! end. What [`host`](crate::host) is with threads.
+//! end. What `host` is with threads.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -243,7 +243,7 @@ impl<N: Nic> LocalHost<N> {
     }
 }
 
-/// A report for tasks. It is as old as [`LOOK_INTERVAL`], if somebody has asked before.
+/// A report for tasks. It is a tenth of a second old, if somebody has asked before.
 #[derive(Debug, Default)]
 pub struct Published {
     is_asked: AtomicBool,

@@ -12,11 +12,11 @@ use crate::host::RunArgs;
 /// Flags of `forward`.
 #[derive(Debug, Args)]
 pub struct ForwardArgs {
-    /// Listen on the kernel's side, on [BIND:]PORT, and connect to HOST:PORT through the stack; repeatable. BIND is
-    /// 127.0.0.1 if it is left out; [::] in brackets
+    /// Listen on the kernel's side, on BIND and PORT, and connect to HOST:PORT through the stack; repeatable. BIND is
+    /// 127.0.0.1 if it is left out; an address of IPv6 is in brackets
     #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:PORT", required_unless_present = "remote")]
     pub local: Vec<Forward>,
-    /// Listen on the stack's side, on [BIND:]PORT, and connect to HOST:PORT by the kernel; repeatable. BIND is every
+    /// Listen on the stack's side, on BIND and PORT, and connect to HOST:PORT by the kernel; repeatable. BIND is every
     /// address of the stack if it is left out
     #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:PORT", id = "remote")]
     pub remote: Vec<Forward>,

@@ -131,7 +131,7 @@ impl Rules {
         self.sources.iter()
     }
 
-    /// Sources that have connections, of which there are [`SOURCES_MAX`](super::SOURCES_MAX) at most.
+    /// Sources that have connections, of which there are [`SOURCES_MAX`] at most.
     pub fn sources_len(&self) -> usize {
         self.sources.len()
     }

@@ -79,6 +79,9 @@ impl Loaded {
 
     /// A turn of the client: whoever has got an answer asks again.
     fn turn_client(&mut self) {
+        if self.done.ends.load(Ordering::Relaxed) {
+            return;
+        }
         let start = Clock::now();
         self.near.carry(&mut self.far);
         let Self { client, far, streams, asked, connections, answer, .. } = self;
