@@ -92,9 +92,13 @@ impl Echo {
 fn launch(shards: usize, connections: usize, echo: Option<MakeInTurn>) -> (Driver, Vec<Arc<Done>>) {
     let steering = Steering { seed: SEED, shards };
     let nics: Vec<_> = (0..shards).map(|shard| Loaded::new(shard, steering, connections)).collect();
-    let done = nics.iter().map(|nic| Arc::clone(&nic.done)).collect();
+    let done: Vec<_> = nics.iter().map(|nic| Arc::clone(&nic.done)).collect();
     let mut launch = Launch::new(config()).steering_seed(SEED).patience(Patience::Spin);
     launch = launch.cpus((0..shards).map(|shard| cores() - 1 - shard % cores()).collect());
+    // Who asks before somebody listens is refused.
+    for done in &done {
+        done.waits.store(echo.is_none(), Ordering::Relaxed);
+    }
     if let Some(echo) = echo {
         launch = launch.in_turn(echo);
     }
@@ -225,6 +229,7 @@ async fn echo(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Un
 fn tokio(connections: usize) -> Spent {
     let (driver, done) = launch(1, connections, None);
     let listener = driver.stack().listen(server()).expect("a port");
+    done[0].waits.store(false, Ordering::Relaxed);
     let server = thread::spawn(move || {
         pin(0);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -244,6 +249,7 @@ fn blocking(connections: usize) -> Spent {
     let (driver, done) = launch(1, connections, None);
     let at: SocketAddr = server();
     let listener = blocking::TcpListener::bind_on(driver.stack(), at).expect("a port");
+    done[0].waits.store(false, Ordering::Relaxed);
     let server = thread::spawn(move || {
         pin(0);
         let mut served = Vec::new();

@@ -32,6 +32,8 @@ pub(crate) struct Done {
     pub(crate) thread_nanos: AtomicU64,
     /// It is to end: the link goes.
     pub(crate) ends: AtomicBool,
+    /// Nobody listens yet.
+    pub(crate) waits: AtomicBool,
 }
 
 /// See the module.
@@ -79,7 +81,7 @@ impl Loaded {
 
     /// A turn of the client: whoever has got an answer asks again.
     fn turn_client(&mut self) {
-        if self.done.ends.load(Ordering::Relaxed) {
+        if self.done.ends.load(Ordering::Relaxed) || self.done.waits.load(Ordering::Relaxed) {
             return;
         }
         let start = Clock::now();
