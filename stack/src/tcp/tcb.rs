@@ -316,6 +316,20 @@ impl Tcb {
         }
     }
 
+    /// Other manners from now on; what a handshake settles stays as it is.
+    pub(crate) fn set_options(&mut self, now: Instant, options: TcpOptions) {
+        // What our SYN has offered stays: the peer goes by it.
+        let options = if self.opening.is_some() { options.offering_as(&self.options) } else { options };
+        let before = std::mem::replace(&mut self.options, Arc::new(options));
+        if before.congestion != options.congestion {
+            self.sender.set_algorithm(now, options.congestion);
+        }
+        self.send_limit = self.send_limit.min(options.send_buffer_max.max(1));
+        self.limit_handshake();
+        self.restart_keepalive(now);
+        self.apply_mss(now, false);
+    }
+
     /// Our end.
     pub(crate) fn local(&self) -> SocketAddr {
         self.flow.local()

@@ -44,6 +44,11 @@ impl Timers {
         self.0[timer as usize] = at;
     }
 
+    /// Not later than this.
+    fn bring_forward(&mut self, timer: Timer, at: Instant) {
+        self.set(timer, self.0[timer as usize].min(at));
+    }
+
     pub(crate) fn clear(&mut self, timer: Timer) {
         self.0[timer as usize] = NEVER;
     }
@@ -203,9 +208,16 @@ impl Tcb {
         let rto = self.options.rto;
         let backed_off = rto.initial * (1 << opening.sent.saturating_sub(1).min(16));
         let again = now + backed_off.min(rto.max);
-        let first = opening.sent_at.unwrap_or(now);
-        let given_up = self.options.user_timeout.map(|timeout| first + timeout);
-        self.timers.set(Timer::Handshake, given_up.map_or(again, |at| at.min(again)));
+        self.timers.set(Timer::Handshake, again);
+        self.limit_handshake();
+    }
+
+    /// A handshake lasts no longer than the user waits, from the first SYN on.
+    pub(crate) fn limit_handshake(&mut self) {
+        let first = self.opening.as_ref().and_then(|opening| opening.sent_at);
+        if let (Some(first), Some(timeout)) = (first, self.options.user_timeout) {
+            self.timers.bring_forward(Timer::Handshake, first + timeout);
+        }
     }
 
     /// The peer is there: silence begins anew.

@@ -258,16 +258,7 @@ impl Shard {
         }
         let Some(index) = self.connection_of(id) else { return };
         let Some(connection) = self.tcp.connections.get_mut(index as usize) else { return };
-        let tcb = &mut connection.tcb;
-        // What our SYN has offered stays: the peer goes by it.
-        let options = if tcb.opening.is_some() { options.offering_as(&tcb.options) } else { options };
-        let before = std::mem::replace(&mut tcb.options, Arc::new(options));
-        if before.congestion != options.congestion {
-            tcb.sender.set_algorithm(now, options.congestion);
-        }
-        tcb.send_limit = tcb.send_limit.min(options.send_buffer_max.max(1));
-        tcb.restart_keepalive(now);
-        tcb.apply_mss(now, false);
+        connection.tcb.set_options(now, options);
         self.touch_connection(index);
     }
 

@@ -280,7 +280,7 @@ impl World {
     fn change(&mut self, f: impl FnOnce(&mut TcpOptions)) {
         let mut options = *self.tcb.options;
         f(&mut options);
-        self.tcb.options = Arc::new(options);
+        self.tcb.set_options(self.now, options);
     }
 
     /// As the shard does.
