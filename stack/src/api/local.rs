@@ -33,7 +33,7 @@
 //! # }
 //! ```
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -45,12 +45,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use smoltcp::time::{Duration, Instant};
-use wirestack_nic::{LinkError, LinkState, Nic, wait};
+use wirestack_nic::{LinkError, Nic, wait};
 
 use super::{Access, Hub, Local};
 use crate::driver::{Pace, Parker, Patience};
 use crate::error::ConfigError;
-use crate::shard::{Command, Shard, ShardConfig};
+use crate::shard::carrier::Carrier;
+use crate::shard::{Shard, ShardConfig};
 
 /// A stack of one shard, on this thread.
 pub type Stack = super::Stack<Local>;
@@ -105,8 +106,7 @@ pub struct Runtime<N> {
     pace: Pace,
     /// Wakers that were taken out of the hub; memory that is used again.
     woken: Vec<Waker>,
-    is_up: Cell<bool>,
-    look_at: Instant,
+    carrier: Carrier,
 }
 
 /// Tells the loop that a task can go on. From the loop's own thread that is a store; from another one it ends its sleep.
@@ -141,8 +141,7 @@ impl<N: Nic> Runtime<N> {
             alarm,
             pace: Pace::new(Patience::Sleep),
             woken: Vec::new(),
-            is_up: Cell::new(true),
-            look_at: wait::now() + LINK_LOOK_INTERVAL,
+            carrier: Carrier::new(wait::now()),
         })
     }
 
@@ -291,31 +290,17 @@ impl<N: Nic> Runtime<N> {
         if due.is_some_and(|due| due <= now) {
             return Ok(());
         }
-        if now < self.look_at && self.pace.spins(now, due) {
+        let look_at = self.carrier.look_at();
+        if now < look_at && self.pace.spins(now, due) {
             return Ok(());
         }
-        let until = due.map_or(self.look_at, |due| due.min(self.look_at));
+        let until = due.map_or(look_at, |due| due.min(look_at));
         self.alarm.0.prepare();
         let nic = &mut self.nic;
         // Another thread may have woken a task since.
         let waited = self.alarm.0.park(|| nic.wait(Some(until)).map(drop)).unwrap_or(Ok(()));
-        self.look_at_link(waited, now)
-    }
-
-    fn look_at_link(&mut self, waited: Result<(), LinkError>, now: Instant) -> Result<(), LinkError> {
-        let up = match waited {
-            Err(LinkError::Gone) => return Err(LinkError::Gone),
-            Err(LinkError::Down) => false,
-            Ok(()) if !self.is_up.get() || now >= self.look_at => {
-                self.look_at = now + LINK_LOOK_INTERVAL;
-                self.nic.link_state() == LinkState::Up
-            }
-            Ok(()) => self.is_up.get(),
-        };
-        if up != self.is_up.get()
-            && self.hub.borrow_mut().shard().push_command(Command::LinkChanged(up)).is_ok()
-        {
-            self.is_up.set(up);
+        if let Some(is_up) = self.carrier.look(waited, wait::now(), &mut self.nic)? {
+            self.carrier.tell(is_up, self.hub.borrow_mut().shard());
         }
         Ok(())
     }
@@ -340,5 +325,3 @@ const RELEASE_TIMEOUT: Duration = Duration::from_millis(250);
 const LAST_ROUNDS: usize = 64;
 /// Ends of tasks, and rounds of new ones, in a turn.
 const TASKS_PER_TURN: usize = 1_024;
-/// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
-const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);

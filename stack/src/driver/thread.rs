@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use parking_lot::MutexGuard;
-use smoltcp::time::{Duration, Instant};
-use wirestack_nic::{LinkError, LinkState, Nic, wait};
+use smoltcp::time::Instant;
+use wirestack_nic::{Nic, wait};
 
 use super::cell::{Cell, Course};
 use super::launch::InTurn;
 use super::pace::{Pace, Patience};
 use super::shutdown::Ending;
 use crate::api::Hub;
+use crate::shard::carrier::Carrier;
 use crate::shard::{Command, Mail, Shard};
 
 /// Turns a shard until it is told to end, or its interface has gone.
@@ -23,7 +24,9 @@ pub(crate) struct Loop<N> {
     pace: Pace,
     course: Course,
     ending: Ending,
-    link: Link,
+    carrier: Carrier,
+    /// Turns without a sleep.
+    turns: u32,
     woken: Vec<Waker>,
     mail: Vec<(usize, Mail)>,
     /// When the application in the turn wants to be called again.
@@ -53,7 +56,8 @@ impl<N: Nic> Loop<N> {
             pace: Pace::new(patience),
             course: Course::Runs,
             ending: Ending::default(),
-            link: Link { is_up: true, look_at: wait::now() + LINK_LOOK_INTERVAL, turns: 0 },
+            carrier: Carrier::new(wait::now()),
+            turns: 0,
             woken: Vec::new(),
             mail: Vec::new(),
             app_due: None,
@@ -91,8 +95,8 @@ impl<N: Nic> Loop<N> {
                     return;
                 }
                 Next::Turn | Next::Spin => {
-                    self.link.turns = self.link.turns.wrapping_add(1);
-                    if !self.link.turns.is_multiple_of(TURNS_PER_LOOK) {
+                    self.turns = self.turns.wrapping_add(1);
+                    if !self.turns.is_multiple_of(TURNS_PER_LOOK) {
                         if next == Next::Spin {
                             breathe();
                         }
@@ -105,20 +109,16 @@ impl<N: Nic> Loop<N> {
                     self.guard.cell().parker.park(|| nic.wait(Some(until)).map(drop)).unwrap_or(Ok(()))
                 }
             };
-            let Ok(changed) = self.link.look(waited, &mut self.nic) else { return };
+            let Ok(changed) = self.carrier.look(waited, wait::now(), &mut self.nic) else { return };
             if let Some(is_up) = changed {
-                let mut hub = self.guard.cell().hub.lock();
-                // If there is no room, the next look finds the same.
-                if hub.shard().push_command(Command::LinkChanged(is_up)).is_ok() {
-                    self.link.is_up = is_up;
-                }
+                self.carrier.tell(is_up, self.guard.cell().hub.lock().shard());
             }
         }
     }
 
     /// One turn, under the lock.
     fn turn(&mut self, in_turn: Option<&mut InTurn>) -> Next {
-        let Self { guard, nic, pace, course, ending, woken, mail, app_due, has_mail, link } = self;
+        let Self { guard, nic, pace, course, ending, woken, mail, app_due, has_mail, carrier, .. } = self;
         let cell = guard.cell();
         let mut hub = cell.hub.lock();
         if cell.parker.take_call() || *has_mail {
@@ -153,7 +153,8 @@ impl<N: Nic> Loop<N> {
         } else {
             // Said under the lock: who does something to the shard after this sees it.
             cell.parker.prepare();
-            Next::Sleep(due.map_or(link.look_at, |due| due.min(link.look_at)))
+            let look_at = carrier.look_at();
+            Next::Sleep(due.map_or(look_at, |due| due.min(look_at)))
         };
         // A loop that spins would have the lock again before anybody else.
         MutexGuard::unlock_fair(hub);
@@ -199,38 +200,6 @@ fn breathe() {
     }
 }
 
-/// What is known of the link of a device.
-#[derive(Debug)]
-struct Link {
-    is_up: bool,
-    look_at: Instant,
-    /// Turns without a sleep.
-    turns: u32,
-}
-
-impl Link {
-    /// What a wait has told of the link, or asking does, now and then. `Some`: it came up or went down.
-    fn look<N: Nic>(&mut self, waited: Result<(), LinkError>, nic: &mut N) -> Result<Option<bool>, ()> {
-        let is_up = match waited {
-            Err(LinkError::Gone) => return Err(()),
-            Err(LinkError::Down) => false,
-            Ok(()) => {
-                let now = wait::now();
-                // That a cable was pulled out is no error of a device: it is to be asked.
-                if self.is_up && now < self.look_at {
-                    return Ok(None);
-                }
-                self.look_at = now + LINK_LOOK_INTERVAL;
-                match nic.link_state() {
-                    LinkState::Gone => return Err(()),
-                    state => state == LinkState::Up,
-                }
-            }
-        };
-        Ok((is_up != self.is_up).then_some(is_up))
-    }
-}
-
 /// Tells everybody that there is nobody to turn the shard any more.
 #[derive(Debug)]
 struct Guard {
@@ -269,8 +238,6 @@ impl Drop for Guard {
     }
 }
 
-/// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
-const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Turns without a sleep between two looks at the link: at a microsecond each, some milliseconds.
 const TURNS_PER_LOOK: u32 = 4_096;
 /// Each is some tens of nanoseconds: together less than a turn.

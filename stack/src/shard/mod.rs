@@ -16,13 +16,14 @@
 //! | `sockets`, `udp`, `icmp`, `raw` | the table of sockets, and what an application does with them |
 //! | `link` | neighbours, groups and routers: what they want sent and set |
 //! | `redirect` | routers that say that another one is nearer |
-//! | `run` | a loop for programs with one thread |
+//! | `run`, `carrier` | a loop for programs with one thread; whether a loop's device has a link |
 //! | `services` | DHCP and DNS, which are sockets of the stack's own |
 //! | `timers` | what is due, and when something will be |
 //! | `policy` | who is asked whether somebody may listen, connect and be accepted |
 //! | `mail`, `command` | what comes from other shards and threads |
 //! | `snapshot`, `occupancy` | all tables, for people; how full they are |
 
+pub(crate) mod carrier;
 mod command;
 mod config;
 mod icmp;

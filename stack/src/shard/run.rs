@@ -1,9 +1,10 @@
 //! A loop that drives a shard with one device, for programs with one thread.
 
-use smoltcp::time::{Duration, Instant};
-use wirestack_nic::{LinkError, LinkState, Nic, wait};
+use smoltcp::time::Instant;
+use wirestack_nic::{LinkError, Nic, wait};
 
 use super::Shard;
+use super::carrier::Carrier;
 
 /// What a loop does while there is nothing to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,8 +30,7 @@ impl Shard {
         waiting: Waiting,
         mut app: impl FnMut(&mut Self) -> bool,
     ) -> Result<(), LinkError> {
-        let (mut is_up, mut turns) = (true, 0_u32);
-        let mut look_at = wait::now() + LINK_LOOK_INTERVAL;
+        let (mut carrier, mut turns) = (Carrier::new(wait::now()), 0_u32);
         loop {
             let mut is_over = false;
             let deadline = self.turn(wait::now(), nic, |shard| is_over = app(shard));
@@ -38,31 +38,19 @@ impl Shard {
                 return Ok(());
             }
             turns = turns.wrapping_add(1);
+            let look_at = carrier.look_at();
             let waited = match waiting {
                 Waiting::Sleep => nic.wait(Some(deadline.map_or(look_at, |deadline| deadline.min(look_at)))),
                 // Now and then it asks whether the link is still there.
                 Waiting::Spin if turns.is_multiple_of(SPINS_PER_LOOK) => nic.wait(Some(Instant::ZERO)),
                 Waiting::Spin => continue,
             };
-            let up = match waited {
-                Err(LinkError::Gone) => return Err(LinkError::Gone),
-                Err(LinkError::Down) => false,
-                // That a cable was pulled out is no error of a device: it is to be asked.
-                Ok(_) if !is_up || self.now() >= look_at => {
-                    look_at = self.now() + LINK_LOOK_INTERVAL;
-                    nic.link_state() == LinkState::Up
-                }
-                Ok(_) => true,
-            };
-            if up != is_up {
-                is_up = up;
-                self.link_changed(up);
+            if let Some(is_up) = carrier.look(waited.map(drop), self.now(), nic)? {
+                carrier.tell(is_up, self);
             }
         }
     }
 }
 
-/// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
-const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Turns of a spinning loop between two looks at the link: at a microsecond each, some milliseconds.
 const SPINS_PER_LOOK: u32 = 4_096;

@@ -4,17 +4,17 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration as StdDuration;
 
 use smoltcp::time::{Duration, Instant};
-use wirestack_nic::{LinkError, LinkState, Nic, Wake, wait};
+use wirestack_nic::{Nic, Wake, wait};
 
 use super::event::{Event, Events, Source, Token};
 use super::registry::{Registry, Sockets};
-use crate::driver::{Pace, Patience};
+use crate::driver::{Pace, Parker, Patience};
 use crate::error::ConfigError;
-use crate::shard::{Command, Shard, ShardConfig};
+use crate::shard::carrier::Carrier;
+use crate::shard::{Shard, ShardConfig};
 
 /// A shard, its device and the sockets on it, on one thread. Dropping it ends all without a word to the peers;
 /// [`shutdown`](Self::shutdown) does it in good order.
@@ -23,33 +23,22 @@ pub struct Poll<N> {
     nic: N,
     registry: Registry,
     pace: Pace,
-    bell: Option<(Token, Arc<Bell>)>,
+    bell: Arc<Parker>,
+    /// Of the event that ringing makes.
+    bell_token: Token,
     /// A budget of the last turn was spent: the next one comes at once.
     is_behind: bool,
-    is_up: bool,
-    /// When the device is asked for its link again.
-    look_at: Instant,
+    carrier: Carrier,
 }
 
 /// Ends the sleep of a [`Poll`] from any thread, and makes an event there; clones ring for the same one.
 #[derive(Debug, Clone)]
-pub struct Waker(Arc<Bell>);
-
-#[derive(Debug)]
-struct Bell {
-    is_rung: AtomicBool,
-    is_asleep: AtomicBool,
-    waker: wirestack_nic::Waker,
-}
+pub struct Waker(Arc<Parker>);
 
 impl Waker {
     /// Makes an event. Several calls before it was told are one; none is lost.
     pub fn wake(&self) {
-        let Bell { is_rung, is_asleep, waker } = &*self.0;
-        // Of two that do this, one has seen what the other has stored: the loop does not sleep on a bell that was rung.
-        if !is_rung.swap(true, Ordering::SeqCst) && is_asleep.load(Ordering::SeqCst) {
-            waker.wake();
-        }
+        self.0.call();
     }
 }
 
@@ -62,13 +51,13 @@ impl<N: Nic> Poll<N> {
         let now = wait::now();
         Ok(Self {
             shard: Shard::new(config, now)?,
+            bell: Arc::new(Parker::new(nic.waker())),
+            bell_token: Token(0),
             nic,
             registry: Registry::new(now),
             pace: Pace::new(Patience::default()),
-            bell: None,
             is_behind: false,
-            is_up: true,
-            look_at: now + LINK_LOOK_INTERVAL,
+            carrier: Carrier::new(now),
         })
     }
 
@@ -91,12 +80,8 @@ impl<N: Nic> Poll<N> {
 
     /// A waker for other threads; its events have this token. There is one token: the last one that was given here.
     pub fn waker(&mut self, token: Token) -> Waker {
-        let (known, bell) = self.bell.get_or_insert_with(|| {
-            let (is_rung, is_asleep) = Default::default();
-            (token, Arc::new(Bell { is_rung, is_asleep, waker: self.nic.waker() }))
-        });
-        *known = token;
-        Waker(Arc::clone(bell))
+        self.bell_token = token;
+        Waker(Arc::clone(&self.bell))
     }
 
     /// Waits for events, no longer than `timeout` (`None`: as long as it takes), and collects them in place of those that are in
@@ -242,48 +227,27 @@ impl<N: Nic> Poll<N> {
     }
 
     fn take_ring(&mut self) -> Option<Event> {
-        let (token, bell) = self.bell.as_ref()?;
-        let is_rung = bell.is_rung.load(Ordering::Relaxed) && bell.is_rung.swap(false, Ordering::SeqCst);
-        is_rung.then(|| Event::new(*token, Source::Waker))
+        self.bell.take_call().then(|| Event::new(self.bell_token, Source::Waker))
     }
 
     /// Sleeps or spins until something may be there. True: a signal, or a waker of the device itself, has ended it.
     fn rest(&mut self, due: Option<Instant>) -> io::Result<bool> {
         let now = self.shard.now();
         let is_due = self.is_behind || due.is_some_and(|due| due <= now);
+        let look_at = self.carrier.look_at();
         // Who never sleeps asks for the link all the same.
-        if now < self.look_at && (is_due || self.pace.spins(now, due)) {
+        if now < look_at && (is_due || self.pace.spins(now, due)) {
             return Ok(false);
         }
-        let due = if is_due { Some(now) } else { due };
-        let until = sooner(due, Some(self.look_at));
-        let waited = match &self.bell {
-            None => self.nic.wait(until),
-            Some((_, bell)) => {
-                bell.is_asleep.store(true, Ordering::SeqCst);
-                // The last look: whoever rings after this sees that we sleep.
-                let is_rung = bell.is_rung.load(Ordering::SeqCst);
-                let waited = if is_rung { Ok(Wake::Ready) } else { self.nic.wait(until) };
-                bell.is_asleep.store(false, Ordering::SeqCst);
-                waited
-            }
-        };
-        self.look_at_link(waited, now)
-    }
-
-    fn look_at_link(&mut self, waited: Result<Wake, LinkError>, now: Instant) -> io::Result<bool> {
-        let up = match waited {
-            Err(LinkError::Gone) => return Err(self.fail()),
-            Err(LinkError::Down) => false,
-            // That a cable was pulled out is no error of a device: it is to be asked.
-            Ok(_) if !self.is_up || now >= self.look_at => {
-                self.look_at = now + LINK_LOOK_INTERVAL;
-                self.nic.link_state() == LinkState::Up
-            }
-            Ok(_) => self.is_up,
-        };
-        if up != self.is_up && self.shard.push_command(Command::LinkChanged(up)).is_ok() {
-            self.is_up = up;
+        let until = sooner(if is_due { Some(now) } else { due }, Some(look_at));
+        self.bell.prepare();
+        let nic = &mut self.nic;
+        // Somebody may have rung meanwhile.
+        let waited = self.bell.park(|| nic.wait(until)).unwrap_or(Ok(Wake::Ready));
+        match self.carrier.look(waited.map(drop), wait::now(), &mut self.nic) {
+            Err(_) => return Err(self.fail()),
+            Ok(Some(is_up)) => self.carrier.tell(is_up, &mut self.shard),
+            Ok(None) => {}
         }
         Ok(waited == Ok(Wake::Woken))
     }
@@ -312,6 +276,3 @@ fn micros(time: StdDuration) -> Duration {
     // As good as for ever, and no sum with a time of the clock overflows.
     Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 60))
 }
-
-/// How often a device is asked whether it has a carrier: whoever plugs a cable takes longer.
-const LINK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
