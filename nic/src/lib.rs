@@ -105,6 +105,7 @@ pub mod nfqueue;
 pub mod offload;
 pub mod replay;
 pub mod restore;
+pub mod serial;
 pub mod slot;
 pub mod steer;
 pub mod suppress;

@@ -1,0 +1,3 @@
+//! Serial lines: packets over bytes.
+
+pub mod framing;
