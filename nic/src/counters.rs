@@ -55,6 +55,12 @@ pub struct Counters {
     pub tx_kicks: u64,
     /// Frames that were split into segments here, because no later hand does it.
     pub tx_segmented: u64,
+    /// Frames on a serial line that were no packets.
+    pub line_errors: u64,
+    /// Compressed headers on a serial line that came after a loss, and mean nothing (RFC 1144 section 4.1).
+    pub line_tossed: u64,
+    /// Times that the port of a serial line was lost.
+    pub line_losses: u64,
     /// Frames that an impairment dropped, either direction.
     pub impaired_dropped: u64,
     /// Copies that an impairment added, either direction.
@@ -96,6 +102,9 @@ impl Counters {
             tx_segments_lost,
             tx_kicks,
             tx_segmented,
+            line_errors,
+            line_tossed,
+            line_losses,
             impaired_dropped,
             impaired_duplicated,
             impaired_corrupted,
@@ -127,6 +136,9 @@ impl Counters {
             (&mut self.tx_segments_lost, tx_segments_lost),
             (&mut self.tx_kicks, tx_kicks),
             (&mut self.tx_segmented, tx_segmented),
+            (&mut self.line_errors, line_errors),
+            (&mut self.line_tossed, line_tossed),
+            (&mut self.line_losses, line_losses),
             (&mut self.impaired_dropped, impaired_dropped),
             (&mut self.impaired_duplicated, impaired_duplicated),
             (&mut self.impaired_corrupted, impaired_corrupted),
@@ -163,6 +175,9 @@ impl Counters {
             tx_segments_lost,
             tx_kicks,
             tx_segmented,
+            line_errors,
+            line_tossed,
+            line_losses,
             impaired_dropped,
             impaired_duplicated,
             impaired_corrupted,
@@ -194,6 +209,9 @@ impl Counters {
             ("tx_segments_lost", tx_segments_lost),
             ("tx_kicks", tx_kicks),
             ("tx_segmented", tx_segmented),
+            ("line_errors", line_errors),
+            ("line_tossed", line_tossed),
+            ("line_losses", line_losses),
             ("impaired_dropped", impaired_dropped),
             ("impaired_duplicated", impaired_duplicated),
             ("impaired_corrupted", impaired_corrupted),
@@ -234,6 +252,9 @@ impl std::ops::Add for Counters {
             tx_segments_lost: self.tx_segments_lost + other.tx_segments_lost,
             tx_kicks: self.tx_kicks + other.tx_kicks,
             tx_segmented: self.tx_segmented + other.tx_segmented,
+            line_errors: self.line_errors + other.line_errors,
+            line_tossed: self.line_tossed + other.line_tossed,
+            line_losses: self.line_losses + other.line_losses,
             impaired_dropped: self.impaired_dropped + other.impaired_dropped,
             impaired_duplicated: self.impaired_duplicated + other.impaired_duplicated,
             impaired_corrupted: self.impaired_corrupted + other.impaired_corrupted,

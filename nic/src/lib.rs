@@ -192,6 +192,12 @@ pub trait Nic: Device {
         offload::software::transmit(self, now, len, meta, &mut Vec::new(), f).map(|sent| sent.result)
     }
 
+    /// Bytes of a frame that may find room where the last one, which was longer, did not: on a line that is slow, small
+    /// frames pass others. Zero: length makes no difference.
+    fn express_len(&self) -> usize {
+        0
+    }
+
     /// Asks the device to let frames to a group of hardware addresses pass (RFC 1112 section 6.4, RFC 2464
     /// section 7). Who joins twice leaves twice. A device that filters nothing has nothing to do, and
     /// this is what is done if it does not say otherwise.

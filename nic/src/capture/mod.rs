@@ -149,6 +149,10 @@ impl<D: Nic, W: io::Write> Nic for Capture<D, W> {
         self.inner.link_state()
     }
 
+    fn express_len(&self) -> usize {
+        self.inner.express_len()
+    }
+
     fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
         self.inner.join_multicast(address)
     }

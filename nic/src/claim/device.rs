@@ -170,6 +170,10 @@ impl<D: Nic> Nic for Claimed<D> {
         self.inner.link_state()
     }
 
+    fn express_len(&self) -> usize {
+        self.inner.express_len()
+    }
+
     fn join_multicast(&mut self, address: EthernetAddress) -> io::Result<()> {
         self.inner.join_multicast(address)
     }

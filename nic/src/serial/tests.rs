@@ -1,0 +1,1 @@
+//! The device on a port in memory.

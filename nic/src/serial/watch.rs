@@ -1,0 +1,73 @@
+//! What a person is told of a line on which something is wrong: each thing once.
+
+use smoltcp::time::Instant;
+
+use super::framing::FrameError;
+
+/// Looks at what comes, and warns.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    name: String,
+    mtu: usize,
+    packet_max: usize,
+    /// Bytes that were no packet since the last one that was.
+    garbage: usize,
+    /// Whether a packet has come since the line was opened.
+    has_packet: bool,
+    warned_garbage: bool,
+    warned_mtu: bool,
+    /// When trying to open was last told of.
+    pub(super) told_at: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(name: &str, mtu: usize, packet_max: usize) -> Self {
+        Self { name: name.to_owned(), mtu, packet_max, ..Self::default() }
+    }
+
+    /// A packet of this length came.
+    pub(super) fn packet(&mut self, len: usize) {
+        self.garbage = 0;
+        self.has_packet = true;
+        if len > self.mtu && !std::mem::replace(&mut self.warned_mtu, true) {
+            log::warn!(
+                "{}: a packet of {len} bytes came, mtu is {} here: the other end has a larger one; give both the same, \
+                 as in mtu={}",
+                self.name,
+                self.mtu,
+                len.max(1_500)
+            );
+        }
+    }
+
+    /// So many bytes were no packet. True: a person should be asked whether anybody there speaks this at all.
+    pub(super) fn garbage(&mut self, error: FrameError, len: usize) {
+        log::debug!("{}: {len} bytes are no packet: {error}", self.name);
+        self.garbage = self.garbage.saturating_add(len);
+        if error == FrameError::TooLong && self.has_packet && !std::mem::replace(&mut self.warned_mtu, true) {
+            log::warn!(
+                "{}: {len} bytes came in one frame, packets of {} are taken: is the mtu of the other end larger than {}?",
+                self.name,
+                self.packet_max,
+                self.mtu
+            );
+        }
+        if self.garbage >= GARBAGE_BYTES_MAX && !std::mem::replace(&mut self.warned_garbage, true) {
+            let since = if self.has_packet { "since the last packet" } else { "and no packet" };
+            log::warn!(
+                "{}: {} bytes have come {since} ({error}): does the other end speak the same framing, with crc or without, \
+                 at the same baud rate?",
+                self.name,
+                self.garbage
+            );
+        }
+    }
+
+    /// The line was lost: who comes next may be somebody else.
+    pub(super) fn reset(&mut self) {
+        (self.garbage, self.has_packet, self.warned_garbage, self.warned_mtu) = Default::default();
+    }
+}
+
+/// Garbage at a stretch that is worth a warning: four packets of the largest usual MTU at least, so that noise is not.
+const GARBAGE_BYTES_MAX: usize = 4_096;
