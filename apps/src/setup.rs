@@ -80,6 +80,10 @@ pub struct Ports {
 /// # Errors
 /// The first thing that is wrong, in one line; nothing was changed on the system.
 pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
+    if args.progress && !matches!(args.nic, NicName::Serial(_)) {
+        let problem = format_args!("{} is no serial line; leave it out", args.nic);
+        return Err(AppError::usage(format_args!("--progress: {problem}")));
+    }
     match &args.nic {
         NicName::Packet(name) => start_packet(args, name, ports, program),
         &NicName::Tap { kind, ref name, vnet_hdr } => {
