@@ -1,3 +1,6 @@
 //! Serial lines: packets over bytes.
 
+mod crc;
+pub mod cslip;
 pub mod framing;
+pub mod slip;
