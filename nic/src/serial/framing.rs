@@ -42,7 +42,8 @@ pub enum Decoded<'a> {
     Nothing,
     /// An IP packet.
     Packet(&'a [u8]),
-    /// The end of something that was no packet; so many bytes of the line.
+    /// The end of something that was no packet, or a part of something that does not end; so many bytes of the line,
+    /// escapes counted, END bytes not.
     Garbage(FrameError, usize),
 }
 
@@ -56,6 +57,12 @@ pub enum FrameError {
     /// An escape byte stands before something that is not escaped.
     #[error("a wrong byte follows an escape")]
     BadEscape,
+    /// Bytes were lost in it or before it, as [`Framing::note_loss`] said.
+    #[error("bytes were lost")]
+    Lost,
+    /// Much more than a frame has come without an end of one.
+    #[error("no end of a frame")]
+    NoEnd,
     /// The CRC is another, or there is no room for one.
     #[error("the checksum of the frame is wrong")]
     BadCrc,

@@ -18,11 +18,14 @@
 //! again as soon as it is there; connections live on meanwhile. What waited for the line then is thrown away: TCP knows
 //! better what to send.
 
+mod crc;
+pub mod cslip;
 mod figures;
 pub mod framing;
 mod pace;
 pub mod port;
 mod queue;
+pub mod slip;
 mod watch;
 
 use std::fmt;
