@@ -29,6 +29,13 @@ pub enum AddressArg {
     Slaac,
 }
 
+impl AddressArg {
+    /// An address without neighbours.
+    pub(crate) fn whole(address: IpAddr) -> Self {
+        Self::Static(IpCidr::new(address.into(), if address.is_ipv4() { 32 } else { 128 }))
+    }
+}
+
 impl FromStr for AddressArg {
     type Err = String;
 

@@ -12,7 +12,6 @@ use wirestack::{EthernetAddress, IpCidr};
 
 use crate::cli::HostArgs;
 use crate::control::Control;
-use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::net::{self, Link, Net};
 use crate::privileges::Keep;
@@ -27,8 +26,8 @@ pub(crate) fn start_tap(
     program: impl NicProgram,
 ) -> Result<(), AppError> {
     net::check(args, &net::host_config(args, ANY_MAC))?;
-    no_rings(args)?;
-    one_shard(args, &program)?;
+    net::no_rings(args)?;
+    net::one_shard(args, program.shards())?;
     for cidr in &args.static_addresses() {
         if let Some(owner) = owner(cidr.address().into()) {
             let problem = format_args!(
@@ -91,8 +90,8 @@ pub(crate) fn start_nfqueue(
     config.takes_link_local = false;
     let seed = config.seed;
     let net = Net::new(args, config, Link::Queue)?;
-    no_rings(args)?;
-    one_shard(args, &program)?;
+    net::no_rings(args)?;
+    net::one_shard(args, program.shards())?;
     if args.show_recipe {
         print_nfqueue_recipe(args, number, &ports);
         return Ok(());
@@ -132,23 +131,6 @@ pub(crate) fn start_nfqueue(
         },
         program,
     )
-}
-
-fn no_rings(args: &HostArgs) -> Result<(), AppError> {
-    if args.device == DeviceSpec::default() {
-        return Ok(());
-    }
-    let problem = format_args!("{} is no packet device; leave --device out", args.nic);
-    Err(AppError::flag("--device", &args.device, problem))
-}
-
-fn one_shard(args: &HostArgs, program: &impl NicProgram) -> Result<(), AppError> {
-    let shards = program.shards();
-    if shards <= 1 {
-        return Ok(());
-    }
-    let problem = format_args!("{} has one queue; 1 is accepted, or a packet device", args.nic);
-    Err(AppError::flag("--shards", shards, problem))
 }
 
 /// Prints the rules that hand the packets of a program over, and take them back.

@@ -15,6 +15,7 @@ use wirestack::nic::affinity::CpuSet;
 use wirestack::nic::ethtool::Offload;
 use wirestack::nic::impair::ImpairSpec;
 use wirestack::nic::replay::Speed;
+use wirestack::nic::serial::SerialSpec;
 use wirestack::nic::suppress::Method;
 use wirestack::nic::tap::TapKind;
 use wirestack::policy::SharedRules;
@@ -33,6 +34,7 @@ use crate::host::RunArgs;
 use crate::perf::args::PerfArgs;
 use crate::ping::args::PingArgs;
 use crate::policy;
+use crate::serial::args::SerialArgs;
 use crate::top::args::TopArgs;
 
 /// TCP/IP in user space, over raw frames.
@@ -56,6 +58,8 @@ pub enum Command {
     Http(HttpArgs),
     /// Hand TCP connections on between the kernel's side and the stack's
     Forward(ForwardArgs),
+    /// Run forward, http, echo, ping or perf over a serial line, in one command and without root
+    Serial(SerialArgs),
     /// Ping with the stack's own ICMP
     Ping(PingArgs),
     /// Measure throughput, latency, connections and requests; also with iperf3 as the other end
@@ -253,11 +257,6 @@ impl TcpArgs {
         }
     }
 
-    /// Congestion control of all connections.
-    pub fn congestion(&self) -> Algorithm {
-        self.congestion.unwrap_or_default()
-    }
-
     /// Connections that are served at a time.
     pub fn connections_max(&self) -> usize {
         self.connections_max.unwrap_or(CONNECTIONS_MAX)
@@ -311,7 +310,7 @@ pub struct ReplayArgs {
     /// The capture: pcap or pcapng, of Ethernet frames or IP packets
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Device: packet:IFNAME, tap:IFNAME or tun:IFNAME
+    /// Device: packet:IFNAME, tap:IFNAME, tun:IFNAME or serial:LINE
     #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
     pub nic: NicName,
     /// original, fast (no pauses at all), or a factor: 2 is twice as fast
@@ -330,7 +329,8 @@ pub struct ReplayArgs {
 pub struct HostArgs {
     /// Device: packet:IFNAME, an Ethernet interface through AF_PACKET rings; tap:IFNAME or tun:IFNAME, an
     /// interface to this host's kernel, made if there is none (,vnet_hdr=off: frames as on a wire);
-    /// nfqueue:NUMBER, packets that a netfilter rule hands over (,gso=off ,mark=NUMBER)
+    /// nfqueue:NUMBER, packets that a netfilter rule hands over (,gso=off ,mark=NUMBER); serial:LINE, a serial line, as in
+    /// serial:/dev/ttyUSB0@115200 (see `serial --help`)
     #[arg(long, value_name = "KIND:NAME", value_parser = parse_nic)]
     pub nic: NicName,
     /// Address of the stack with prefix length, 10.0.0.2/24 or fd00::2/64; or dhcp: what a server leases to
@@ -378,6 +378,9 @@ pub struct HostArgs {
     /// $XDG_RUNTIME_DIR/wirestack/PID.sock, if that can be made]
     #[arg(long, value_name = "PATH|none")]
     pub control: Option<PathBuf>,
+    /// Print what a serial line does, every second on a terminal, every ten elsewhere
+    #[arg(long)]
+    pub progress: bool,
     /// Seed of sequence numbers, ports and impairment, for runs that can be repeated [default: random]
     #[arg(long, value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
@@ -425,17 +428,19 @@ pub enum NicName {
         /// `mark=NUMBER` on what is sent.
         mark: Option<u32>,
     },
+    /// `serial:LINE`: IP packets over bytes.
+    Serial(SerialSpec),
 }
 
 impl NicName {
     /// Name of the interface, for programs that are about one.
     ///
     /// # Errors
-    /// A queue of netfilter is none.
+    /// A queue of netfilter is none, nor is a serial line.
     pub fn interface(&self) -> Result<&str, AppError> {
         match self {
             Self::Packet(name) | Self::Tap { name, .. } => Ok(name),
-            Self::NfQueue { .. } => {
+            Self::NfQueue { .. } | Self::Serial(_) => {
                 Err(AppError::flag("--nic", self, "it is no interface; packet:IFNAME is accepted"))
             }
         }
@@ -448,6 +453,7 @@ impl fmt::Display for NicName {
             Self::Packet(name) => write!(f, "packet:{name}"),
             Self::Tap { kind, name, .. } => write!(f, "{kind}:{name}"),
             Self::NfQueue { number, .. } => write!(f, "nfqueue:{number}"),
+            Self::Serial(spec) => write!(f, "serial:{spec}"),
         }
     }
 }
@@ -476,8 +482,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, AppError> 
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if text.contains("wirestack perf") => {
                 AppError::usage("perf: server, client, iperf3-server or iperf3-client is missing (see --help)")
             }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if text.contains("wirestack serial") => {
+                AppError::usage("serial: forward, reverse, http, echo, ping or perf is missing (see --help)")
+            }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => AppError::usage(
-                "no program given; demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor (see --help)",
+                "no program given; demo, echo, http, forward, serial, ping, perf, capture, bridge, replay, tune, top or doctor (see --help)",
             ),
             _ => AppError::usage(one_line(&text)),
         }
@@ -517,7 +526,8 @@ pub(crate) fn parse_nic(text: &str) -> Result<NicName, String> {
             "nfqueue:NUMBER from 0 to 65535 is accepted, with ,gso=off or ,mark=NUMBER, as in nfqueue:5"
                 .to_owned()
         }),
-        _ => Err("packet:IFNAME, tap:IFNAME, tun:IFNAME or nfqueue:NUMBER is accepted, as in packet:eth0"
+        Some(("serial", line)) => line.parse().map(NicName::Serial),
+        _ => Err("packet:IFNAME, tap:IFNAME, tun:IFNAME, nfqueue:NUMBER or serial:LINE is accepted, as in packet:eth0"
             .to_owned()),
     }
 }
@@ -653,7 +663,7 @@ mod tests {
                 error(&[]),
                 &[
                     "no program given",
-                    "demo, echo, http, forward, ping, perf, capture, bridge, replay, tune, top or doctor",
+                    "demo, echo, http, forward, serial, ping, perf, capture, bridge, replay, tune, top or doctor",
                 ],
             ),
             (error(&["htp"]), &["htp", "http"]),
@@ -733,6 +743,18 @@ mod tests {
             (error(&["top", "--interval", "0"]), &["--interval", "0", "as in 10 or 0.5"]),
             (error(&["top", "--count", "1001"]), &["--count", "1001", "0..=1000"]),
             (error(&["doctor", "--nic", "tap:t0"]), &["--nic", "tap:t0", "packet:IFNAME"]),
+            (error(&["echo", "--nic", "serial:ttyUSB0"]), &["--nic", "serial:ttyUSB0", "/dev/PORT[@BAUD]"]),
+            (
+                error(&["serial", "--nic", "/dev/ttyS0@x", "echo"]),
+                &["--nic", "/dev/ttyS0@x", "50 to 100000000"],
+            ),
+            (error(&["serial", "--nic", "/dev/ttyS0"]), &["forward, reverse, http, echo, ping or perf"]),
+            (error(&["serial", "--nic", "-", "forward"]), &["[BIND:]PORT:HOST:PORT"]),
+            (
+                error(&["serial", "--nic", "-", "forward", "80:10.0.2.2"]),
+                &["80:10.0.2.2", "as in 8080:10.0.0.1:80"],
+            ),
+            (error(&["serial", "echo"]), &["--nic"]),
             (error(&["demo", "--host", "--exec", "true"]), &["--host", "--exec"]),
             (error(&["bridge"]), &["--nic"]),
             (error(&["bridge", "--nic", "eth0"]), &["--nic", "eth0", "packet:IFNAME"]),

@@ -334,7 +334,7 @@ pub(crate) fn limits(mut config: ShardConfig, tcp: &TcpArgs, listeners: usize) -
     // What waits to be accepted is a connection too, and what has ended here may not have ended there.
     config.tcp.connections_max = config.tcp.connections_max.max(2 * connections_max + spare);
     config.sockets_max = config.sockets_max.max(connections_max + spare);
-    config.tcp.options = engine::options(tcp.congestion());
+    config.tcp.options = engine::options(&config.tcp.options, tcp.congestion);
     config
 }
 

@@ -1,10 +1,11 @@
-//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `perf`, `capture`, `replay`, `tune`.
+//! The programs of wirestack, in one binary: `demo`, `echo`, `http`, `ping`, `perf`, `serial`, `capture`, and others.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
 //! | `addresses` | what `--address` can be, and waiting until it can be used |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
+//! | [`serial`] | serial lines, and the programs over them in one command |
 //! | [`net`] | from flags to the configuration of the stack |
 //! | `names` | whom the stack asks for names |
 //! | [`setup`] | from flags to a device: checks, rings, claims, the guard, impairment, capture |
@@ -48,6 +49,7 @@ pub mod privileges;
 pub mod replay;
 pub mod report;
 mod reserve;
+pub mod serial;
 pub mod serve;
 pub mod setup;
 pub mod sockets;
@@ -69,20 +71,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
             .format_timestamp_micros()
             .init();
-        match cli.command {
-            cli::Command::Demo(args) => demo::run(&args),
-            cli::Command::Echo(args) => echo::run(&args),
-            cli::Command::Http(args) => http::run(&args),
-            cli::Command::Perf(args) => perf::run(&args),
-            cli::Command::Forward(args) => forward::run(&args),
-            cli::Command::Ping(args) => ping::run(&args),
-            cli::Command::Bridge(args) => bridge::run(&args),
-            cli::Command::Capture(args) => capture::run(&args),
-            cli::Command::Replay(args) => replay::run(&args),
-            cli::Command::Tune(args) => tune::run(&args),
-            cli::Command::Top(args) => top::run(&args),
-            cli::Command::Doctor(args) => doctor::run(&args),
-        }
+        dispatch(cli.command)
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,5 +79,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             error.print();
             ExitCode::from(error.status)
         }
+    }
+}
+
+/// Runs a program.
+fn dispatch(command: cli::Command) -> Result<(), error::AppError> {
+    match command {
+        cli::Command::Demo(args) => demo::run(&args),
+        cli::Command::Echo(args) => echo::run(&args),
+        cli::Command::Http(args) => http::run(&args),
+        cli::Command::Perf(args) => perf::run(&args),
+        cli::Command::Forward(args) => forward::run(&args),
+        cli::Command::Serial(args) => serial::run(&args),
+        cli::Command::Ping(args) => ping::run(&args),
+        cli::Command::Bridge(args) => bridge::run(&args),
+        cli::Command::Capture(args) => capture::run(&args),
+        cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Tune(args) => tune::run(&args),
+        cli::Command::Top(args) => top::run(&args),
+        cli::Command::Doctor(args) => doctor::run(&args),
     }
 }

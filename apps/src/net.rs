@@ -14,6 +14,7 @@ use wirestack::shard::ShardConfig;
 
 use crate::addresses::{AddressArg, Conflicts, Wanted};
 use crate::cli::HostArgs;
+use crate::device::DeviceSpec;
 use crate::error::AppError;
 use crate::setup::random_seed;
 
@@ -152,6 +153,24 @@ pub(crate) fn check(args: &HostArgs, config: &HostConfig<'_>) -> Result<(), AppE
         }
     }
     config.check().map_err(|error| config_error(args, error))
+}
+
+/// `--device` is for packet devices.
+pub(crate) fn no_rings(args: &HostArgs) -> Result<(), AppError> {
+    if args.device == DeviceSpec::default() {
+        return Ok(());
+    }
+    let problem = format_args!("{} is no packet device; leave --device out", args.nic);
+    Err(AppError::flag("--device", &args.device, problem))
+}
+
+/// Most devices are one.
+pub(crate) fn one_shard(args: &HostArgs, shards: usize) -> Result<(), AppError> {
+    if shards <= 1 {
+        return Ok(());
+    }
+    let problem = format_args!("{} has one queue; 1 is accepted, or a packet device", args.nic);
+    Err(AppError::flag("--shards", shards, problem))
 }
 
 /// Names the flag that a field of the configuration comes from.

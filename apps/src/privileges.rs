@@ -14,6 +14,7 @@
 //! | TAP and TUN | nothing |
 //! | rules of `--suppress nft` | nothing: they go with their socket |
 //! | rules of `--suppress iptables` | CAP_NET_ADMIN and CAP_NET_RAW, of the program that removes them at the end |
+//! | `serial:` | nothing, if the user may open the port as such: root without capabilities opens what is root's |
 //! | `nfqueue:` | CAP_NET_ADMIN: netfilter asks for it with each verdict |
 //! | files of `http --dir` | to be readable for the user as such: root without capabilities is a user like others |
 
@@ -38,12 +39,14 @@ pub enum Keep {
     NetAdmin,
     /// CAP_NET_ADMIN and CAP_NET_RAW, and to start a program: `iptables`.
     Iptables,
+    /// No capability, and all system calls: the port of a serial line that was lost is opened again.
+    Port,
 }
 
 impl Keep {
     fn capabilities(self) -> CapabilitySet {
         match self {
-            Self::Nothing => CapabilitySet::empty(),
+            Self::Nothing | Self::Port => CapabilitySet::empty(),
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::Iptables => CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW,
         }
@@ -69,6 +72,11 @@ pub fn leave(args: &PrivilegeArgs, keep: Keep) -> Result<(), AppError> {
         let problem =
             "its rules are removed by a program, and --seccomp lets none be started; nft is accepted";
         return Err(AppError::flag("--suppress", "iptables", problem));
+    }
+    if args.seccomp && keep == Keep::Port {
+        let problem =
+            "a serial line that was lost is opened again, and --seccomp lets nothing be opened; leave it out";
+        return Err(AppError::usage(format_args!("--seccomp: {problem}")));
     }
     if args.keep_privileges { Ok(()) } else { drop(keep) }
 }

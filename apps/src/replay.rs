@@ -35,6 +35,10 @@ pub fn run(args: &ReplayArgs) -> Result<(), AppError> {
             let nic = Tap::open(name, config).map_err(|error| failed(&error))?;
             send(args, player, nic)
         }
+        NicName::Serial(spec) => {
+            fits(args, &player, Medium::Ip)?;
+            send(args, player, spec.open(wait::now()).map_err(|error| failed(&error))?)
+        }
         NicName::NfQueue { .. } => Err(failed(
             &"a queue has no frames to be sent; packet:IFNAME, tap:IFNAME or tun:IFNAME is accepted",
         )),

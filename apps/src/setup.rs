@@ -27,6 +27,7 @@ use crate::error::AppError;
 use crate::net::{self, Link, Net};
 use crate::privileges::Keep;
 use crate::reserve::{self, Reservation};
+use crate::serial;
 use crate::serve::{Stop, one, print, print_error};
 
 /// A program that can run on any device.
@@ -87,6 +88,7 @@ pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<
             let config = NfQueueConfig { gso, mark, ..NfQueueConfig::default() };
             attach::start_nfqueue(args, number, config, ports, program)
         }
+        NicName::Serial(spec) => serial::start(args, spec, program),
     }
 }
 

@@ -85,9 +85,10 @@ impl Connections {
         listening: Listening,
         tcp: &TcpArgs,
     ) -> Result<(), ListenError> {
+        let options = super::options(&shard.tcp_default_options(), tcp.congestion);
         let id = shard.tcp_listen(TcpListen {
             backlog: tcp.backlog().into(),
-            options: super::options(tcp.congestion()),
+            options,
             ..TcpListen::new(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), listening.port))
         })?;
         self.put(id, Place::Listener(listening));

@@ -102,15 +102,15 @@ impl FromStr for Backend {
     }
 }
 
-/// How the connections of a program behave. They answer at once, since the programs write whole answers; and a peer
-/// that has gone without a word is found out, since it holds a place.
-pub(crate) fn options(congestion: Algorithm) -> TcpOptions {
+/// How the connections of a program behave on a device with these manners. They answer at once, since the programs write
+/// whole answers; and a peer that has gone without a word is found out, since it holds a place.
+pub(crate) fn options(device: &TcpOptions, congestion: Option<Algorithm>) -> TcpOptions {
     TcpOptions {
-        congestion,
+        congestion: congestion.unwrap_or(device.congestion),
         nagle: Nagle::Off,
-        keepalive: Some(KEEPALIVE),
-        user_timeout: Some(USER_TIMEOUT),
-        ..TcpOptions::default()
+        keepalive: device.keepalive.or(Some(KEEPALIVE)),
+        user_timeout: device.user_timeout.or(Some(USER_TIMEOUT)),
+        ..*device
     }
 }
 

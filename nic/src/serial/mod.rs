@@ -26,6 +26,7 @@ mod pace;
 pub mod port;
 mod queue;
 pub mod slip;
+pub mod spec;
 mod watch;
 
 use std::fmt;
@@ -48,6 +49,7 @@ use crate::{Counters, LinkError, LinkState, Nic};
 
 pub use figures::{LineFigures, LineSnapshot};
 pub use queue::{QueueConfig, TxQueue};
+pub use spec::SerialSpec;
 
 use figures::add;
 use framing::{Decoded, FrameError, Framing};
@@ -111,6 +113,9 @@ pub struct Serial<P: Port> {
     tx_counters: Counters,
     waker: Waker,
     now: Instant,
+    opened_at: Instant,
+    /// How long a port is left alone after it was lost.
+    pause: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +172,8 @@ impl<P: Port> Serial<P> {
             tx_counters: Counters::default(),
             waker: Waker::new()?,
             now,
+            opened_at: now,
+            pause: RETRY_INTERVAL,
             port,
             config,
         };
@@ -223,6 +230,7 @@ impl<P: Port> Serial<P> {
         if self.state == State::Open {
             self.pace = Pace::new(self.config.baud);
             self.framing.reset();
+            self.opened_at = now;
         }
         opened.map(drop)
     }
@@ -238,16 +246,10 @@ impl<P: Port> Serial<P> {
         match self.begin(now) {
             Ok(()) if self.state == State::Open => {
                 self.watch.reset();
-                log::warn!("{}: the port is there again", self.config.name);
+                self.watch.tell(now, &"the port is there");
             }
             Ok(()) => {}
-            Err(error) => {
-                let is_told = self.watch.told_at.is_some_and(|at| now < at + TELL_INTERVAL);
-                if !is_told {
-                    self.watch.told_at = Some(now);
-                    log::info!("{}: {error}; it is tried again", self.config.name);
-                }
-            }
+            Err(error) => self.watch.tell(now, &format_args!("{error}; it is tried again")),
         }
     }
 
@@ -265,8 +267,11 @@ impl<P: Port> Serial<P> {
         self.figures.is_up.store(false, Ordering::Relaxed);
         self.figures.queue_bytes.store(0, Ordering::Relaxed);
         if self.port.comes_back() {
-            log::warn!("{}: the port is lost: {why}; it is looked for", self.config.name);
-            self.state = State::Lost(self.now + RETRY_INTERVAL);
+            // A program that ends as soon as it is started is not started for ever as fast as that goes.
+            let is_stable = self.now >= self.opened_at + STABLE_TIME;
+            self.pause = if is_stable { RETRY_INTERVAL } else { (self.pause * 2).min(RETRY_INTERVAL_MAX) };
+            self.watch.tell(self.now, &format_args!("the port is lost: {why}; it is looked for"));
+            self.state = State::Lost(self.now + self.pause);
         } else {
             log::info!("{}: {why}", self.config.name);
             self.state = State::Ended;
@@ -641,8 +646,10 @@ const SMALL_MAX: usize = 256;
 const SMALL_BYTES: usize = 4 << 10;
 /// How often a port that was lost is looked for.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a person is told that it is still not there.
-const TELL_INTERVAL: Duration = Duration::from_secs(60);
+/// The same of one that comes and goes.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(8);
+/// A port that was there for so long does not come and go.
+const STABLE_TIME: Duration = Duration::from_secs(10);
 /// A wait on a link that is down.
 const DOWN_NAP: Duration = Duration::from_millis(50);
 /// A wait with something due that finds no room.

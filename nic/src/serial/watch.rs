@@ -1,6 +1,8 @@
 //! What a person is told of a line on which something is wrong: each thing once.
 
-use smoltcp::time::Instant;
+use std::fmt;
+
+use smoltcp::time::{Duration, Instant};
 
 use super::framing::FrameError;
 
@@ -16,8 +18,8 @@ pub(super) struct Watch {
     has_packet: bool,
     warned_garbage: bool,
     warned_mtu: bool,
-    /// When trying to open was last told of.
-    pub(super) told_at: Option<Instant>,
+    /// What was said of the port lately: when it began, and how often.
+    told: Option<(Instant, u32)>,
 }
 
 impl Watch {
@@ -63,6 +65,17 @@ impl Watch {
         }
     }
 
+    /// Something about the port: a few times as it is, and quietly for a while if there is no end of it.
+    pub(super) fn tell(&mut self, now: Instant, what: &dyn fmt::Display) {
+        let (since, count) = self.told.filter(|(since, _)| now < *since + TELL_INTERVAL).unwrap_or((now, 0));
+        self.told = Some((since, count.saturating_add(1)));
+        match count {
+            0..TELLS_MAX => log::warn!("{}: {what}", self.name),
+            TELLS_MAX => log::warn!("{}: {what}; and so on", self.name),
+            _ => log::debug!("{}: {what}", self.name),
+        }
+    }
+
     /// The line was lost: who comes next may be somebody else.
     pub(super) fn reset(&mut self) {
         (self.garbage, self.has_packet, self.warned_garbage, self.warned_mtu) = Default::default();
@@ -71,3 +84,6 @@ impl Watch {
 
 /// Garbage at a stretch that is worth a warning: four packets of the largest usual MTU at least, so that noise is not.
 const GARBAGE_BYTES_MAX: usize = 4_096;
+/// How often the port is told of, in this time.
+const TELLS_MAX: u32 = 6;
+const TELL_INTERVAL: Duration = Duration::from_secs(60);

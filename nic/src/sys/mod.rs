@@ -10,6 +10,7 @@ pub(crate) mod fanout;
 pub(crate) mod filter;
 pub(crate) mod interface;
 pub(crate) mod packet_socket;
+pub(crate) mod tty;
 pub(crate) mod tun;
 
 use std::io;

@@ -38,7 +38,7 @@ impl Head {
 }
 
 /// The connections of which the other side knows a header.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Compressor {
     /// By connection number.
     slots: Vec<Option<Slot>>,
@@ -61,7 +61,7 @@ impl Compressor {
     pub(super) fn new(connections_max: u8) -> Self {
         Self {
             slots: vec![None; connections_max.into()],
-            order: (0..connections_max).rev().collect(),
+            order: (0..connections_max).collect(),
             last_sent: None,
             implicit_len: 0,
         }

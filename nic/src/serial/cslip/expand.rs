@@ -9,7 +9,7 @@ use crate::serial::framing::{FrameError, FramingConfig};
 use crate::serial::slip::packet_len;
 
 /// The connections of which a header has come.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Expander {
     /// By connection number: whatever the other side may use, since it does not tell how many it has.
     slots: Vec<Option<Box<Slot>>>,

@@ -1,8 +1,20 @@
 //! Where the bytes of a line go.
 
+mod exec;
+mod pty;
+mod socket;
+mod stdio;
+mod tty;
+
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+
+pub use exec::Exec;
+pub use pty::Pty;
+pub use socket::Socket;
+pub use stdio::Stdio;
+pub use tty::Tty;
 
 /// Something that carries bytes both ways, and never blocks. It can be lost (unplugged, the peer has ended) and opened
 /// again.
