@@ -204,6 +204,7 @@ const RFCS: &[(u16, &str)] = &[
     (1112, "Host Extensions for IP Multicasting"),
     (1122, "Requirements for Internet Hosts: Communication Layers"),
     (1123, "Requirements for Internet Hosts: Application and Support"),
+    (1144, "Compressing TCP/IP Headers for Low-Speed Serial Links"),
     (1191, "Path MTU Discovery"),
     (1337, "TIME-WAIT Assassination Hazards in TCP"),
     (1624, "Computation of the Internet Checksum via Incremental Update"),

@@ -206,6 +206,14 @@ impl<P: Port> Serial<P> {
         }
     }
 
+    /// Whether a packet was refused and there is room now: a turn of the stack is worth while. Told once; it ends a
+    /// [`Nic::wait`].
+    pub fn wants_turn(&mut self) -> bool {
+        let has_room = self.is_starved && self.state == State::Open && self.queue.has_room_for_bulk();
+        self.is_starved &= !has_room;
+        has_room
+    }
+
     fn has_output(&self) -> bool {
         self.written < self.wire.len() || !self.queue.is_empty()
     }
@@ -526,11 +534,7 @@ impl<P: Port> Nic for Serial<P> {
             }
             State::Open => {}
         }
-        if self.is_starved && self.queue.has_room_for_bulk() {
-            self.is_starved = false;
-            return Ok(Wake::Ready);
-        }
-        if !self.inbox.range.is_empty() {
+        if self.wants_turn() || !self.inbox.range.is_empty() {
             return Ok(Wake::Ready);
         }
         // What is due and was refused is due until there is room.

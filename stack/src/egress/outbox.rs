@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use smoltcp::time::Instant;
+use wirestack_nic::steer::flow_hash_of_packet;
 use wirestack_nic::{FrameMeta, Nic};
 
 /// A queue of frames, bounded in bytes and in frames.
@@ -102,6 +103,31 @@ impl Outbox {
         (frames_max, false)
     }
 
+    /// Hands small frames, of `len_max` bytes at most, to a device that has no room for the first one, past some that are
+    /// longer; but not past those of their own flow, as far as they are IP packets without a link header. Returns how
+    /// many it took.
+    pub fn send_small<N: Nic>(&mut self, now: Instant, nic: &mut N, len_max: usize) -> usize {
+        let (mut passed, mut sent) = ([0; PASSED_MAX], 0);
+        let mut index = 0;
+        while index < PASSED_MAX {
+            let Some(queued) = self.frames.get(index) else { break };
+            let frame = &self.memory[queued.start..queued.start + queued.len];
+            let flow = flow_hash_of_packet(0, frame);
+            if frame.len() > len_max || passed[..index].contains(&flow) {
+                passed[index] = flow;
+                index += 1;
+                continue;
+            }
+            let took = nic.transmit_with(now, frame.len(), &queued.meta, |room| room.copy_from_slice(frame));
+            if took.is_none() {
+                break;
+            }
+            self.frames.remove(index);
+            sent += 1;
+        }
+        sent
+    }
+
     /// Frames that may wait.
     pub fn frames_max(&self) -> usize {
         self.frames_max
@@ -135,6 +161,9 @@ impl Outbox {
         self.frames.iter_mut().for_each(|queued| queued.start -= offset);
     }
 }
+
+/// Frames that small ones pass at most.
+const PASSED_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -166,6 +166,7 @@ impl Shard {
         self.dead_gateways.clear();
         self.link_mtu = None;
         if up {
+            self.retry_connections();
             self.membership.link_up(now);
             if let Some(slaac) = &mut self.slaac {
                 slaac.link_up(now);

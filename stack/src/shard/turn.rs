@@ -132,15 +132,24 @@ impl Shard {
     fn send_burst<N: Nic>(&mut self, nic: &mut N) -> bool {
         // Before what makes somebody send to a group that was joined.
         self.apply_link_changes(nic);
-        let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
-        self.counters.tx_frames += sent as u64;
-        let left = self.budgets.egress_frames - sent;
-        let (more_segments, refuses_segments) = self.send_segments(nic, left);
+        let (more_frames, is_refused) = if nic.express_len() > 0 {
+            self.send_in_turns(nic, self.budgets.egress_frames)
+        } else {
+            self.send_in_order(nic)
+        };
         // If the link is down the frames stay queued; `wait` tells the loop.
         let _ = nic.flush();
         let waits = !self.outbox.is_empty() || self.neighbors.has_output();
-        let is_refused = is_refused || refuses_segments;
-        (waits || more_segments) && !is_refused || !self.looped.is_empty()
+        (waits || more_frames) && !is_refused || !self.looped.is_empty()
+    }
+
+    /// What waits in the outbox, and then what connections have. `(more, refused)`: they have more, or the device has no
+    /// room.
+    fn send_in_order<N: Nic>(&mut self, nic: &mut N) -> (bool, bool) {
+        let (sent, is_refused) = self.outbox.send(self.now(), nic, self.budgets.egress_frames);
+        self.counters.tx_frames += sent as u64;
+        let (more, refuses_segments) = self.send_segments(nic, self.budgets.egress_frames - sent);
+        (more, is_refused || refuses_segments)
     }
 }
 

@@ -353,6 +353,7 @@ impl Tcb {
     /// A plan has left.
     pub(crate) fn on_sent(&mut self, cx: &mut Cx<'_>, plan: &Plan) {
         let now = cx.now;
+        self.is_refused = false;
         if plan.edge.is_after(self.rcv_adv) {
             self.rcv_adv = plan.edge;
         }

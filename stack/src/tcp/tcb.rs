@@ -145,6 +145,8 @@ pub(crate) struct Tcb {
     // Time.
     pub(crate) timers: Timers,
     pub(crate) probe: Option<Probe>,
+    /// The device had no room for what was planned last: it was not sent, so nobody can have left it unanswered.
+    pub(crate) is_refused: bool,
     /// When a segment of the peer was last taken.
     pub(crate) heard_at: Instant,
     /// When it last acknowledged something, or something was sent after everything was acknowledged.
@@ -259,6 +261,7 @@ impl Tcb {
             plpmtud: Plpmtud::new(path_mtu, path_mtu, is_v4),
             timers: Timers::new(),
             probe: None,
+            is_refused: false,
             heard_at: now,
             progress_at: now,
             probes_unanswered: 0,

@@ -127,7 +127,30 @@ impl Tcb {
         failure.map(Ending::Failed)
     }
 
+    /// The link is there again: what was sent meanwhile has not arrived, and what waits for a timer that has backed off
+    /// goes on at once.
+    pub(crate) fn on_link_up(&mut self, now: Instant) {
+        if let Some(opening) = &mut self.opening {
+            opening.is_due |= opening.sent > 0;
+            return;
+        }
+        if !self.state.is_synchronized() {
+            return;
+        }
+        self.sender.retry(now);
+        if self.timers.is_set(Timer::Persist) {
+            self.persist_backoff = 0;
+            self.timers.set(Timer::Persist, now);
+        }
+        if self.probes_unanswered > 0 && self.timers.is_set(Timer::Keepalive) {
+            self.timers.set(Timer::Keepalive, now);
+        }
+    }
+
     fn on_sender_timeout(&mut self, cx: &mut Cx<'_>) -> Option<Failure> {
+        if self.is_refused && self.sender.wait_for_device(cx.now) {
+            return None;
+        }
         match self.sender.on_timeout(cx.now) {
             Timeout::Nothing => {}
             Timeout::Lost => self.note_lost_probe(cx),
@@ -199,6 +222,8 @@ impl Tcb {
             return Some(self.soft_error.unwrap_or(Failure::TimedOut));
         }
         opening.is_due = true;
+        // A device may not take it for long.
+        self.limit_handshake();
         None
     }
 
@@ -246,10 +271,15 @@ impl Tcb {
         let probes = u32::from(self.probes_unanswered);
         let is_over = match self.options.user_timeout {
             Some(timeout) => probes > 0 && now >= self.heard_at + timeout,
-            None => probes >= keepalive.probes,
+            None => probes >= keepalive.probes && self.probe != Some(Probe::Alive),
         };
         if is_over {
             return Some(self.soft_error.unwrap_or(Failure::TimedOut));
+        }
+        if self.probe == Some(Probe::Alive) {
+            // The device has not taken the last one: nobody was asked.
+            self.timers.set(Timer::Keepalive, now + keepalive.interval);
+            return None;
         }
         cx.counters.keepalives += 1;
         self.probes_unanswered = self.probes_unanswered.saturating_add(1);
@@ -293,6 +323,11 @@ impl Tcb {
             Some(timeout) => self.probes_unanswered > 0 && silent_for >= timeout,
             None => u32::from(self.probes_unanswered) > cx.config.data_retries,
         };
+        if self.probe == Some(Probe::Window) && !is_over {
+            // The device has not taken the last one: nobody was asked.
+            self.timers.set(Timer::Persist, cx.now + self.persist_interval());
+            return None;
+        }
         // Nobody here waits for an orphan's data: a peer that only answers probes is not to keep it for ever.
         let is_abandoned = self.is_orphan && self.persist_backoff >= ORPHAN_PROBES_MAX;
         if is_over || is_abandoned {

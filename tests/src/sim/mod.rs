@@ -14,6 +14,7 @@
 //! | `host` | shards that share addresses; applications; who has sent what |
 //! | `tcp` | applications on connections, and what must hold for these |
 //! | `switch`, `router` | what is between hosts |
+//! | `serial` | two hosts on a serial line |
 //! | `packets` | frames written by hand |
 //! | `trace` | what was on the wires |
 
@@ -25,6 +26,7 @@ mod link;
 mod nic;
 pub mod packets;
 mod router;
+pub mod serial;
 mod switch;
 pub mod tcp;
 mod trace;

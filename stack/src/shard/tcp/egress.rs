@@ -27,7 +27,17 @@ enum Sent {
 }
 
 /// The way of a connection's segments, and whether they may be split on it.
-type Found = Result<(Path, bool), DropReason>;
+pub(super) type Found = Result<(Path, bool), DropReason>;
+
+/// What became of a plan.
+pub(super) enum Outcome {
+    /// It was carried out.
+    Done,
+    /// The device has no room for it.
+    NoRoom,
+    /// It could not be carried out, and the connection has ended with it.
+    Over,
+}
 
 impl Shard {
     /// Sends what connections have, `frames_max` frames at most, in turn. `(more, refused)`: something is left, or the
@@ -36,18 +46,13 @@ impl Shard {
     /// A turn ends after some bytes, too: what lies between two kicks of the kernel stays in the cache, and the peer
     /// has something to do meanwhile.
     pub(crate) fn send_segments<N: Nic>(&mut self, nic: &mut N, frames_max: usize) -> (bool, bool) {
-        let offloads = nic.offloads();
-        let link = self.link_header_len();
-        let bytes = |max: Option<std::num::NonZeroUsize>| {
-            max.map_or(0, |max| max.get().saturating_sub(link).min(u16::MAX.into()) as u32)
-        };
-        let gso_max = [bytes(offloads.gso_tcpv4), bytes(offloads.gso_tcpv6)];
+        let gso_max = self.gso_max(nic);
         let (mut frames, bytes_end) = (0, self.tcp.bytes_out + BYTES_PER_TURN);
         while frames < frames_max && self.tcp.bytes_out < bytes_end {
             let Some(index) = self.tcp.ready.pop_front() else { return (false, false) };
             let Some(connection) = self.tcp.connections.get_mut(index as usize) else { continue };
             connection.is_queued = false;
-            let limits = self.limits_for(gso_max[usize::from(!connection_is_v4(self, index))]);
+            let limits = self.limits_of(index, &gso_max);
             let bounds = (frames_max - frames, bytes_end);
             let (sent, refused) = self.send_for(nic, index, &limits, bounds);
             frames += sent;
@@ -59,7 +64,21 @@ impl Shard {
         (self.tcp.has_ready(), false)
     }
 
-    fn link_header_len(&self) -> usize {
+    /// Bytes of IP packets that the device splits, IPv4 and IPv6.
+    pub(super) fn gso_max<N: Nic>(&self, nic: &N) -> [u32; 2] {
+        let offloads = nic.offloads();
+        let link = self.link_header_len();
+        let bytes = |max: Option<std::num::NonZeroUsize>| {
+            max.map_or(0, |max| max.get().saturating_sub(link).min(u16::MAX.into()) as u32)
+        };
+        [bytes(offloads.gso_tcpv4), bytes(offloads.gso_tcpv6)]
+    }
+
+    pub(super) fn limits_of(&self, index: u32, gso_max: &[u32; 2]) -> Limits {
+        self.limits_for(gso_max[usize::from(!connection_is_v4(self, index))])
+    }
+
+    pub(super) fn link_header_len(&self) -> usize {
         if self.medium == smoltcp::phy::Medium::Ip { 0 } else { LINK_HEADER_LEN }
     }
 
@@ -91,28 +110,48 @@ impl Shard {
                 self.nothing_to_send(index);
                 return (sent, false);
             };
-            match self.transmit(nic, index, &plan, found) {
-                Sent::NoRoom => return (sent, true),
-                Sent::Yes => {
-                    self.tcp.counters.frames_out += 1;
-                    self.tcp.bytes_out += plan.len as u64;
-                }
-                Sent::Lost(reason) => {
-                    self.count_drop(reason);
-                    if self.is_hopeless(index, reason) {
-                        return (sent + 1, false);
-                    }
-                }
+            match self.send_plan(nic, index, &plan, found) {
+                Outcome::NoRoom => return (sent, true),
+                Outcome::Over => return (sent + 1, false),
+                Outcome::Done => sent += 1,
             }
-            sent += 1;
-            self.note_sent(index, &plan);
         }
         self.requeue(index, false);
         (sent, false)
     }
 
+    /// Carries a plan out.
+    pub(super) fn send_plan<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        index: u32,
+        plan: &Plan,
+        found: Found,
+    ) -> Outcome {
+        match self.transmit(nic, index, plan, found) {
+            Sent::NoRoom => {
+                if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
+                    connection.tcb.is_refused = true;
+                }
+                return Outcome::NoRoom;
+            }
+            Sent::Yes => {
+                self.tcp.counters.frames_out += 1;
+                self.tcp.bytes_out += plan.len as u64;
+            }
+            Sent::Lost(reason) => {
+                self.count_drop(reason);
+                if self.is_hopeless(index, reason) {
+                    return Outcome::Over;
+                }
+            }
+        }
+        self.note_sent(index, plan);
+        Outcome::Done
+    }
+
     /// The path may have changed since the last frame; segments follow it.
-    fn plan_for(&mut self, index: u32, limits: &Limits) -> Option<(Plan, Found)> {
+    pub(super) fn plan_for(&mut self, index: u32, limits: &Limits) -> Option<(Plan, Found)> {
         let connection = self.tcp.connections.get(index as usize)?;
         let flow = connection.tcb.flow;
         let found = self.path_of_flow(flow.local().ip(), flow.remote().ip());
@@ -130,7 +169,7 @@ impl Shard {
         }
     }
 
-    fn nothing_to_send(&mut self, index: u32) {
+    pub(super) fn nothing_to_send(&mut self, index: u32) {
         let now = self.now;
         if let Some((connection, _)) = self.tcp.with_cx(index, now) {
             connection.tcb.on_nothing_to_send(now);
@@ -193,7 +232,8 @@ impl Shard {
         (path, spec): (&Path, &PacketSpec),
         mac: EthernetAddress,
     ) -> Sent {
-        if !self.outbox.is_empty() {
+        // Where small frames pass others, whoever calls has seen whose turn it is.
+        if !self.outbox.is_empty() && nic.express_len() == 0 {
             return Sent::NoRoom;
         }
         let (link_len, ip_len) = (self.link_header_len(), header::header_len(spec));

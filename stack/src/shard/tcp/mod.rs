@@ -5,6 +5,7 @@
 //! | `ingress` | a segment: connection ▸ half-open ▸ TIME-WAIT ▸ listener ▸ nobody |
 //! | `lifecycle` | how connections come into being, and how they end |
 //! | `egress` | whoever has something to send, sends |
+//! | `express` | the same on a slow device, where small frames pass others |
 //! | `timers` | what is due |
 //! | `errors` | what routers say |
 //! | `api`, `connect`, `close` | what an application does |
@@ -17,6 +18,7 @@ mod connect;
 mod egress;
 mod ending;
 mod errors;
+mod express;
 mod ingress;
 mod lifecycle;
 mod list;
@@ -133,6 +135,12 @@ pub(crate) struct Tcp {
     wheel: Wheel<Due>,
     /// Connections that may have something to send.
     ready: VecDeque<u32>,
+    /// Those among them whose next frame is long, on a device that small ones pass: they take turns.
+    held: VecDeque<u32>,
+    /// Whose turn it is among what is long: that of connections, or of what waits in the outbox.
+    has_turn: bool,
+    /// The device had no room for all at the last try: who waits for it has to have its timer.
+    is_refused: bool,
     /// Connections whose application found the pool empty.
     starved: VecDeque<u32>,
     /// How much of the pool was in use when the last of them came: with as much in use, he would find none again.
@@ -159,6 +167,9 @@ impl Tcp {
             time_waits: TimeWaits::new(&config),
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
+            held: VecDeque::new(),
+            has_turn: true,
+            is_refused: false,
             starved: VecDeque::new(),
             starved_at: 0,
             pool: Pool::new(config.pool_bytes_max),
@@ -185,8 +196,8 @@ impl Tcp {
         let has_news = std::mem::take(&mut connection.tcb.news).any();
         let told = connection.socket.filter(|_| has_news);
         // Who is queued is asked in this turn, and its timer set then. One that has none gets it here: it may be long
-        // until the device has room.
-        if !connection.is_queued || connection.timer.is_none() {
+        // until the device has room, and on one that is slow most wait for that.
+        if !connection.is_queued || connection.timer.is_none() || self.is_refused {
             self.arm(index);
         }
         told
@@ -251,6 +262,6 @@ impl Tcp {
     /// Whether some connection may have something to send.
     #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.held.is_empty()
     }
 }

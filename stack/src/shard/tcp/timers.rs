@@ -41,6 +41,18 @@ impl Shard {
         }
     }
 
+    /// The link is there again: nobody waits for a timer that has backed off meanwhile.
+    pub(crate) fn retry_connections(&mut self) {
+        let now = self.now;
+        let indices: Vec<u32> = self.tcp.connections.iter().map(|(index, _)| index as u32).collect();
+        for index in indices {
+            if let Some(connection) = self.tcp.connections.get_mut(index as usize) {
+                connection.tcb.on_link_up(now);
+            }
+            self.touch_connection(index);
+        }
+    }
+
     fn half_open_due(&mut self, index: u32) {
         if let Some(timer) = self.tcp.half_open_timers.get_mut(index as usize) {
             *timer = None;

@@ -108,6 +108,26 @@ impl Sender {
         Timeout::Nothing
     }
 
+    /// The device has no room. If the RTO expires while what it has asked for the last time is still to be repeated, that
+    /// says nothing of the path: it waits as long once more. False: that is not so.
+    pub fn wait_for_device(&mut self, now: Instant) -> bool {
+        let is_unsent = self.board.first_lost().is_some_and(|(start, _)| start == self.board.una());
+        let waits = now >= self.timers.rto_at && self.phase() == Phase::Timeout && is_unsent;
+        if waits {
+            self.restart_rto(now);
+        }
+        waits
+    }
+
+    /// The link was down and is up: what is outstanding is repeated now, and as often as if it were for the first time.
+    pub fn retry(&mut self, now: Instant) {
+        if self.board.outstanding() > 0 {
+            self.rtt.reset_back_off();
+            self.timers.cancel_early();
+            self.timers.set_rto(now);
+        }
+    }
+
     /// Starts the RTO timer if it does not run (RFC 6298 section 5, rule 5.1).
     pub(super) fn start_rto(&mut self, now: Instant) {
         if self.timers.rto_at == NEVER {
