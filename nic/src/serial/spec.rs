@@ -9,6 +9,7 @@ use std::str::FromStr;
 use smoltcp::time::Instant;
 
 use super::framing::{Framing, FramingConfig};
+use super::pace::BITS_PER_BYTE;
 use super::port::{Exec, Port, Pty, Socket, Stdio, Tty};
 use super::{Serial, SerialConfig, cslip, slip};
 
@@ -88,6 +89,11 @@ impl SerialSpec {
     pub fn baud(&self) -> Option<NonZeroU32> {
         let of_port = matches!(self.place, Place::Tty(_)).then(|| NonZeroU32::new(BAUD)).flatten();
         self.baud.or(of_port)
+    }
+
+    /// Bytes in a second, with a start and a stop bit each, if there is a rate.
+    pub fn bytes_per_second(&self) -> Option<u32> {
+        self.baud().map(|baud| (baud.get() / BITS_PER_BYTE).max(1))
     }
 
     /// Opens it.
