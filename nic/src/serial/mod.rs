@@ -209,7 +209,8 @@ impl<P: Port> Serial<P> {
     /// Whether a packet was refused and there is room now: a turn of the stack is worth while. Told once; it ends a
     /// [`Nic::wait`].
     pub fn wants_turn(&mut self) -> bool {
-        let has_room = self.is_starved && self.state == State::Open && self.queue.has_room_for_bulk();
+        let is_open = self.state == State::Open && self.framing.is_open();
+        let has_room = self.is_starved && is_open && self.queue.has_room_for_any();
         self.is_starved &= !has_room;
         has_room
     }
