@@ -106,6 +106,8 @@ pub struct Serial<P: Port> {
     is_blocked: bool,
     /// A packet was refused for want of room.
     is_starved: bool,
+    /// The port has come back, and nobody has been told yet.
+    is_back: bool,
     config: SerialConfig,
     watch: Watch,
     figures: Arc<LineFigures>,
@@ -166,6 +168,7 @@ impl<P: Port> Serial<P> {
             pace: Pace::new(config.baud),
             is_blocked: false,
             is_starved: false,
+            is_back: false,
             watch: Watch::new(&config.name, config.mtu.into(), config.packet_max()),
             figures: Arc::default(),
             rx_counters: Counters::default(),
@@ -236,6 +239,19 @@ impl<P: Port> Serial<P> {
         opened.map(drop)
     }
 
+    /// Waits for the answer of whoever was asked when this was made, so that a person who has got it wrong is told at once.
+    ///
+    /// # Errors
+    /// The answer is no. Without any in that time it goes on to ask.
+    pub fn wait_for_answer(&mut self, time: Duration) -> io::Result<()> {
+        let until = wait::now() + time;
+        while matches!(self.state, State::Opening(_)) && wait::now() < until {
+            self.sleep(Some(until));
+            self.begin(wait::now())?;
+        }
+        Ok(())
+    }
+
     /// Looks for a port that is not open, if it is time.
     fn look_for_port(&mut self, now: Instant) {
         match self.state {
@@ -246,6 +262,7 @@ impl<P: Port> Serial<P> {
         }
         match self.begin(now) {
             Ok(()) if self.state == State::Open => {
+                self.is_back = true;
                 self.watch.reset();
                 self.watch.tell(now, &"the port is there");
             }
@@ -263,6 +280,7 @@ impl<P: Port> Serial<P> {
         self.written = 0;
         self.queue.clear();
         self.is_blocked = false;
+        self.is_back = false;
         self.rx_counters.line_losses += 1;
         add(&self.figures.losses, 1);
         self.figures.is_up.store(false, Ordering::Relaxed);
@@ -535,7 +553,8 @@ impl<P: Port> Nic for Serial<P> {
             }
             State::Open => {}
         }
-        if self.wants_turn() || !self.inbox.range.is_empty() {
+        // Who has heard that the link is down has something to send now, and does not know.
+        if std::mem::take(&mut self.is_back) || self.wants_turn() || !self.inbox.range.is_empty() {
             return Ok(Wake::Ready);
         }
         // What is due and was refused is due until there is room.

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 
 use super::framing::{Framing, FramingConfig};
 use super::pace::BITS_PER_BYTE;
@@ -103,7 +103,11 @@ impl SerialSpec {
     pub fn open(&self, now: Instant) -> io::Result<Serial<Box<dyn Port>>> {
         let config = SerialConfig { name: format!("serial:{self}"), mtu: self.mtu, baud: self.baud() };
         let framing = self.framing(config.packet_max());
-        Serial::new(config, self.port()?, framing, now)
+        let mut serial = Serial::new(config, self.port()?, framing, now)?;
+        if !self.listen {
+            serial.wait_for_answer(ANSWER_TIMEOUT)?;
+        }
+        Ok(serial)
     }
 
     fn framing(&self, packet_max: usize) -> Box<dyn Framing> {
@@ -279,6 +283,8 @@ const BAUD_MIN: u32 = 50;
 const BAUD_MAX: u32 = 100_000_000;
 /// RFC 1144 section 3.2.2.
 const COMPRESSED_CONNECTIONS: u8 = 16;
+/// How long somebody far away may take to answer before it is gone on without.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const PLACES: &str = "/dev/PORT[@BAUD], pty:LINK, unix:PATH, tcp:HOST:PORT, exec:COMMAND or - is accepted, as in \
                       /dev/ttyUSB0@115200";
 const BAUDS: &str = "a rate of 50 to 100000000 baud is accepted behind @, as in /dev/ttyUSB0@115200";

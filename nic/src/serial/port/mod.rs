@@ -92,3 +92,6 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).comes_back()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ pub struct Socket {
     listener: Option<Listener>,
     stream: Option<OwnedFd>,
     is_connecting: bool,
-    /// Which of several addresses is next.
+    /// Which of several addresses is next; as many as there are: all were asked.
     turn: usize,
 }
 
@@ -75,14 +76,37 @@ impl Socket {
         io::Error::new(error.kind(), text)
     }
 
-    /// Asks, without waiting for the answer.
+    /// Asks one address after the other, until one does not say no.
+    fn ask_each(&mut self) -> io::Result<Opening> {
+        let addresses_len = match &self.place {
+            Place::Unix(_) => 1,
+            Place::Tcp { addresses, .. } => addresses.len(),
+        };
+        if !self.is_connecting {
+            self.turn = 0;
+        } else {
+            match self.look() {
+                Err(_) if self.turn < addresses_len => {}
+                looked => return looked,
+            }
+        }
+        loop {
+            match self.ask() {
+                Err(_) if self.turn < addresses_len => {}
+                asked => return asked,
+            }
+        }
+    }
+
+    /// Asks the next address, without waiting for the answer.
     fn ask(&mut self) -> io::Result<Opening> {
+        let turn = self.turn;
+        self.turn += 1;
         let (family, address): (_, Box<dyn SockaddrLike>) = match &self.place {
             Place::Unix(path) => (AddressFamily::Unix, Box::new(UnixAddr::new(path)?)),
             Place::Tcp { addresses, .. } => {
-                let address = addresses.get(self.turn % addresses.len().max(1));
-                let address = SockaddrStorage::from(*address.ok_or(ErrorKind::AddrNotAvailable)?);
-                self.turn = self.turn.wrapping_add(1);
+                let address = addresses.get(turn).ok_or(ErrorKind::AddrNotAvailable)?;
+                let address = SockaddrStorage::from(*address);
                 (address.family().unwrap_or(AddressFamily::Inet), Box::new(address))
             }
         };
@@ -179,9 +203,11 @@ fn listen(place: &Place) -> io::Result<Listener> {
     match place {
         Place::Unix(path) => {
             // A socket without anybody behind it is what a program leaves that was killed.
-            let is_left =
-                UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if is_left {
+            let is_socket = fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+            let is_refused =
+                || UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            // At a plain file, the answer is the same.
+            if is_socket && is_refused() {
                 fs::remove_file(path)?;
             }
             let listener = UnixListener::bind(path)?;
@@ -198,13 +224,7 @@ fn listen(place: &Place) -> io::Result<Listener> {
 
 impl Port for Socket {
     fn open(&mut self) -> io::Result<Opening> {
-        let opened = if self.listens {
-            self.await_somebody()
-        } else if self.is_connecting {
-            self.look()
-        } else {
-            self.ask()
-        };
+        let opened = if self.listens { self.await_somebody() } else { self.ask_each() };
         opened.map_err(|error| self.said(&error))
     }
 

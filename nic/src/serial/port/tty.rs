@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group};
-use rustix::termios::{ControlModes, OptionalActions, Termios, ioctl_tiocexcl, tcgetattr, tcsetattr};
+use rustix::termios::{
+    ControlModes, OptionalActions, Termios, ioctl_tiocexcl, ioctl_tiocnxcl, tcgetattr, tcsetattr,
+};
 use serial2::{SerialPort, Settings};
 
 use super::{Opening, Port};
@@ -136,6 +138,8 @@ impl Port for Tty {
         // Of a port that was pulled out, nothing can be set.
         let _ = open.port.discard_output_buffer();
         let _ = tcsetattr(&open.port, OptionalActions::Now, &open.settings);
+        // It would stay so as long as anybody else has the port open.
+        let _ = ioctl_tiocnxcl(&open.port);
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
