@@ -77,6 +77,12 @@ counters! {
         pub tx_kicks: u64,
         /// Frames that were split into segments here, because no later hand does it.
         pub tx_segmented: u64,
+        /// Bytes read from the port of a serial line.
+        pub line_rx_bytes: u64,
+        /// Bytes handed to it.
+        pub line_tx_bytes: u64,
+        /// Of `line_rx_bytes`, those in frames that were no packets.
+        pub line_garbage_bytes: u64,
         /// Frames on a serial line that were no packets.
         pub line_errors: u64,
         /// Compressed headers on a serial line that came after a loss, and mean nothing (RFC 1144 section 4.1).

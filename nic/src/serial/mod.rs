@@ -566,7 +566,13 @@ impl<P: Port> Nic for Serial<P> {
     }
 
     fn counters(&mut self) -> Counters {
-        self.rx_counters + self.tx_counters
+        let line = self.figures.snapshot();
+        Counters {
+            line_rx_bytes: line.rx_bytes,
+            line_tx_bytes: line.tx_bytes,
+            line_garbage_bytes: line.rx_garbage_bytes,
+            ..self.rx_counters + self.tx_counters
+        }
     }
 
     fn offloads(&self) -> OffloadCapabilities {

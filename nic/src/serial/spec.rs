@@ -191,6 +191,8 @@ impl FromStr for SerialSpec {
             Some(("pty" | "unix" | "tcp" | "exec", _)) => return Err(PLACES.to_owned()),
             _ => {
                 let (path, baud) = match place.rsplit_once('@') {
+                    // An option that is none stands where the rate would end.
+                    Some((_, baud)) if baud.contains('=') => return Err(OPTIONS.to_owned()),
                     Some((path, baud)) => (path, Some(parse_baud(baud).ok_or(BAUDS)?)),
                     None => (place, None),
                 };
@@ -323,6 +325,7 @@ mod tests {
             ("exec:", "exec:COMMAND"),
             ("/dev/ttyS0@fast", "50 to 100000000"),
             ("/dev/ttyS0@49", "50 to 100000000"),
+            ("/dev/ttyS0@9600,parity=even", "framing=slip|cslip"),
             ("/dev/ttyS0,mtu=67", "mtu=68..65535"),
             ("/dev/ttyS0,mtu=70000", "mtu=68..65535"),
             ("/dev/ttyS0,framing=ppp", "framing=slip|cslip"),
