@@ -170,6 +170,11 @@ impl Slot {
         payload_sum: u16,
         has_crc: bool,
     ) -> Result<Header, FrameError> {
+        if step.urgent.is_none() && self.header.is_urgent() && self.header.urgent() != 0 {
+            // A pointer that counts no more is 0, in every stack that is known, and a whole header has said so, which was
+            // lost: by as much as that sum is too large now, the one of the sequence number may be too small.
+            return Err(FrameError::BadSegment);
+        }
         for times in 1..=1 + LOST_MAX {
             if times > 1 && !self.may_repeat(step, times - 1, has_crc) {
                 break;

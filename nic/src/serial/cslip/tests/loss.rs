@@ -161,6 +161,15 @@ fn lost_acknowledgments_are_made_up_for() {
 }
 
 #[test]
+fn a_lost_end_of_urgent_data_is_seen() {
+    let mut bed = Bed::new(true, 0);
+    assert_eq!(bed.send(7, |s| (s.flags, s.urgent) = (0x30, 7)), Ok(()));
+    // The pointer is less by as much as the sequence number is more.
+    bed.wire(100, |s| (s.flags, s.urgent) = (0x10, 0));
+    assert_eq!(bed.send(100, still), Err(FrameError::BadSegment));
+}
+
+#[test]
 fn a_wrong_bit_does_no_harm() {
     for len in [255, 256, 257, 512, 966] {
         let mut bed = Bed::new(false, len);

@@ -57,7 +57,10 @@ impl Traffic {
             }),
             11 => old.next(&payload).with(|s| s.seq = s.seq.wrapping_sub(number.into())),
             12 => old.next(b""),
-            13 => old.next(short).with(|s| (s.flags, s.urgent) = (s.flags ^ 0x20, small)),
+            13 => old.next(short).with(|s| {
+                (s.flags, s.urgent) =
+                    if number % 2 == 0 { (s.flags | 0x20, small) } else { (s.flags & !0x20, 0) };
+            }),
             14 => old
                 .next(short)
                 .with(|s| s.tcp_options = vec![(number % 3) as u8; usize::from(number % 11) * 4]),
@@ -65,6 +68,8 @@ impl Traffic {
             16 => old.next(short).with(|s| (s.ttl, s.tos) = ((number % 3) as u8 + 1, (number % 2) as u8)),
             17 => old.next(short).with(|s| s.flags ^= [0x40, 0x80, 0x08][usize::from(number % 3)]),
             18 => return old.clone().with(|s| s.flags = [2, 0x11, 0x14, 8][usize::from(number % 4)]).bytes(),
+            // Without URG, a pointer says nothing; nobody leaves one.
+            19 if number % 2 == 0 => old.next(short).with(|s| (s.flags, s.urgent) = (s.flags & !0x20, small)),
             _ => return datagram(),
         };
         *old = next;
@@ -82,9 +87,10 @@ fn events(len: usize) -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// Without the identification and checksum of the IP header, which a loss may change.
+/// What the checksum of TCP covers, and the length. The identification, the type of service and the time to live it does
+/// not: after a loss they may be those of the last header that was understood.
 fn tell(packet: &[u8]) -> Vec<u8> {
-    [&packet[..4], &packet[6..10], &packet[12..]].concat()
+    [&[packet[0]], &packet[2..4], &packet[6..8], &packet[12..]].concat()
 }
 
 fn configs() -> [FramingConfig; 2] {
@@ -125,7 +131,7 @@ proptest! {
         }
     }
 
-    /// The window shrinks by what is acknowledged in none of these: a sum does not see a lost frame that did that, and
+    /// No pointer without URG, and the window shrinks by what is acknowledged in none of these: a sum does not see a lost frame that did that, and
     /// the connection then has an older acknowledgment with the same right edge of the window, for a while.
     #[test]
     fn a_loss_changes_nothing(
@@ -135,7 +141,7 @@ proptest! {
         let mut traffic = Traffic::new(connections);
         let (mut ours, mut theirs) = (Cslip::new(config, 16), Cslip::new(config, 16));
         let mut originals = BTreeSet::new();
-        let events = events.iter().filter(|(_, kind, _)| kind % 20 != 10);
+        let events = events.iter().filter(|(_, kind, _)| !matches!(kind % 20, 10 | 19));
         for (event, lost) in events.zip(lost.iter().cycle()) {
             let packet = traffic.packet(event);
             let wire = encode(&mut ours, &packet);
@@ -144,7 +150,7 @@ proptest! {
                 continue;
             }
             if let Ok(got) = decode(&mut theirs, &wire) {
-                prop_assert!(originals.contains(&tell(&got)));
+                prop_assert!(originals.contains(&tell(&got)), "{:?}", got);
             }
         }
         // A whole header for each, and all is as before.
