@@ -110,6 +110,8 @@ fn lost_changes_are_made_up_for() {
         (false, 966, 0, 1, false),
         (true, 256, 9, 1, true),
         (true, 256, 9, 2, true),
+        // Too little to be believed.
+        (true, 100, 9, 1, false),
         // One wrong bit looks like that.
         (false, 256, 9, 1, false),
         (false, 255, 9, 1, false),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -131,40 +132,6 @@ proptest! {
         }
     }
 
-    /// No pointer without URG, and the window shrinks by what is acknowledged in none of these: a sum does not see a lost frame that did that, and
-    /// the connection then has an older acknowledgment with the same right edge of the window, for a while.
-    #[test]
-    fn a_loss_changes_nothing(
-        connections in 1..4u16, events in events(80), lost in vec(0..8u8, 1..40), crc in any::<bool>()
-    ) {
-        let config = FramingConfig { crc, ..CONFIG };
-        let mut traffic = Traffic::new(connections);
-        let (mut ours, mut theirs) = (Cslip::new(config, 16), Cslip::new(config, 16));
-        let mut originals = BTreeSet::new();
-        let events = events.iter().filter(|(_, kind, _)| !matches!(kind % 20, 10 | 19));
-        for (event, lost) in events.zip(lost.iter().cycle()) {
-            let packet = traffic.packet(event);
-            let wire = encode(&mut ours, &packet);
-            originals.insert(tell(&packet));
-            if *lost == 0 {
-                continue;
-            }
-            if let Ok(got) = decode(&mut theirs, &wire) {
-                prop_assert!(originals.contains(&tell(&got)), "{:?}", got);
-            }
-        }
-        // A whole header for each, and all is as before.
-        theirs.note_loss();
-        for connection in 0..connections as u8 {
-            let whole = traffic.retransmission(connection);
-            prop_assert_eq!(decode(&mut theirs, &encode(&mut ours, &whole)), Ok(whole));
-            for kind in [0, 5, 7, 9, 13, 15] {
-                let packet = traffic.packet(&(connection, kind, 777));
-                prop_assert_eq!(decode(&mut theirs, &encode(&mut ours, &packet)), Ok(packet));
-            }
-        }
-    }
-
     #[test]
     fn any_bytes_are_survived(
         events in events(10), bytes in vec(prop_oneof![any::<u8>(), Just(END), 0x80..0xff_u8], 0..900), cuts in vec(1..99usize, 1..9)
@@ -196,6 +163,45 @@ proptest! {
             let wire = encode(&mut ours, &whole);
             let got = decode(&mut theirs, &wire).or_else(|_| decode(&mut theirs, &wire));
             prop_assert_eq!(got, Ok(whole));
+        }
+    }
+}
+
+proptest! {
+    // Any wrong sum is right once in 65536 times, and this looks at thousands: the same ones in every run.
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
+
+    /// No pointer without URG, and the window shrinks by what is acknowledged in none of these: a sum does not see a lost frame that did that, and
+    /// the connection then has an older acknowledgment with the same right edge of the window, for a while.
+    #[test]
+    fn a_loss_changes_nothing(
+        connections in 1..4u16, events in events(80), lost in vec(0..8u8, 1..40), crc in any::<bool>()
+    ) {
+        let config = FramingConfig { crc, ..CONFIG };
+        let mut traffic = Traffic::new(connections);
+        let (mut ours, mut theirs) = (Cslip::new(config, 16), Cslip::new(config, 16));
+        let mut originals = BTreeSet::new();
+        let events = events.iter().filter(|(_, kind, _)| !matches!(kind % 20, 10 | 19));
+        for (event, lost) in events.zip(lost.iter().cycle()) {
+            let packet = traffic.packet(event);
+            let wire = encode(&mut ours, &packet);
+            originals.insert(tell(&packet));
+            if *lost == 0 {
+                continue;
+            }
+            if let Ok(got) = decode(&mut theirs, &wire) {
+                prop_assert!(originals.contains(&tell(&got)), "{:?}", got);
+            }
+        }
+        // A whole header for each, and all is as before.
+        theirs.note_loss();
+        for connection in 0..connections as u8 {
+            let whole = traffic.retransmission(connection);
+            prop_assert_eq!(decode(&mut theirs, &encode(&mut ours, &whole)), Ok(whole));
+            for kind in [0, 5, 7, 9, 13, 15] {
+                let packet = traffic.packet(&(connection, kind, 777));
+                prop_assert_eq!(decode(&mut theirs, &encode(&mut ours, &packet)), Ok(packet));
+            }
         }
     }
 }
