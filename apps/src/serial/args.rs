@@ -13,16 +13,18 @@ use crate::forward::args::Forward;
 
 /// Flags of `serial`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct SerialArgs {
     /// The line: /dev/ttyUSB0@115200, a serial port; pty:LINK, a terminal that is made; unix:PATH or tcp:HOST:PORT, a
     /// socket (,listen=on: somebody comes); exec:COMMAND, a program; or -, stdin and stdout. Behind it, at both ends the
     /// same: ,mtu=BYTES (1006) ,framing=slip|cslip ,crc=on ,flow=rtscts|xonxoff
     #[arg(long, value_name = "LINE", value_parser = parse_line, allow_hyphen_values = true)]
     pub nic: SerialSpec,
-    /// Our address; nobody else sees it, so it may be one that the network of this host has too
+    /// Our address, which is the other end's --peer; nobody else sees it, so it may be one that the network of this host
+    /// has too
     #[arg(long, value_name = "ADDR", default_value = "10.0.2.15", value_parser = parse_gateway)]
     pub address: IpAddr,
-    /// The address at the other end, for programs that are given none
+    /// The address at the other end, which ping and perf ask if they are given none
     #[arg(long, value_name = "ADDR", default_value = "10.0.2.2", value_parser = parse_gateway)]
     pub peer: IpAddr,
     /// No figures of the line while the program runs
@@ -64,7 +66,7 @@ pub struct Forwarding {
 /// The flags of a program, as they are.
 #[derive(Debug, Args)]
 pub struct Rest {
-    /// Flags of the program of this name
+    /// Flags of the program of this name, as `wirestack ping --help` tells them; --nic and --address are said already
     #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<OsString>,
 }
@@ -134,6 +136,12 @@ impl SerialArgs {
         Ok(())
     }
 }
+
+const EXAMPLES: &str = "\
+Here, so that http://localhost:8080 is port 80 of what is at the other end:
+  wirestack serial --nic /dev/ttyUSB0@115200,framing=cslip forward 8080:10.0.2.2:80
+There, if it is a wirestack as well:
+  wirestack serial --nic /dev/ttyS0@115200,framing=cslip --address 10.0.2.2 --peer 10.0.2.15 http --dir .";
 
 /// A line, as `--nic` has it elsewhere or without the kind.
 fn parse_line(text: &str) -> Result<SerialSpec, String> {

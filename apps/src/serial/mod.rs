@@ -67,10 +67,14 @@ pub(crate) fn start(args: &HostArgs, spec: &SerialSpec, program: impl NicProgram
     let stop = Stop::on_signals(nic.waker())?;
     let name = args.nic.to_string();
     let socket = control.as_ref().map(|control| control.path().to_owned());
-    let _progress = Progress::begin(nic.figures(), args.progress, socket).map_err(AppError::running)?;
+    let progress = Progress::begin(nic.figures(), args.progress, socket).map_err(AppError::running)?;
     let prepared =
         Prepared { net, stop, json: args.json, about: None, control, name: name.clone(), keep: Keep::Port };
-    Wrap { impair: args.impair, pcap, name: &name, seed }.run(vec![nic], prepared, program)
+    let result = Wrap { impair: args.impair, pcap, name: &name, seed }.run(vec![nic], prepared, program);
+    if result.as_ref().is_err_and(|error| error.status == WRONG_FLAG) {
+        progress.cancel();
+    }
+    result
 }
 
 /// What TCP is told of the line.
@@ -90,4 +94,6 @@ fn check_mtu(args: &HostArgs, spec: &SerialSpec) -> Result<(), AppError> {
 
 /// In the place of one that does not matter.
 const ANY_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
+/// The status of a program that a person has to start in another way.
+const WRONG_FLAG: u8 = 2;
 const MTU_V6_MIN: u16 = 1_280;

@@ -50,7 +50,8 @@ impl Progress {
                 match stopped.recv_timeout(wait) {
                     Err(RecvTimeoutError::Timeout) if next.is_some() => {}
                     Err(RecvTimeoutError::Timeout) => continue,
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                    Ok(()) => return,
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
                 let now = (Instant::now(), figures.snapshot());
                 let rates = Rates { seconds: (now.0 - last.0).as_secs_f64(), last: last.1, now: now.1 };
@@ -62,6 +63,12 @@ impl Progress {
         };
         let thread = std::thread::Builder::new().name("progress".into()).spawn(body)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Ends without a word: nothing has run.
+    pub(super) fn cancel(self) {
+        // It has ended by itself, if nobody listens.
+        let _ = self.stop.as_ref().map(|stop| stop.send(()));
     }
 }
 
