@@ -29,7 +29,7 @@ use crate::policy;
 use crate::privileges::{self, Threads};
 use crate::report::{About, Gather, Report, Request};
 use crate::serve::{self, Figures, Service, Stop, print_error};
-use crate::setup::{Prepared, STEERING_SEED};
+use crate::setup::{self, Prepared};
 
 /// Flags of every program whose stack runs on threads.
 #[derive(Debug, Clone, Default, Args)]
@@ -51,10 +51,17 @@ impl RunArgs {
     /// # Errors
     /// A flag that smoltcp's engine does not know. One line.
     pub fn check(&self, tcp: &TcpArgs) -> Result<(), AppError> {
+        if tcp.backend == Backend::Wirestack {
+            return Ok(());
+        }
         let problem = "--backend smoltcp runs on one thread; leave it out";
-        match (tcp.backend, self.shards.filter(|shards| *shards > 1)) {
-            (Backend::Smoltcp, Some(shards)) => Err(AppError::flag("--shards", shards, problem)),
-            _ => Ok(()),
+        match (self.shards(), &self.cpus, self.busy_poll) {
+            (2.., ..) => Err(AppError::flag("--shards", self.shards(), problem)),
+            (_, Some(cpus), _) => Err(AppError::flag("--cpus", cpus, problem)),
+            (_, None, true) => Err(AppError::usage(
+                "--busy-poll: --backend smoltcp sleeps when there is nothing to do; leave it out",
+            )),
+            (_, None, false) => Ok(()),
         }
     }
 
@@ -172,9 +179,10 @@ impl Host {
         let Prepared { net, stop, about: shape, control, name, keep, .. } = prepared;
         // Before there are threads, each of which would have them.
         privileges::leave(&tcp.privileges, keep)?;
+        let steering_seed = setup::steering_seed(net.shard.seed);
         let config = limits(net.shard, tcp, in_turns.listeners);
         let cpus = run.cpus.iter().flat_map(|cpus| cpus.iter().collect::<Vec<_>>()).collect();
-        let launch = Launch::new(config).steering_seed(STEERING_SEED).patience(run.patience()).cpus(cpus);
+        let launch = Launch::new(config).steering_seed(steering_seed).patience(run.patience()).cpus(cpus);
         // All of it before the first turn: an address may be probed, and found to be another host's, in that.
         let (conflicts, tcp) = (net.wanted.conflicts.clone(), tcp.clone());
         let privileges = tcp.privileges;
@@ -190,7 +198,6 @@ impl Host {
             // `setup` has checked the rest before it opened the device.
             LaunchError::Config(error) => AppError::usage(error),
             LaunchError::Cpu { cpu, .. } => AppError::flag("--cpus", cpu, error),
-            LaunchError::Application(error) => AppError::running(error),
             error => AppError::running(error),
         })?;
         let (about, counted) = (About::new(program, name), in_turns.counted);
@@ -204,11 +211,6 @@ impl Host {
     /// The handle with which sockets are made.
     pub fn stack(&self) -> &Stack {
         self.driver.stack()
-    }
-
-    /// The threads.
-    pub fn driver(&self) -> &Driver {
-        &self.driver
     }
 
     /// Tells the program to end.
@@ -377,8 +379,38 @@ fn in_turn(
 /// Sockets beside the connections: datagrams, listeners.
 const SOCKETS_SPARE: usize = 64;
 /// How often it is looked whether addresses can be used.
-const ADDRESS_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const ADDRESS_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often a service is told the figures.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long connections get to end in an orderly way.
-const CLOSE_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
+pub(crate) const CLOSE_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_of_threads_is_not_ignored() {
+        let run = |shards, busy_poll, cpus: Option<&str>| RunArgs {
+            shards,
+            busy_poll,
+            cpus: cpus.map(|cpus| cpus.parse().expect("CPUs")),
+        };
+        let (wirestack, smoltcp) =
+            (TcpArgs::default(), TcpArgs { backend: Backend::Smoltcp, ..TcpArgs::default() });
+        for (flag, value, run) in [
+            ("--shards", "2", run(Some(2), false, None)),
+            ("--cpus", "0-1", run(None, false, Some("0-1"))),
+            ("--busy-poll", "", run(Some(1), true, None)),
+        ] {
+            assert_eq!(run.check(&wirestack), Ok(()));
+            let error = run.check(&smoltcp).expect_err("one thread, which sleeps");
+            assert!(error.message.starts_with(flag) && error.message.contains(value), "{}", error.message);
+            assert_eq!((error.status, error.message.lines().count()), (2, 1));
+            assert!(error.message.contains("--backend smoltcp"), "{}", error.message);
+            let local = run.check_local();
+            assert_eq!(local.is_ok(), flag == "--busy-poll", "{local:?}");
+        }
+        assert_eq!(run(Some(1), false, None).check(&smoltcp), Ok(()));
+    }
+}

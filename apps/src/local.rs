@@ -17,7 +17,7 @@ use crate::addresses::{Waiting, Wanted};
 use crate::cli::{PrivilegeArgs, TcpArgs};
 use crate::control::{Desk, Serving, Step};
 use crate::error::AppError;
-use crate::host::{self, RunArgs};
+use crate::host::{self, ADDRESS_LOOK_INTERVAL, CLOSE_TIMEOUT, RunArgs};
 use crate::policy;
 use crate::privileges::{self, Threads};
 use crate::report::{About, Gather, Report, Request};
@@ -115,7 +115,7 @@ impl<N: Nic> LocalHost<N> {
                 if found.is_some() {
                     return Ok(found);
                 }
-                stack.sleep(ADDRESS_LOOK_INTERVAL).await;
+                stack.sleep(ADDRESS_LOOK_INTERVAL.into()).await;
             }
             Ok(None)
         };
@@ -213,15 +213,8 @@ impl<N: Nic> LocalHost<N> {
         let counters = self.runtime.nic().counters();
         self.stack().shards()[0].with(|hub| {
             let shard = hub.shard_ref();
-            let tcp = shard.tcp_counters();
-            Figures {
-                program: vec![("accepted", tcp.accepted)],
-                tcp: Some(tcp),
-                shard: shard.counters(),
-                drops: shard.drops().clone(),
-                counters,
-                connections: shard.occupancy().tcp_connections,
-            }
+            let accepted = shard.tcp_counters().accepted;
+            Figures { program: vec![("accepted", accepted)], ..Figures::of_shard(shard, counters) }
         })
     }
 
@@ -262,11 +255,7 @@ fn gone(error: LinkError) -> AppError {
     AppError::running(error)
 }
 
-/// How often it is looked whether addresses can be used.
-const ADDRESS_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How often it is looked whether somebody asks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Pieces of what is asked for that are done at once.
 const STEPS_MAX: usize = 64;
-/// How long connections get to end in an orderly way.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -18,7 +18,7 @@ use crate::addresses::{self, Wanted};
 use crate::cli::TcpArgs;
 use crate::engine::{self, Backend, Engine, InTurn, Watched};
 use crate::error::AppError;
-use crate::host::{Host, RunArgs};
+use crate::host::{CLOSE_TIMEOUT, Host, RunArgs};
 use crate::privileges::{self, Keep, Threads};
 use crate::report::About;
 use crate::setup::{NicProgram, Prepared};
@@ -368,6 +368,18 @@ impl Figures {
         }
     }
 
+    /// The same of one that is at hand, with what its device has counted.
+    pub(crate) fn of_shard(shard: &Shard, counters: Counters) -> Self {
+        Self {
+            program: Vec::new(),
+            tcp: Some(shard.tcp_counters()),
+            shard: shard.counters(),
+            drops: shard.drops().clone(),
+            counters,
+            connections: shard.occupancy().tcp_connections,
+        }
+    }
+
     /// Adds those of another shard.
     pub(crate) fn add(&mut self, other: &Self) {
         for &(name, more) in &other.program {
@@ -446,5 +458,3 @@ fn stack_named(shard: ShardCounters, drops: &Drops) -> impl Iterator<Item = (Str
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a lease may take to be given back: some round trips of a link.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long connections get to end in an orderly way.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -18,6 +18,7 @@ use wirestack::nic::error::Step;
 use wirestack::nic::impair::{Impair, ImpairConfig, ImpairSpec};
 use wirestack::nic::suppress::{self, Guard, Method, Need};
 use wirestack::nic::{AfPacket, AfPacketConfig, Interface, NfQueueConfig, Nic, wait};
+use wirestack::random::Random;
 
 use crate::addresses::AddressArg;
 use crate::attach;
@@ -79,6 +80,10 @@ pub struct Ports {
 /// # Errors
 /// The first thing that is wrong, in one line; nothing was changed on the system.
 pub fn start(args: &HostArgs, ports: Ports, program: impl NicProgram) -> Result<(), AppError> {
+    if args.progress && !matches!(args.nic, NicName::Serial(_)) {
+        let problem = format_args!("{} is no serial line; leave it out", args.nic);
+        return Err(AppError::usage(format_args!("--progress: {problem}")));
+    }
     match &args.nic {
         NicName::Packet(name) => start_packet(args, name, ports, program),
         &NicName::Tap { kind, ref name, vnet_hdr } => {
@@ -113,7 +118,7 @@ fn start_packet(args: &HostArgs, name: &str, ports: Ports, program: impl NicProg
     let _reservation = Reservation::take(&interface, &args.static_addresses(), &claims)?;
     let _leases = reserve::leases(args, &interface, mac)?;
     let claim_set = ClaimSet::new(&claims);
-    let nics = open(args, &interface, &claim_set, program.shards())?;
+    let nics = open(args, &interface, &claim_set, (program.shards(), seed))?;
     let first = nics.first().ok_or_else(|| AppError::running("there is no device"))?;
     if let Some(mac) = args.mac {
         // What is for us passes the filter of a network card. Groups are joined by the stack.
@@ -228,6 +233,12 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(wait::now().total_micros())
 }
 
+/// Decides which flow comes to which shard, for the devices and the driver alike: nobody else is to know, lest somebody
+/// choose flows that all come to one. Not from the same numbers as the rest, of which it tells something.
+pub(crate) fn steering_seed(seed: u64) -> u32 {
+    Random::new(!seed).u32()
+}
+
 /// Kernel and stack make the same link-local address from the same hardware address. It stays the
 /// kernel's: nobody has asked for it, and sharing it would need rules against the kernel.
 fn leave_link_local_to_the_kernel(
@@ -319,7 +330,7 @@ fn open(
     args: &HostArgs,
     interface: &Interface,
     claims: &ClaimSet,
-    shards: usize,
+    (shards, seed): (usize, u64),
 ) -> Result<Vec<AfPacket<'static>>, AppError> {
     let wrong = |error: &dyn std::fmt::Display| AppError::flag("--device", &args.device, error);
     let config = || {
@@ -329,14 +340,25 @@ fn open(
     };
     let configs = (0..shards).map(|_| config()).collect::<Result<Vec<_>, AppError>>()?;
     let name = &interface.name;
-    open_group(name, configs, STEERING_SEED).map_err(|error| match error.step {
+    open_group(name, configs, steering_seed(seed)).map_err(|error| match error.step {
         Step::Geometry | Step::Rings | Step::Map => wrong(&error),
         _ => AppError::flag("--nic", format_args!("packet:{name}"), error),
     })
 }
 
-/// Which flow comes to which shard is no secret.
-pub(crate) const STEERING_SEED: u32 = 0;
 /// In the place of an address that is not known yet.
 const ANY_IPV6: IpCidr =
     IpCidr::new(smoltcp::wire::IpAddress::Ipv6(Ipv6Address::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_know_the_seed_does_not_know_which_shard_a_flow_comes_to() {
+        let seeds: std::collections::HashSet<u32> = (0..1_000).map(steering_seed).collect();
+        assert!(seeds.len() > 990 && !seeds.contains(&0));
+        assert_eq!(steering_seed(7), steering_seed(7), "devices and driver have the same");
+        assert_ne!(steering_seed(7), Random::new(7).u32(), "a number that is used elsewhere");
+    }
+}

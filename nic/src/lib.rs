@@ -21,6 +21,7 @@
 //! | [`claim`] | which frames are ours on an address that the kernel owns too |
 //! | [`tap`] | `Tap`: TAP and TUN interfaces, whose other end is the kernel |
 //! | [`nfqueue`] | `NfQueue`: packets that netfilter hands over |
+//! | [`serial`] | `Serial`: IP packets over a serial line: SLIP, CSLIP, a fair queue, ports that come back |
 //! | [`replay`] | `Replay`: frames from pcap and pcapng files, in their time |
 //! | [`suppress`] | the kernel kept silent for our tuples: nftables, iptables |
 //! | [`loopback`], [`impair`], [`capture`] | devices in memory and devices around devices |
@@ -125,6 +126,7 @@ pub use link::Interface;
 pub use meta::{FrameMeta, OffloadCapabilities};
 pub use nfqueue::{NfQueue, NfQueueConfig};
 pub use replay::Replay;
+pub use serial::{Serial, SerialSpec};
 pub use tap::{Tap, TapConfig};
 pub use wait::{Wake, Waker};
 

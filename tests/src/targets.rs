@@ -3,12 +3,14 @@
 
 mod advertisement;
 pub mod classify;
+mod cslip;
 mod dhcp;
 mod dns;
 mod icmp;
 mod neighbor;
 mod reassembly;
 mod shard;
+mod slip;
 mod tcp_pair;
 mod tcp_passive;
 mod tcp_segment;
@@ -41,12 +43,14 @@ use wirestack_apps::stream::OnSmoltcp;
 use wirestack_apps::{echo, http};
 
 pub use advertisement::advertisement;
+pub use cslip::cslip;
 pub use dhcp::dhcp;
 pub use dns::dns;
 pub use icmp::icmp;
 pub use neighbor::neighbor;
 pub use reassembly::reassembly;
 pub use shard::shard;
+pub use slip::slip;
 pub use tcp_pair::tcp_pair;
 pub use tcp_passive::tcp_passive;
 pub use tcp_segment::tcp_segment;
@@ -61,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     ("checksum", checksum),
     ("claims", claims),
     ("classify", classify::classify),
+    ("cslip", cslip),
     ("dhcp", dhcp),
     ("dns", dns),
     ("host", host),
@@ -73,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     ("rings", rings),
     ("segment", segment),
     ("shard", shard),
+    ("slip", slip),
     ("spec", spec),
     ("steer", steer),
     ("tcp_pair", tcp_pair),
@@ -319,12 +325,14 @@ fn ipv4(len: usize) -> Vec<u8> {
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "advertisement" => advertisement::seeds(),
+        "cslip" => cslip::seeds(),
         "dhcp" => dhcp::seeds(),
         "dns" => dns::seeds(),
         "icmp" => icmp::seeds(),
         "neighbor" => neighbor::seeds(),
         "reassembly" => reassembly::seeds(),
         "shard" => shard::seeds(),
+        "slip" => slip::seeds(),
         "tcp_pair" => tcp_pair::seeds(),
         "tcp_segment" => tcp_segment::seeds(),
         "tcp_passive" => tcp_passive::seeds(),

@@ -17,6 +17,9 @@ use wirestack::timer::{TimerId, Wheel};
 use crate::cli::TcpArgs;
 use crate::stream::{Handler, Listening, Stream};
 
+#[cfg(test)]
+mod tests;
+
 /// All connections of a program.
 #[derive(Debug)]
 pub(crate) struct Connections {

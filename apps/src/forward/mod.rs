@@ -41,6 +41,11 @@ pub fn run(args: &ForwardArgs) -> Result<(), AppError> {
     if args.tcp.backend != crate::engine::Backend::Wirestack {
         return Err(AppError::flag("--backend", args.tcp.backend, "forward is for wirestack; leave it out"));
     }
+    // What listens on the kernel's side is there before system calls are given up, and taking connections is allowed.
+    if args.tcp.privileges.seccomp && !args.remote.is_empty() {
+        let problem = "--seccomp: it lets no sockets be made, and -R makes one for each connection; -L alone is accepted";
+        return Err(AppError::usage(problem));
+    }
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(AppError::running)?;
     // Those of the kernel are had before anything is opened: somebody may have the port.
     let mut listeners = Vec::new();

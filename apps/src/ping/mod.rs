@@ -199,14 +199,7 @@ impl<N: Nic> Driver<N> {
     fn turn(&mut self, now: Instant, app: impl FnMut(&mut Shard)) -> Option<Instant> {
         let Self { shard, nic, desk, .. } = self;
         let due = shard.turn(now, nic, app);
-        let figures = || Figures {
-            tcp: Some(shard.tcp_counters()),
-            shard: shard.counters(),
-            drops: shard.drops().clone(),
-            counters: nic.counters(),
-            ..Figures::default()
-        };
-        if desk.turn(shard, figures) { Some(now) } else { due }
+        if desk.turn(shard, || Figures::of_shard(shard, nic.counters())) { Some(now) } else { due }
     }
 
     /// Sleeps until there may be something to do; a busy one looks now and then whether the link is there.

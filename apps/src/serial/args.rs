@@ -17,7 +17,7 @@ pub struct SerialArgs {
     /// The line: /dev/ttyUSB0@115200, a serial port; pty:LINK, a terminal that is made; unix:PATH or tcp:HOST:PORT, a
     /// socket (,listen=on: somebody comes); exec:COMMAND, a program; or -, stdin and stdout. Behind it, at both ends the
     /// same: ,mtu=BYTES (1006) ,framing=slip|cslip ,crc=on ,flow=rtscts|xonxoff
-    #[arg(long, value_name = "LINE", value_parser = parse_line)]
+    #[arg(long, value_name = "LINE", value_parser = parse_line, allow_hyphen_values = true)]
     pub nic: SerialSpec,
     /// Our address; nobody else sees it, so it may be one that the network of this host has too
     #[arg(long, value_name = "ADDR", default_value = "10.0.2.15", value_parser = parse_gateway)]

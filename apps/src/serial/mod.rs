@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use wirestack::EthernetAddress;
 use wirestack::nic::serial::SerialSpec;
 use wirestack::nic::{Nic as _, wait};
+use wirestack::tcp::line::LineProfile;
 
 use crate::cli::{self, HostArgs};
 use crate::control::Control;
@@ -53,7 +54,7 @@ pub(crate) fn start(args: &HostArgs, spec: &SerialSpec, program: impl NicProgram
     check_mtu(args, spec)?;
     let seed = config.seed;
     let mut net = Net::new(args, config, Link::Ip)?;
-    net.shard.tcp.options = line_profile(spec);
+    net.shard.tcp.options = profile(spec).options();
     if args.show_recipe {
         print("# the kernel has no part in a serial line: no rule is needed");
         return Ok(());
@@ -72,6 +73,11 @@ pub(crate) fn start(args: &HostArgs, spec: &SerialSpec, program: impl NicProgram
     Wrap { impair: args.impair, pcap, name: &name, seed }.run(vec![nic], prepared, program)
 }
 
+/// What TCP is told of the line.
+fn profile(spec: &SerialSpec) -> LineProfile {
+    LineProfile::new(spec.bytes_per_second(), spec.mtu)
+}
+
 /// RFC 8200 section 5.
 fn check_mtu(args: &HostArgs, spec: &SerialSpec) -> Result<(), AppError> {
     let has_v6 = args.static_addresses().iter().any(|cidr| IpAddr::from(cidr.address()).is_ipv6());
@@ -85,7 +91,3 @@ fn check_mtu(args: &HostArgs, spec: &SerialSpec) -> Result<(), AppError> {
 /// In the place of one that does not matter.
 const ANY_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const MTU_V6_MIN: u16 = 1_280;
-
-fn line_profile(_spec: &SerialSpec) -> wirestack::tcp::TcpOptions {
-    wirestack::tcp::TcpOptions { timestamps: false, ..Default::default() }
-}

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wirestack::nic::serial::{LineFigures, LineSnapshot};
 
 use crate::control::ask;
+use crate::privileges::{self, Keep};
 use crate::report::{Request, Sort};
 use crate::serve::print_error;
 
@@ -36,6 +37,8 @@ impl Progress {
             (true, false) => Duration::from_secs(10),
         };
         let body = move || {
+            // It has to be here before others give theirs up, and needs none.
+            let _ = privileges::drop(Keep::Nothing);
             let begun = Instant::now();
             let mut last = (begun, figures.snapshot());
             // A second at least: what is asked for is a rate.

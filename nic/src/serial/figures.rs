@@ -100,8 +100,10 @@ impl fmt::Display for LineSnapshot {
             "in {} bytes, {} packets, {} errors; out {} bytes, {} packets; {} bytes wait",
             self.rx_bytes, self.rx_packets, self.rx_errors, self.tx_bytes, self.tx_packets, self.queue_bytes
         )?;
-        if self.losses > 0 {
-            write!(f, "; lost {} times", self.losses)?;
+        match self.losses {
+            0 => {}
+            1 => f.write_str("; lost once")?,
+            losses => write!(f, "; lost {losses} times")?,
         }
         if !self.is_up {
             f.write_str("; the port is not there")?;

@@ -209,7 +209,8 @@ impl<P: Port> Serial<P> {
     /// Whether a packet was refused and there is room now: a turn of the stack is worth while. Told once; it ends a
     /// [`Nic::wait`].
     pub fn wants_turn(&mut self) -> bool {
-        let has_room = self.is_starved && self.state == State::Open && self.queue.has_room_for_bulk();
+        let is_open = self.state == State::Open && self.framing.is_open();
+        let has_room = self.is_starved && is_open && self.queue.has_room_for_any();
         self.is_starved &= !has_room;
         has_room
     }
@@ -565,7 +566,13 @@ impl<P: Port> Nic for Serial<P> {
     }
 
     fn counters(&mut self) -> Counters {
-        self.rx_counters + self.tx_counters
+        let line = self.figures.snapshot();
+        Counters {
+            line_rx_bytes: line.rx_bytes,
+            line_tx_bytes: line.tx_bytes,
+            line_garbage_bytes: line.rx_garbage_bytes,
+            ..self.rx_counters + self.tx_counters
+        }
     }
 
     fn offloads(&self) -> OffloadCapabilities {

@@ -72,7 +72,7 @@ fn time_for(rate: NonZeroU32, len: usize) -> Duration {
 }
 
 /// Start bit, eight bits, stop bit.
-const BITS_PER_BYTE: u32 = 10;
+pub(super) const BITS_PER_BYTE: u32 = 10;
 /// How long a thread may be late before the line stands still.
 const AHEAD: Duration = Duration::from_millis(20);
 /// On very slow lines: the FIFO of a UART.

@@ -62,9 +62,10 @@ impl TxQueue {
         }
     }
 
-    /// Whether a packet of any length does.
-    pub fn has_room_for_bulk(&self) -> bool {
-        self.has_room(self.config.quantum.max(self.config.small_max + 1))
+    /// Whether a packet of any length up to the line's MTU does.
+    pub fn has_room_for_any(&self) -> bool {
+        self.has_room(self.config.small_max)
+            && self.has_room(self.config.quantum.max(self.config.small_max + 1))
     }
 
     /// Lets `write` write a packet of `len` bytes. The caller has seen that there is room.

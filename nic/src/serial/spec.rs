@@ -9,6 +9,7 @@ use std::str::FromStr;
 use smoltcp::time::Instant;
 
 use super::framing::{Framing, FramingConfig};
+use super::pace::BITS_PER_BYTE;
 use super::port::{Exec, Port, Pty, Socket, Stdio, Tty};
 use super::{Serial, SerialConfig, cslip, slip};
 
@@ -88,6 +89,11 @@ impl SerialSpec {
     pub fn baud(&self) -> Option<NonZeroU32> {
         let of_port = matches!(self.place, Place::Tty(_)).then(|| NonZeroU32::new(BAUD)).flatten();
         self.baud.or(of_port)
+    }
+
+    /// Bytes in a second, with a start and a stop bit each, if there is a rate.
+    pub fn bytes_per_second(&self) -> Option<u32> {
+        self.baud().map(|baud| (baud.get() / BITS_PER_BYTE).max(1))
     }
 
     /// Opens it.
@@ -185,6 +191,8 @@ impl FromStr for SerialSpec {
             Some(("pty" | "unix" | "tcp" | "exec", _)) => return Err(PLACES.to_owned()),
             _ => {
                 let (path, baud) = match place.rsplit_once('@') {
+                    // An option that is none stands where the rate would end.
+                    Some((_, baud)) if baud.contains('=') => return Err(OPTIONS.to_owned()),
                     Some((path, baud)) => (path, Some(parse_baud(baud).ok_or(BAUDS)?)),
                     None => (place, None),
                 };
@@ -317,6 +325,7 @@ mod tests {
             ("exec:", "exec:COMMAND"),
             ("/dev/ttyS0@fast", "50 to 100000000"),
             ("/dev/ttyS0@49", "50 to 100000000"),
+            ("/dev/ttyS0@9600,parity=even", "framing=slip|cslip"),
             ("/dev/ttyS0,mtu=67", "mtu=68..65535"),
             ("/dev/ttyS0,mtu=70000", "mtu=68..65535"),
             ("/dev/ttyS0,framing=ppp", "framing=slip|cslip"),

@@ -8,6 +8,7 @@ use smoltcp::time::{Duration, Instant};
 use wirestack_nic::Nic;
 
 use crate::dns::{Answer, DnsError, Kind, QueryId, ResolveError};
+use crate::shard::room::Shortage;
 use crate::shard::{Shard, SocketId};
 use crate::tcp::Failure;
 use crate::timer::{TimerId, Wheel};
@@ -31,8 +32,10 @@ pub struct Hub {
     shard: Shard,
     /// By the number of a socket.
     waiting: Vec<Waiting>,
-    /// Whoever waits for room for a datagram.
-    waiting_for_room: Wakers,
+    /// Whoever waits for room for a datagram on the way out.
+    waiting_for_outbox: Wakers,
+    /// The same beside what waits for neighbours, and what the first of them was refused for.
+    waiting_for_neighbors: (Wakers, Shortage),
     /// Whoever would accept a connection, and there are as many sockets as there may be.
     waiting_for_sockets: Wakers,
     lookups: HashMap<QueryId, Lookup>,
@@ -108,7 +111,8 @@ impl Hub {
         Self {
             shard,
             waiting: Vec::new(),
-            waiting_for_room: Wakers::default(),
+            waiting_for_outbox: Wakers::default(),
+            waiting_for_neighbors: (Wakers::default(), Shortage::Outbox),
             waiting_for_sockets: Wakers::default(),
             lookups: HashMap::new(),
             sleeps,
@@ -146,12 +150,7 @@ impl Hub {
     /// The second half of a turn. When to come again; it is remembered until then.
     pub fn send<N: Nic>(&mut self, nic: &mut N) -> Option<Instant> {
         let due = self.shard.send(nic);
-        // An outbox may be smaller than the largest datagram; when it is empty, there will not be more room.
-        if self.waiting_for_room.first.is_some()
-            && (self.shard.has_room_for(DATAGRAM_BYTES_MAX) || self.shard.is_quiet())
-        {
-            self.waiting_for_room.wake(&mut self.woken);
-        }
+        self.tell_room();
         // What has come up while sending, such as a full receive buffer of ourselves that was emptied.
         self.dispatch();
         self.planned = match (due, self.sleeps.next_deadline()) {
@@ -171,6 +170,19 @@ impl Hub {
         self.shard.has_work()
             || is_sooner(self.sleeps.next_deadline())
             || is_sooner(self.shard.next_deadline())
+    }
+
+    /// Wakes those who wait for room for datagrams, if there may be some.
+    fn tell_room(&mut self) {
+        let Self { shard, waiting_for_outbox, waiting_for_neighbors, woken, .. } = self;
+        let (waiting_for_neighbors, refused_for) = waiting_for_neighbors;
+        for (waiting, shortage) in
+            [(waiting_for_outbox, Shortage::Outbox), (waiting_for_neighbors, *refused_for)]
+        {
+            if waiting.first.is_some() && shard.may_be_over(shortage) {
+                waiting.wake(woken);
+            }
+        }
     }
 
     /// Finds whom the events of the shard are for.
@@ -244,10 +256,21 @@ impl Hub {
         (waiting, woken)
     }
 
-    /// Wakes this one when there is room for a datagram of any size.
+    /// Wakes this one when there may be room for the datagram that was refused last.
     pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
-        let now = self.shard.now();
-        self.waiting_for_room.add(waker, now, &mut self.woken);
+        let (now, shortage) = (self.shard.now(), self.shard.shortage());
+        let waiting = match shortage {
+            Shortage::Outbox => &mut self.waiting_for_outbox,
+            Shortage::Neighbors { .. } => {
+                let (waiting, refused_for) = &mut self.waiting_for_neighbors;
+                // What has come free since the first one was refused is for all.
+                if waiting.first.is_none() {
+                    *refused_for = shortage;
+                }
+                waiting
+            }
+        };
+        waiting.add(waker, now, &mut self.woken);
     }
 
     /// Whether the failure of a connection was told already; from now on it was.
@@ -319,12 +342,14 @@ impl Hub {
     /// Nothing works from now on, and everybody hears of it.
     pub fn fail(&mut self, fault: io::ErrorKind) {
         self.fault.get_or_insert(fault);
-        let Self { waiting, woken, waiting_for_room, lookups, sleepers, .. } = self;
+        let Self { waiting, woken, lookups, sleepers, .. } = self;
         for waiting in waiting {
             waiting.read.wake(woken);
             waiting.write.wake(woken);
         }
-        waiting_for_room.wake(woken);
+        let others =
+            [&mut self.waiting_for_outbox, &mut self.waiting_for_neighbors.0, &mut self.waiting_for_sockets];
+        others.into_iter().for_each(|waiting| waiting.wake(woken));
         for lookup in lookups.values_mut() {
             let before = std::mem::replace(lookup, Lookup::Done(Err(DnsError::NoServer)));
             if let Lookup::Waits(waker) = before {
@@ -396,5 +421,3 @@ impl Hub {
 const CROWD_LEN: usize = 64;
 /// How often that is done at most: a crowd that does wait is woken in vain.
 const CROWD_INTERVAL: Duration = Duration::from_secs(1);
-/// The largest datagram with the headers of all its fragments.
-const DATAGRAM_BYTES_MAX: usize = 80_000;

@@ -73,6 +73,8 @@ pub(super) struct Outbox {
     events: usize,
     /// What waiting frames cost, here and with their neighbours.
     parked_bytes: usize,
+    /// How often room came free.
+    room_freed: u64,
     dropped: [u64; REASONS.len()],
 }
 
@@ -165,7 +167,16 @@ impl Outbox {
         self.parked_bytes
     }
 
+    pub(super) fn room_freed(&self) -> u64 {
+        self.room_freed
+    }
+
+    pub(super) fn note_room(&mut self) {
+        self.room_freed = self.room_freed.wrapping_add(1);
+    }
+
     fn unpark(&mut self, cost: usize) {
+        self.note_room();
         self.parked_bytes = self.parked_bytes.saturating_sub(cost);
     }
 

@@ -309,6 +309,12 @@ impl Table {
         self.outbox.parked_bytes()
     }
 
+    /// How often room came free: a frame that waited has left, or a neighbour is not looked for any more. For whoever was
+    /// refused with [`DropReason::NeighborNoRoom`] or [`DropReason::NeighborQueueFull`], and would try again.
+    pub fn room_freed(&self) -> u64 {
+        self.outbox.room_freed()
+    }
+
     /// How often a neighbour was displaced by another one.
     pub fn evictions(&self) -> u64 {
         self.evictions
@@ -338,6 +344,7 @@ impl Table {
         }
         if entry.state == State::Incomplete {
             self.incomplete -= 1;
+            self.outbox.note_room();
         }
         for parked in &entry.parked {
             self.outbox.discard(parked, DropReason::NeighborUnreachable);
@@ -347,9 +354,12 @@ impl Table {
     /// Changes the state of an entry and sets its timer.
     pub(super) fn enter(&mut self, now: Instant, at: u32, state: State, deadline: Option<Instant>) {
         let Some(entry) = self.entries.get_mut(at) else { return };
-        self.incomplete -= usize::from(entry.state == State::Incomplete);
+        let was_incomplete = std::mem::replace(&mut entry.state, state) == State::Incomplete;
+        self.incomplete -= usize::from(was_incomplete);
         self.incomplete += usize::from(state == State::Incomplete);
-        entry.state = state;
+        if was_incomplete && state != State::Incomplete {
+            self.outbox.note_room();
+        }
         entry.probes_sent = 0;
         self.entries.file(now, at);
         self.arm(at, deadline);

@@ -33,6 +33,7 @@ mod occupancy;
 mod policy;
 mod raw;
 mod redirect;
+pub(crate) mod room;
 mod run;
 mod services;
 mod snapshot;
@@ -151,6 +152,8 @@ pub struct Shard {
     // Ways in and out.
     pub(crate) outbox: Outbox,
     pub(crate) looped: Outbox,
+    /// Why a datagram was refused last.
+    pub(crate) shortage: room::Shortage,
     pub(crate) mail: Mailbox,
     pub(crate) commands: VecDeque<Command>,
     /// What is being handled was answered by another shard.
@@ -223,6 +226,7 @@ impl Shard {
             lent_tcp: None,
             outbox: Outbox::new(config.outbox_bytes_max, config.outbox_frames_max),
             looped: Outbox::new(config.looped_bytes_max, config.outbox_frames_max),
+            shortage: room::Shortage::Outbox,
             mail: Mailbox::new(config.shard, shards, config.mail_len_max),
             commands: VecDeque::new(),
             is_mailed: false,

@@ -300,7 +300,7 @@ impl Shard {
             return Ok(());
         }
         self.emit_udp(&path, &spec, ports, (len, options.segment_bytes), write)
-            .map_err(|reason| send_error(reason, room))?;
+            .map_err(|reason| self.refuse_datagram(reason, room))?;
         self.counters.udp_sent += 1;
         Ok(())
     }
@@ -320,11 +320,11 @@ impl Shard {
         // A hop limit of 0 stays on this host (RFC 1112 section 6.1).
         if spec.hop_limit != Some(0) {
             self.emit_udp(path, spec, ports, (len, segment_bytes), copy)
-                .map_err(|reason| send_error(reason, 0))?;
+                .map_err(|reason| self.refuse_datagram(reason, 0))?;
         }
         let looped = Path { hop: Hop::Looped, mtu: LOOPED_MTU, ..*path };
         self.emit_udp(&looped, spec, ports, (len, segment_bytes), copy)
-            .map_err(|reason| send_error(reason, 0))?;
+            .map_err(|reason| self.refuse_datagram(reason, 0))?;
         self.counters.udp_sent += 1;
         Ok(())
     }

@@ -237,6 +237,16 @@ impl Tcb {
         self.limit_handshake();
     }
 
+    /// The peer remembers a connection of before and is told that it is over, so the next SYN will find it gone. It goes soon,
+    /// instead of after a second, as that of Linux does; once, for anybody can send what has brought us here.
+    pub(crate) fn hasten_handshake(&mut self, cx: &Cx<'_>) {
+        let is_first = self.opening.as_ref().is_some_and(|opening| opening.sent == 1);
+        let is_repeated = self.options.user_timeout.is_some() || cx.config.syn_retries > 0;
+        if is_first && is_repeated {
+            self.timers.bring_forward(Timer::Handshake, cx.now + SYN_AGAIN);
+        }
+    }
+
     /// A handshake lasts no longer than the user waits, from the first SYN on.
     pub(crate) fn limit_handshake(&mut self) {
         let first = self.opening.as_ref().and_then(|opening| opening.sent_at);
@@ -359,3 +369,5 @@ impl Tcb {
 
 /// Probes of a shut window for an application that has closed (as tcp_orphan_retries of Linux).
 const ORPHAN_PROBES_MAX: u8 = 8;
+/// From the refusal of an old acknowledgment to the next SYN: the reset is there first (TCP_TIMEOUT_MIN of Linux, at 1000 Hz).
+const SYN_AGAIN: Duration = Duration::from_millis(2);

@@ -1,5 +1,6 @@
 //! The programs on every interface of the stack, with clients that others wrote.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -171,7 +172,11 @@ fn broken_tls_files(wire: &Wire) -> Outcome {
     refused(wire, &["http", "--dir", &missing], &["--dir", "missing.pem"])?;
     refused(wire, &["http", "--api", "local", "--shards", "2"], &["--shards", "2", "--api local"])?;
     refused(wire, &["http", "--shards", "0"], &["--shards", "0", "1..=64"])?;
-    refused(wire, &["http", "--cpus", "4000"], &["--cpus", "4000"])
+    refused(wire, &["http", "--cpus", "4000"], &["--cpus", "4000"])?;
+    let smoltcp = |more: &[&'static str]| [&["echo", "--backend", "smoltcp"], more].concat();
+    refused(wire, &smoltcp(&["--shards", "2"]), &["--shards 2", "one thread"])?;
+    refused(wire, &smoltcp(&["--cpus", "0"]), &["--cpus 0", "one thread"])?;
+    refused(wire, &smoltcp(&["--busy-poll"]), &["--busy-poll", "leave it out"])
 }
 
 fn http2_under_load(wire: &Wire) -> Outcome {
@@ -249,8 +254,23 @@ fn status_page(wire: &Wire) -> Outcome {
 }
 
 fn two_shards(wire: &Wire) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("control.sock");
+    let socket = socket.to_str().expect("a plain path");
     for api in ["poll", "async"] {
-        let server = serve(wire, &["http", "--api", api, "--shards", "2", "--json"])?;
+        let args = ["http", "--api", api, "--shards", "2", "--json", "--control", socket];
+        let server = serve(wire, &args)?;
+        // Which shard a connection comes to is drawn: that all of them come to one is out of the question.
+        let stay: Vec<_> = (0..64)
+            .map(|_| wire.at_peer(|| TcpStream::connect_timeout(&SocketAddr::new(ADDRESSES[0], 80), LONG)))
+            .collect::<Result<_, _>>()?;
+        let mut top = wirestack(["top", socket, "--once", "--json", "--interval", "0.1"]);
+        let said: serde_json::Value = serde_json::from_str(&output(&mut top, LONG)?.stdout)?;
+        let connections = said["connections"].as_array().expect("a list");
+        let shards = connections.iter().filter_map(|connection| connection["shard"].as_u64());
+        let shards: BTreeSet<_> = shards.collect();
+        assert_eq!((connections.len(), shards), (stay.len(), [0, 1].into()), "{api}: {said}");
+        drop(stay);
         let mut wrk = Command::new("wrk");
         wrk.args(["-t1", "-c64", "-d1s", &format!("http://{OURS_IPV4}/plain")]);
         let said = wire.at_peer(|| output(&mut wrk, LONG))?.stdout;
@@ -287,11 +307,18 @@ fn forward_both_ways(wire: &Wire) -> Outcome {
     at_peer.wait_for_line("Serving HTTP", LONG)?;
     at_ours.wait_for_line("Serving HTTP", LONG)?;
     let out = format!("9001:{PEER_IPV4}:8001");
-    let server = forward(wire, &["-L", &out, "-R", "80:127.0.0.1:8002", "--json"])?;
     let fetched = dir.path().join("fetched");
-    for (is_ours, url) in
-        [(true, "http://127.0.0.1:9001/file".to_owned()), (false, format!("http://{OURS_IPV4}/file"))]
-    {
+    let (from_ours, from_peer) =
+        ("http://127.0.0.1:9001/file".to_owned(), format!("http://{OURS_IPV4}/file"));
+    // Connections of the kernel's are taken, and none are made.
+    let server = forward(wire, &["-L", &out, "--seccomp"])?;
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "--max-time", "60", "-o"]).arg(&fetched).arg(&from_ours);
+    wire.at_ours(|| output(&mut curl, LONG))?;
+    assert!(fs::read(&fetched)? == bytes, "{from_ours}");
+    end(server)?;
+    let server = forward(wire, &["-L", &out, "-R", "80:127.0.0.1:8002", "--json"])?;
+    for (is_ours, url) in [(true, from_ours), (false, from_peer)] {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--fail", "--max-time", "60", "-o"]).arg(&fetched).arg(&url);
         if is_ours {
@@ -344,6 +371,7 @@ fn forward_bad_input(wire: &Wire) -> Outcome {
     refused(wire, &["forward"], &["-L"])?;
     refused(wire, &["forward", "-L", "80"], &["-L", "80", "[BIND:]PORT:HOST:PORT"])?;
     refused(wire, &["forward", "-L", "8080:h:1", "--backend", "smoltcp"], &["--backend", "smoltcp"])?;
+    refused(wire, &["forward", "-R", "80:127.0.0.1:80", "--seccomp"], &["--seccomp", "-R"])?;
     let _taken = wire.at_ours(|| std::net::TcpListener::bind(("127.0.0.1", 9004)))?;
     refused(wire, &["forward", "-L", "9004:10.77.0.1:80"], &["-L", "9004", "in use"])
 }

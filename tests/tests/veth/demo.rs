@@ -152,8 +152,7 @@ fn nothing_is_left_after_sigkill() -> Outcome {
 }
 
 /// The program as a user who is nobody: a copy that everybody may run.
-fn as_nobody(folder: &Path, args: &[&str]) -> io::Result<Command> {
-    let program = demo_command(args);
+pub(crate) fn as_nobody(folder: &Path, program: &Command) -> io::Result<Command> {
     let copy = folder.join("wirestack");
     fs::copy(program.get_program(), &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
@@ -166,16 +165,17 @@ fn as_nobody(folder: &Path, args: &[&str]) -> io::Result<Command> {
 
 fn anybody_can_run_it() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let ended = Child::start(&mut as_nobody(folder.path(), &[])?)?.wait(DEMO_TIMEOUT)?;
+    let ended = Child::start(&mut as_nobody(folder.path(), &demo_command(&[]))?)?.wait(DEMO_TIMEOUT)?;
     assert_prints_all(&ended);
-    let ended = Child::start(&mut as_nobody(folder.path(), &["--exec", "id -u; exit 7"])?)?.wait(LONG)?;
+    let ended = Child::start(&mut as_nobody(folder.path(), &demo_command(&["--exec", "id -u; exit 7"]))?)?
+        .wait(LONG)?;
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(7), "0\n"), "{ended}");
     Ok(())
 }
 
 fn host_is_for_root() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let ended = Child::start(&mut as_nobody(folder.path(), &["--host"])?)?.wait(LONG)?;
+    let ended = Child::start(&mut as_nobody(folder.path(), &demo_command(&["--host"]))?)?.wait(LONG)?;
     assert_eq!(ended.status.code(), Some(2), "{ended}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended}");
     assert!(ended.stderr.contains("--host") && ended.stderr.contains("root"), "{ended}");

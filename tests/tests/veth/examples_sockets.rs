@@ -7,6 +7,9 @@ mod blocking_client;
 #[path = "../../../stack/examples/blocking/echo.rs"]
 mod blocking_echo;
 #[allow(dead_code, unreachable_pub, reason = "it is a program, too")]
+#[path = "../../../stack/examples/blocking/serial.rs"]
+mod blocking_serial;
+#[allow(dead_code, unreachable_pub, reason = "it is a program, too")]
 #[path = "../../../stack/examples/local/echo.rs"]
 mod local_echo;
 #[allow(dead_code, unreachable_pub, reason = "it is a program, too")]
@@ -23,7 +26,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, ExitCode};
 
 use wirestack_apps::testbed::{IPV4_PREFIX_LEN, OURS_IPV4, PEER_IPV4, Wire};
-use wirestack_tests::programs::{Child, output};
+use wirestack_tests::programs::{Child, output, wirestack};
 use wirestack_tests::runner::{Case, Outcome, note, require_program, veth_test};
 
 use crate::support::{LONG, noise};
@@ -34,6 +37,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
         require_program("nc", veth_test("examples_sockets::echo_sends_back_what_comes", echo)),
         require_program("curl", veth_test("examples_sockets::http_has_a_page", http)),
         veth_test("examples_sockets::a_client_asks", client),
+        veth_test("examples_sockets::a_client_asks_over_a_line", serial),
         veth_test("examples_sockets::wrong_arguments_are_told", wrong_arguments),
     ]
 }
@@ -43,9 +47,10 @@ const MARK: &str = "__sockets_example";
 
 type Example = fn(&[String]) -> Result<(), Box<dyn Error>>;
 
-const EXAMPLES: [(&str, Example); 5] = [
+const EXAMPLES: [(&str, Example); 6] = [
     ("blocking_echo", blocking_echo::run),
     ("blocking_client", blocking_client::run),
+    ("blocking_serial", blocking_serial::run),
     ("tokio_echo", tokio_echo::run),
     ("tokio_http", tokio_http::run),
     ("local_echo", local_echo::run),
@@ -109,6 +114,21 @@ fn http(wire: &Wire) -> Outcome {
     let ended = wire.at_peer(|| output(&mut curl, LONG))?;
     let lines: Vec<_> = ended.stdout.lines().collect();
     assert_eq!(lines, ["GET /one, over wirestack", "GET /two, over wirestack"], "{ended}");
+    Ok(())
+}
+
+fn serial(wire: &Wire) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let line = format!("unix:{}", dir.path().join("line").display());
+    let there = format!("{line},listen=on");
+    let server =
+        ["serial", "--quiet", "--nic", &there, "--address", "10.0.2.2", "--peer", "10.0.2.15", "echo"];
+    let mut server = wire.at_peer(|| Child::start(&mut wirestack(server)))?;
+    server.wait_ready(LONG)?;
+    let mut asks = Command::new(env::current_exe()?);
+    asks.args([MARK, "blocking_serial", &line, "10.0.2.15/32", "10.0.2.2:7", "over the wire"]);
+    let ended = wire.at_ours(|| output(&mut asks, LONG))?;
+    assert!(ended.status.success() && ended.stdout.trim() == "over the wire", "{ended}");
     Ok(())
 }
 

@@ -31,6 +31,9 @@ mod relay;
 mod replay;
 mod scripts;
 mod segment;
+mod serial;
+mod serial_life;
+mod serial_refused;
 mod shard_dhcp;
 mod shard_dns;
 mod shard_end;
@@ -111,6 +114,9 @@ fn main() -> ExitCode {
         bad_input::cases(),
         capture::cases(),
         demo::cases(),
+        serial::cases(),
+        serial_life::cases(),
+        serial_refused::cases(),
         tap::cases(),
         nfqueue::cases(),
         replay::cases(),

@@ -132,7 +132,10 @@ fn confined(wire: &Wire) -> Outcome {
         let ended = end(server)?;
         assert!(ended.stdout.contains("accepted") && !ended.stderr.contains("rror"), "{ended}");
         assert!(fs::metadata(&pcap)?.len() > 3 << 20);
-        let server = serve(wire, &[&["echo", "--seccomp"], *backend].concat())?;
+    }
+    let apis = ["poll", "blocking", "async", "local"].map(|api| vec!["--api", api]);
+    for more in apis.into_iter().chain([vec!["--backend", "smoltcp"]]) {
+        let server = serve(wire, &[&["echo", "--seccomp"], &more[..]].concat())?;
         let mut stream = crate::tcp_serve::connect(wire, ADDRESSES[1], 7)?;
         io::Write::write_all(&mut stream, b"hello")?;
         io::Read::read_exact(&mut stream, &mut [0; 5])?;

@@ -55,6 +55,8 @@ struct Slot {
     header: Header,
     /// Bytes in frames since the last uncompressed header.
     since_full_bytes: usize,
+    /// The header has fields that no change tells of, new ones. Were it lost, nobody would know: so the next is sent as it is, too.
+    is_unlike: bool,
 }
 
 impl Compressor {
@@ -78,11 +80,13 @@ impl Compressor {
         let Some(header) = whole_segment(packet) else { return Head::default() };
         let Some(number) = self.find(&header) else { return Head::default() };
         let Some(slot) = self.slots.get_mut(usize::from(number)) else { return Head::default() };
-        let changes = slot
-            .filter(|slot| slot.since_full_bytes < REFRESH_BYTES && slot.header.is_same_connection(&header))
+        let known = slot.filter(|slot| slot.header.is_same_connection(&header));
+        let changes = known
+            .filter(|slot| slot.since_full_bytes < REFRESH_BYTES && !slot.is_unlike)
             .and_then(|slot| Changes::between(&slot.header, &header));
         let Some(changes) = changes else {
-            *slot = Some(Slot { header, since_full_bytes: 0 });
+            let is_unlike = known.is_some_and(|slot| !slot.header.is_alike(&header));
+            *slot = Some(Slot { header, since_full_bytes: 0, is_unlike });
             self.last_sent = Some(number);
             self.implicit_len = 0;
             return uncompressed(packet, number);
@@ -104,7 +108,7 @@ impl Compressor {
     fn find(&mut self, header: &Header) -> Option<u8> {
         let is_it = |number: &u8| {
             let slot = self.slots.get(usize::from(*number));
-            slot.is_some_and(|slot| slot.is_some_and(|slot| slot.header.is_same_connection(header)))
+            slot.and_then(Option::as_ref).is_some_and(|slot| slot.header.is_same_connection(header))
         };
         //= rfc1144#A.2
         //# If we don't find a state
@@ -153,7 +157,8 @@ impl Changes {
         if new.is_urgent() {
             values.extend_change(new.urgent());
             mask |= NEW_U;
-        } else if new.urgent() != old.urgent() {
+        } else if new.urgent() != old.urgent() || (old.is_urgent() && old.urgent() != 0) {
+            // Were this lost, what the pointer is less the sequence number could be more, and no sum would see it.
             return None;
         }
         let window = new.window().wrapping_sub(old.window());

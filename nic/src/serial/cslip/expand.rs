@@ -159,7 +159,7 @@ impl Slot {
     ///
     /// If it is not, the frame is damaged, or one before it was lost, and its changes are missing. Then they were
     /// probably those of this frame: RFC 2507 section 10.1 applies them twice, and here three times as well. The
-    /// checksum is a sum, and confirms that the changes of all fields together are right. So this is done only where
+    /// checksum is a sum, and confirms that the changes of all fields together are right. So this is done only in bulk, where
     /// a single field has moved for a while, since otherwise another field may have moved by as much.
     ///
     /// The identification of IP may be wrong afterwards: no checksum covers it.
@@ -170,6 +170,11 @@ impl Slot {
         payload_sum: u16,
         has_crc: bool,
     ) -> Result<Header, FrameError> {
+        if step.urgent.is_none() && self.header.is_urgent() && self.header.urgent() != 0 {
+            // A pointer that counts no more is 0, in every stack that is known, and a whole header has said so, which was
+            // lost: by as much as that sum is too large now, the one of the sequence number may be too small.
+            return Err(FrameError::BadSegment);
+        }
         for times in 1..=1 + LOST_MAX {
             if times > 1 && !self.may_repeat(step, times - 1, has_crc) {
                 break;
@@ -192,7 +197,10 @@ impl Slot {
             Some(Mover::Ack) if step.seq == 0 => step.ack,
             _ => return false,
         };
-        let is_alone = change != 0 && step.window == 0 && step.urgent.is_none() && !self.header.is_urgent();
+        let is_alone = change >= REPEATED_CHANGE_MIN
+            && step.window == 0
+            && step.urgent.is_none()
+            && !self.header.is_urgent();
         // Without a CRC the frame may as well be damaged, and a segment size of 256 is what one wrong bit looks like.
         let is_unlike_damage = has_crc || wrong_bits(u32::from(change) * u32::from(more)) > DAMAGED_BITS_MAX;
         is_alone && self.streak_len >= STREAK_LEN_MIN && is_unlike_damage
@@ -302,6 +310,9 @@ const LOST_MAX: u16 = 2;
 
 /// Segments in which a single field has moved before it is believed that this was so in lost ones too.
 const STREAK_LEN_MIN: u8 = 8;
+
+/// The least change that may be repeated: small ones are easily the sum of others.
+const REPEATED_CHANGE_MIN: u16 = 128;
 
 /// Wrong bits in a frame that must not look like a lost frame.
 const DAMAGED_BITS_MAX: u32 = 2;

@@ -14,6 +14,10 @@
 //! * The sender says the connection number more often than it must, and sends a whole header every 7200 bytes of a
 //!   connection, beside those that RFC 1144 wants: on a retransmission, and when something else has changed.
 //!
+//! What that checksum does not cover may be that of an older packet after a loss, until the next whole header:
+//! identification, type of service and time to live of IP. And a sum does not see a lost acknowledgment by whose
+//! number the window has become smaller: for so long, the acknowledgments are older, with the right end of the window.
+//!
 //! All of it is within RFC 1144: either side works with one that does nothing of this. On a line that damages frames,
 //! CSLIP should have the CRC: two wrong bits in a mask can move a change to another field, and no sum sees it.
 //!

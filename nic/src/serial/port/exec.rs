@@ -31,6 +31,15 @@ impl Exec {
         self.open.as_ref().map(|(stream, _)| stream).ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
+    /// How the command has ended, if that is known already: its descriptors are closed a moment before.
+    fn ended(&mut self) -> io::Error {
+        let status = self.open.as_mut().and_then(|(_, child)| child.try_wait().ok().flatten());
+        io::Error::other(match status {
+            Some(status) => format!("the command has ended: {status}"),
+            None => "the command has ended".to_owned(),
+        })
+    }
+
     fn reap(&mut self) {
         self.ending.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
@@ -62,7 +71,12 @@ impl Port for Exec {
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(&mut self.stream()?, room)
+        match io::Read::read(&mut self.stream()?, room) {
+            // With bytes of ours that it has not read, its end is a reset.
+            Ok(0) => Err(self.ended()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(self.ended()),
+            read => read,
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -44,11 +44,11 @@ fn a_small_packet_waits_for_no_bulk_of_others() {
     assert!(push(&mut queue, &packet(1, 1, 1_006)));
     assert!(push(&mut queue, &packet(1, 2, 1_006)));
     assert!(!push(&mut queue, &packet(1, 3, 1_006)));
-    assert!(!queue.has_room_for_bulk());
+    assert!(!queue.has_room_for_any());
     assert!(push(&mut queue, &packet(2, 4, 41)));
     assert_eq!(pop(&mut queue), Some((2, 4)));
     assert_eq!(pop(&mut queue), Some((1, 1)));
-    assert!(queue.has_room_for_bulk());
+    assert!(queue.has_room_for_any());
 }
 
 #[test]
@@ -84,6 +84,17 @@ fn flows_of_bulk_share_the_line_by_bytes() {
     }
     let [a, b] = bytes.map(|bytes| bytes as f64);
     assert!((0.9..1.1).contains(&(a / b)), "{a} {b}");
+}
+
+#[test]
+fn a_flood_of_small_packets_is_told_of_room_when_there_is_some() {
+    let mut queue = TxQueue::new(CONFIG);
+    while push(&mut queue, &packet(1, 0, 200)) {}
+    assert!(!queue.has_room_for_any(), "who waits for room would be woken again and again");
+    while queue.bytes() > CONFIG.bytes_max - CONFIG.small_max {
+        queue.pop(|_| ());
+    }
+    assert!(queue.has_room_for_any() && push(&mut queue, &packet(2, 0, 200)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use smoltcp::time::{Duration, Instant};
 
 use super::event::{Event, ListenerId, Source, TcpId, Token, UdpId};
 use crate::api::local::message_of;
+use crate::shard::room::Shortage;
 use crate::shard::{Shard, SocketId};
 use crate::timer::{TimerId, Wheel};
 
@@ -16,10 +17,10 @@ pub struct Registry {
     /// By the number of a socket.
     places: Vec<Option<Place>>,
     timers: Wheel<Token>,
-    /// Sockets that have something to send as soon as there is room for datagrams.
-    wants_room: Vec<SocketId>,
-    /// Bytes that waited for neighbours when there was no room for another datagram.
-    parked_bytes: usize,
+    /// Sockets that have something to send as soon as there is room for datagrams on the way out.
+    wants_outbox: Vec<SocketId>,
+    /// The same beside what waits for neighbours, and what the first of them was refused for.
+    wants_neighbors: (Vec<SocketId>, Shortage),
     /// Events of sockets that are not ours, while ours are served.
     strangers: Vec<SocketId>,
     /// What was accepted last in the call of a handler.
@@ -37,8 +38,10 @@ struct Place {
     kind: Kind,
     /// The application has shut down reading: what has come can still be read, and then it is the end.
     has_stopped_reading: bool,
-    /// It is in `wants_room`.
-    wants_room: bool,
+    /// It is in `wants_outbox`.
+    wants_outbox: bool,
+    /// It is in `wants_neighbors`.
+    wants_neighbors: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +64,8 @@ impl Registry {
         Self {
             places: Vec::new(),
             timers: Wheel::new(now),
-            wants_room: Vec::new(),
-            parked_bytes: 0,
+            wants_outbox: Vec::new(),
+            wants_neighbors: (Vec::new(), Shortage::Outbox),
             strangers: Vec::new(),
             accepted: None,
             is_stopped: false,
@@ -95,7 +98,8 @@ impl Registry {
             return Some(shard.now());
         }
         // Frames leave behind this, and with them there may be room.
-        let look = (!self.wants_room.is_empty()).then(|| shard.now() + ROOM_LOOK_INTERVAL);
+        let wants_room = !self.wants_outbox.is_empty() || !self.wants_neighbors.0.is_empty();
+        let look = wants_room.then(|| shard.now() + ROOM_LOOK_INTERVAL);
         [look, self.next_deadline()].into_iter().flatten().min()
     }
 
@@ -154,18 +158,21 @@ impl Registry {
 
     /// Tells those who wait for room that there is some. To be called when frames have left, or in each turn.
     pub(super) fn tell_room(&mut self, shard: &mut Shard) {
-        if self.wants_room.is_empty() || !shard.has_room_for(DATAGRAM_BYTES_MAX) {
-            return;
+        if !self.wants_outbox.is_empty() && shard.may_be_over(Shortage::Outbox) {
+            for id in std::mem::take(&mut self.wants_outbox) {
+                if let Some(place) = self.place_mut(id) {
+                    place.wants_outbox = false;
+                    shard.sockets.mark_ready(id);
+                }
+            }
         }
-        // With room on the way out, it was a neighbour that had to be found first.
-        let parked_bytes = shard.neighbors.parked_bytes();
-        if parked_bytes > 0 && parked_bytes >= self.parked_bytes {
-            return;
-        }
-        for id in std::mem::take(&mut self.wants_room) {
-            if let Some(place) = self.place_mut(id) {
-                place.wants_room = false;
-                shard.sockets.mark_ready(id);
+        let (wants, refused_for) = &mut self.wants_neighbors;
+        if !wants.is_empty() && shard.may_be_over(*refused_for) {
+            for id in std::mem::take(wants) {
+                if let Some(place) = self.place_mut(id) {
+                    place.wants_neighbors = false;
+                    shard.sockets.mark_ready(id);
+                }
             }
         }
     }
@@ -190,7 +197,7 @@ fn event_of(shard: &Shard, place: &Place) -> Event {
     match place.kind {
         Kind::Udp => {
             let readable = shard.udp_socket(id).is_some_and(|socket| socket.readable());
-            let writable = shard.has_room_for(DATAGRAM_BYTES_MAX);
+            let writable = shard.has_room_for_datagrams();
             Event { readable, writable, ..Event::new(place.token, Source::Udp(UdpId(id))) }
         }
         Kind::Listener => {
@@ -288,7 +295,14 @@ impl Sockets<'_> {
         if places.len() <= index {
             places.resize(index + 1, None);
         }
-        places[index] = Some(Place { id, token, kind, has_stopped_reading: false, wants_room: false });
+        places[index] = Some(Place {
+            id,
+            token,
+            kind,
+            has_stopped_reading: false,
+            wants_outbox: false,
+            wants_neighbors: false,
+        });
     }
 
     /// What all calls say when the interface has gone.
@@ -312,13 +326,26 @@ impl Sockets<'_> {
 
     /// There was no room for a datagram: an event comes when there is.
     pub(super) fn want_room(&mut self, id: SocketId) {
-        let parked_bytes = self.shard.neighbors.parked_bytes();
+        let shortage = self.shard.shortage();
         let registry = &mut *self.registry;
-        registry.parked_bytes = parked_bytes;
-        if let Some(place) = registry.place_mut(id)
-            && !std::mem::replace(&mut place.wants_room, true)
-        {
-            registry.wants_room.push(id);
+        let place = registry.places.get_mut(id.index() as usize).and_then(Option::as_mut);
+        let Some(place) = place.filter(|place| place.id == id) else { return };
+        match shortage {
+            Shortage::Outbox => {
+                if !std::mem::replace(&mut place.wants_outbox, true) {
+                    registry.wants_outbox.push(id);
+                }
+            }
+            Shortage::Neighbors { .. } => {
+                let (wants, refused_for) = &mut registry.wants_neighbors;
+                // What has come free since the first one was refused is for all.
+                if wants.is_empty() {
+                    *refused_for = shortage;
+                }
+                if !std::mem::replace(&mut place.wants_neighbors, true) {
+                    wants.push(id);
+                }
+            }
         }
     }
 
@@ -340,5 +367,3 @@ impl Sockets<'_> {
 const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Events that one turn takes; what is left comes first in the next one.
 const EVENTS_PER_TURN: usize = 1_024;
-/// The largest datagram with the headers of all its fragments.
-const DATAGRAM_BYTES_MAX: usize = 80_000;

@@ -334,6 +334,39 @@ fn datagrams_without_room_are_told_when_there_is() {
     }
 }
 
+/// Somebody who does not answer does not hold back those who wait for the device, however small its queue is.
+#[test]
+fn room_on_the_way_out_is_told_while_others_wait_for_neighbours() {
+    for outbox_bytes_max in [4 << 20, 70_000] {
+        let mut ends = ends_with(|config| config.outbox_bytes_max = outbox_bytes_max);
+        let client = ends[0].sockets().udp_bind(at("0.0.0.0:0"), Token(2)).expect("free");
+        let mut send = |to| ends[0].sockets().udp_send_to(client, &[0; 1_000], at(to));
+        send("10.0.0.99:7").expect("room");
+        let refused = (0..100_000).find_map(|_| kind(send("239.1.1.1:7")));
+        assert_eq!(refused, Some(ErrorKind::WouldBlock));
+        let has_room = |event: &Event| event.token == Token(2) && event.writable;
+        turn_until(&mut ends, |seen| seen[0].iter().any(has_room));
+        assert!(ends[0].sockets().shard().occupancy().parked_bytes > 0, "nobody is there");
+    }
+}
+
+#[test]
+fn room_beside_those_who_wait_for_neighbours_is_told_when_one_has_answered() {
+    let mut ends = ends_with(|config| config.neighbor.parked_total_bytes_max = 3_000);
+    let client = ends[0].sockets().udp_bind(at("0.0.0.0:0"), Token(2)).expect("free");
+    let send = |end: &mut End, to| kind(end.sockets().udp_send_to(client, &[0; 1_000], at(to)));
+    assert_eq!([(); 2].map(|()| send(&mut ends[0], "10.0.0.2:7")), [None; 2]);
+    assert_eq!(send(&mut ends[0], "10.0.0.3:7"), Some(ErrorKind::WouldBlock));
+    let mut events = Events::with_capacity(64);
+    for _ in 0..100 {
+        ends[0].poll(&mut events, Some(StdDuration::ZERO)).expect("it is there");
+        assert!(events.is_empty(), "nobody has answered: {events:?}");
+    }
+    let has_room = |event: &Event| event.token == Token(2) && event.writable;
+    turn_until(&mut ends, |seen| seen[0].iter().any(has_room));
+    assert_eq!(send(&mut ends[0], "10.0.0.3:7"), None);
+}
+
 #[test]
 fn timers_come_when_they_are_due_and_not_when_they_are_cancelled() {
     let [mut end, _other] = ends();

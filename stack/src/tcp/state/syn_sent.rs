@@ -22,6 +22,7 @@ impl Tcb {
             if flags.has(Flags::RST) {
                 return Disposition::Dropped(DropReason::TcpBadAck);
             }
+            self.hasten_handshake(cx);
             return Disposition::Refused(DropReason::TcpBadAck, self.reset_at(segment.ack));
         }
         if flags.has(Flags::RST) {

@@ -110,6 +110,8 @@ fn lost_changes_are_made_up_for() {
         (false, 966, 0, 1, false),
         (true, 256, 9, 1, true),
         (true, 256, 9, 2, true),
+        // Too little to be believed.
+        (true, 100, 9, 1, false),
         // One wrong bit looks like that.
         (false, 256, 9, 1, false),
         (false, 255, 9, 1, false),
@@ -158,6 +160,15 @@ fn lost_acknowledgments_are_made_up_for() {
         bed.wire(0, |s| s.ack += 1932);
         assert_eq!(bed.send(0, |s| s.ack += 1932), expected);
     }
+}
+
+#[test]
+fn a_lost_end_of_urgent_data_is_seen() {
+    let mut bed = Bed::new(true, 0);
+    assert_eq!(bed.send(7, |s| (s.flags, s.urgent) = (0x30, 7)), Ok(()));
+    // The pointer is less by as much as the sequence number is more.
+    bed.wire(100, |s| (s.flags, s.urgent) = (0x10, 0));
+    assert_eq!(bed.send(100, still), Err(FrameError::BadSegment));
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! See `wirestack_tests::targets::slip`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wirestack_tests::targets::slip(bytes));
