@@ -123,3 +123,39 @@ const RTO_MAX_MAX: Duration = Duration::from_secs(16);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arithmetic_is_that_of_the_line() {
+        // Baud / 10, MTU; milliseconds of a frame, bytes of the window, and milliseconds of the RTO: initial, least, most.
+        let cases = [
+            (Some(11_520), 1_006, 89, 7_728, [888, 595, 7_110]),
+            (Some(11_520), 296, 26, 2_048, [344, 344, 4_000]),
+            (Some(960), 296, 314, 2_048, [2_801, 1_496, 16_000]),
+            (Some(300_000), 1_500, 5, 27_048, [260, 260, 4_000]),
+            (None, 1_500, 0, 65_535, [1_000, 240, 8_000]),
+        ];
+        for (rate, mtu, frame, window, rto) in cases {
+            let line = LineProfile::new(rate, mtu);
+            let options = line.options();
+            assert_eq!((line.frame_time().total_millis(), line.window()), (frame, window), "{rate:?} {mtu}");
+            let bounds = [options.rto.initial, options.rto.min, options.rto.max];
+            assert_eq!(bounds.map(|time| time.total_millis()), rto, "{rate:?} {mtu}");
+            assert_eq!(options, options.within_bounds(), "{rate:?} {mtu}");
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_has_are_no_overflow() {
+        for rate in [Some(0), Some(1), Some(u32::MAX), None] {
+            for mtu in [0, 68, u16::MAX] {
+                let options = LineProfile::new(rate, mtu).options();
+                assert!(options.rto.min <= options.rto.initial && options.rto.initial <= options.rto.max);
+                assert!(options.recv_buffer > 0 && options.recv_buffer <= u16::MAX.into());
+            }
+        }
+    }
+}

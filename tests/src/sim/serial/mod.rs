@@ -145,7 +145,7 @@ impl SerialSim {
     fn step(&mut self, end: Instant) -> bool {
         let mut next = self.actions.first_key_value().map(|((at, _), _)| *at);
         let wants = [0, 1].map(|host| self.wants(host));
-        for at in wants.into_iter().flatten() {
+        for at in wants.into_iter().chain([self.line.next_turn()]).flatten() {
             next = Some(next.map_or(at, |next| next.min(at)));
         }
         let Some(next) = next.filter(|next| *next <= end) else { return false };
