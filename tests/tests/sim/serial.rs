@@ -15,7 +15,7 @@ use crate::support::*;
 use crate::tcp_support::IS_FAST;
 
 const BAUD: u32 = 115_200;
-const SEEDS: u64 = if IS_FAST { 4 } else { 1 };
+const SEEDS: u64 = if IS_FAST { 3 } else { 1 };
 const TIME: Duration = Duration::from_secs(if IS_FAST { 200 } else { 60 });
 
 /// The part of the line's bytes that can be payload: two bytes of 256 are escaped by SLIP, one END is at the end of a
@@ -105,13 +105,11 @@ fn a_key_stroke_passes_bulk() {
     let mut missed = String::new();
     for is_cslip in [false, true] {
         let setup = Setup::new(BAUD, 1_006).cslip(is_cslip);
-        for (bulks, wanted) in
-            [([0, 1], 1.2), ([1, 0], 1.2), ([1, 1], 1.2), ([0, 6], 1.2), ([30, 0], 1.2), ([6, 6], 1.2)]
-        {
+        for bulks in [[0, 1], [1, 0], [1, 1], [0, 6], [30, 0], [6, 6]] {
             let got = (0..SEEDS.min(2)).map(|seed| echo_in_bulk(&setup, seed, bulks)).fold(0.0, f64::max);
             println!("cslip {is_cslip}, {bulks:?}: p99 {got:.3}");
-            if got > wanted {
-                missed += &format!("cslip {is_cslip}, {bulks:?}: p99 {got:.3} times, not {wanted}\n");
+            if got > 1.2 {
+                missed += &format!("cslip {is_cslip}, {bulks:?}: p99 {got:.3} times, not 1.2\n");
             }
         }
     }
@@ -336,7 +334,7 @@ fn table() -> String {
          \x20                          headers |  no frame lost   |    1 % lost     |    5 % lost\n\
          \x20  baud   mtu  framing     allow | reno cubic  bbr | reno cubic  bbr | reno cubic  bbr\n",
     );
-    for (baud, mtu) in [(9_600, 296), (BAUD, 296), (BAUD, 576), (BAUD, 1_006), (BAUD, 1_500), (3_000_000, 1_500)] {
+    for (baud, mtu) in [(9_600, 296), (BAUD, 296), (BAUD, 1_006), (3_000_000, 1_500)] {
         for is_cslip in [false, true] {
             let name = if is_cslip { "cslip" } else { "slip" };
             let allowed = 100.0 * headers_allow(mtu, is_cslip);
@@ -347,9 +345,8 @@ fn table() -> String {
                     let mut setup = Setup::new(baud, mtu).cslip(is_cslip).loss(loss);
                     setup.options.congestion = congestion;
                     // As many frames at each rate.
-                    let frames = if baud == 9_600 { 1_000.0 } else { 2_000.0 };
-                    let time = Duration::from_millis((setup.frame_seconds() * frames * 1e3) as u64);
-                    let got = goodput(&setup, 2, time) / setup.rate();
+                    let time = Duration::from_millis((setup.frame_seconds() * 1_500.0 * 1e3) as u64);
+                    let got = goodput(&setup, 1, time) / setup.rate();
                     let _ = write!(table, " {:>4.0}", 100.0 * got);
                 }
             }
@@ -361,7 +358,6 @@ fn table() -> String {
 
 /// The table of goodput is what it was when somebody looked at it. `SERIAL_TABLE=write` writes it anew.
 #[test]
-#[cfg_attr(debug_assertions, allow(unreachable_code))]
 fn the_table_of_goodput() {
     if !IS_FAST {
         return;
