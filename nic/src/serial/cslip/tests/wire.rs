@@ -83,11 +83,13 @@ fn compressed_headers() {
             &[0, 255, 255],
         ),
     ];
-    for (what, first, next, mask, values) in cases {
-        let values = if *what == "all of it" { &[2, 3, 4, 5] } else { *values };
-        let expected = [&[C | mask], &next.checksum()[..], values, &next.payload].concat();
-        assert_eq!(last_of(first, std::slice::from_ref(next)), expected, "{what}");
-    }
+    cases.iter().for_each(check);
+}
+
+fn check((what, first, next, mask, values): &(&str, Segment, Segment, u8, &[u8])) {
+    let values = if *what == "all of it" { &[2, 3, 4, 5] } else { *values };
+    let expected = [&[C | mask], &next.checksum()[..], values, &next.payload].concat();
+    assert_eq!(last_of(first, std::slice::from_ref(next)), expected, "{what}");
 }
 
 #[test]
