@@ -124,8 +124,10 @@ fn bulk_connections_share_the_line() {
         let served = bulk(&mut sim, &setup, 0, count);
         sim.run_for(TIME * 3);
         let shares: Vec<f64> = served.borrow().flows.iter().map(|flow| flow.received as f64).collect();
-        let (sum, squares): (f64, f64) = (shares.iter().sum(), shares.iter().map(|share| share * share).sum());
-        let (index, used) = (sum * sum / (count as f64 * squares), sum / (TIME * 3).total_millis() as f64 * 1e3);
+        let (sum, squares): (f64, f64) =
+            (shares.iter().sum(), shares.iter().map(|share| share * share).sum());
+        let (index, used) =
+            (sum * sum / (count as f64 * squares), sum / (TIME * 3).total_millis() as f64 * 1e3);
         println!("{count} connections: {index:.4}, {:.3} of the line", used / setup.rate());
         assert_eq!(shares.len(), count);
         assert!(index > 0.98, "{count} connections: {shares:.0?}");
