@@ -145,6 +145,8 @@ pub(crate) struct Tcb {
     // Time.
     pub(crate) timers: Timers,
     pub(crate) probe: Option<Probe>,
+    /// Identification of the next packet of IPv4, where one that goes up is of use.
+    pub(crate) next_id: u16,
     /// The device had no room for what was planned last: it was not sent, so nobody can have left it unanswered.
     pub(crate) is_refused: bool,
     /// When a segment of the peer was last taken.
@@ -261,6 +263,7 @@ impl Tcb {
             plpmtud: Plpmtud::new(path_mtu, path_mtu, is_v4),
             timers: Timers::new(),
             probe: None,
+            next_id: 0,
             is_refused: false,
             heard_at: now,
             progress_at: now,

@@ -238,7 +238,13 @@ impl Shard {
         }
         let (link_len, ip_len) = (self.link_header_len(), header::header_len(spec));
         let (own, hop_limit, id) = (self.config.mac, self.hop_limit, self.identification(path, spec));
-        let Some(connection) = self.tcp.connections.get(index as usize) else { return Sent::NoRoom };
+        let Some(connection) = self.tcp.connections.get_mut(index as usize) else { return Sent::NoRoom };
+        //= rfc6864#4.1
+        //# Originating sources MAY set the IPv4 ID field of atomic datagrams
+        //# to any value.
+        // On a line whose headers are compressed, one that goes up by one with each segment of a connection takes no byte
+        // (RFC 1144), and one that stays takes three.
+        let id = if spec.dont_fragment && nic.express_len() > 0 { connection.tcb.next_id } else { id };
         let len = link_len + ip_len + plan.header.len() + plan.len;
         let meta = segment_meta(plan, path, link_len + ip_len);
         let sent = nic.transmit_with(self.now, len, &meta, |room| {
@@ -250,6 +256,7 @@ impl Shard {
         });
         match sent {
             Some(()) => {
+                connection.tcb.next_id = connection.tcb.next_id.wrapping_add(1);
                 self.counters.tx_frames += 1;
                 Sent::Yes
             }
