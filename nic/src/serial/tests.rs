@@ -141,6 +141,7 @@ fn packet(port: u16, len: usize) -> Vec<u8> {
     packet.set_version(4);
     packet.set_header_len(20);
     packet.clear_flags();
+    packet.set_frag_offset(0);
     packet.set_total_len(len as u16);
     packet.set_hop_limit(64);
     packet.set_next_header(smoltcp::wire::IpProtocol::Udp);
