@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | what a person can write, and one line for everything that is wrong with it |
+//! | [`accept`] | connections for tasks, not more than there are places for |
 //! | `addresses` | what `--address` can be, and waiting until it can be used |
 //! | `attach` | the devices for which no rule against the kernel is needed: TAP, TUN, netfilter queues |
 //! | [`serial`] | serial lines, and the programs over them in one command |
@@ -23,6 +24,7 @@
 //! | [`testbed`] | two namespaces and a veth pair, for `demo` and the tests |
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod addresses;
 pub mod api;
 mod attach;

@@ -10,6 +10,7 @@ use wirestack::blocking;
 use wirestack::nic::Nic;
 
 use super::{blocking as threads, tasks};
+use crate::accept::{Places, accept};
 use crate::api::Api;
 use crate::cli::{EchoArgs, TcpArgs};
 use crate::error::AppError;
@@ -105,8 +106,8 @@ impl OnApi {
         let listener = host.stack().listen_with(self.local(), self.listening()).map_err(self.failed())?;
         let socket = host.stack().udp_bind(self.local()).map_err(self.failed())?;
         let runtime = Builder::new_multi_thread().build().map_err(AppError::running)?;
-        let spawn = |stream, place| drop(tokio::spawn(tasks::stream(stream, place)));
-        runtime.spawn(tasks::streams(listener, self.tcp.connections_max(), spawn));
+        let spawn = |stream, _, place| drop(tokio::spawn(tasks::stream(stream, place)));
+        runtime.spawn(accept(listener, Places::new(self.tcp.connections_max()), spawn));
         runtime.spawn(tasks::datagrams(socket, self.port));
         let result = self.until_signal(host, json);
         runtime.shutdown_timeout(END_TIMEOUT);
@@ -129,11 +130,11 @@ impl OnApi {
         let listener = host.stack().listen_with(self.local(), self.listening()).map_err(self.failed())?;
         let socket = host.stack().udp_bind(self.local()).map_err(self.failed())?;
         let spawner = host.spawner().clone();
-        let spawn = move |stream, place| spawner.spawn(tasks::stream(stream, place));
-        let (connections_max, port) = (self.tcp.connections_max(), self.port);
+        let spawn = move |stream, _, place| spawner.spawn(tasks::stream(stream, place));
+        let (places, port) = (Places::new(self.tcp.connections_max()), self.port);
         host.spawner().spawn(async move {
             // It ends with the stack.
-            let _ = tasks::streams(listener, connections_max, spawn).await;
+            let _ = accept(listener, places, spawn).await;
         });
         host.spawner().spawn(async move {
             let _ = tasks::datagrams(socket, port).await;

@@ -1,33 +1,14 @@
 //! Echo in tasks: of tokio on sockets that are shared, or of the shard's own thread.
 
 use std::io;
-use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wirestack::api::{Access, TcpListener, TcpStream, UdpSocket};
+use wirestack::api::{Access, TcpStream, UdpSocket};
 
-/// Accepts connections until the stack has ended, and lets `spawn` run [`stream`] for each. While there are `tasks_max` of them,
-/// others wait at the listener.
-///
-/// # Errors
-/// [`NetworkDown`](io::ErrorKind::NetworkDown): the stack has ended.
-pub async fn streams<A: Access>(
-    listener: TcpListener<A>,
-    tasks_max: usize,
-    spawn: impl Fn(TcpStream<A>, OwnedSemaphorePermit),
-) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(tasks_max.clamp(1, Semaphore::MAX_PERMITS)));
-    loop {
-        // It is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-        let (stream, _) = listener.accept().await?;
-        spawn(stream, place);
-    }
-}
+use crate::accept::Place;
 
 /// Sends back what comes; when the peer has finished and everything is sent back, finishes as well.
-pub async fn stream<A: Access>(mut stream: TcpStream<A>, _place: OwnedSemaphorePermit) {
+pub async fn stream<A: Access>(mut stream: TcpStream<A>, _place: Place) {
     let mut room = vec![0; ROOM_BYTES];
     while let Ok(len @ 1..) = stream.read(&mut room).await {
         if stream.write_all(&room[..len]).await.is_err() {

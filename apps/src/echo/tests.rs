@@ -9,6 +9,7 @@ use wirestack::nic::loopback::{Loopback, LoopbackConfig};
 use wirestack::shard::ShardConfig;
 
 use super::{blocking, tasks};
+use crate::accept::{Places, accept};
 
 /// The same bodies serve the kernel's sockets.
 #[test]
@@ -68,8 +69,8 @@ fn tasks_echo_and_are_not_too_many() {
     let at = |port| std::net::SocketAddr::from(([10, 0, 0, 1], port));
     let listener = stack.listen(at(7)).expect("free");
     spawner.clone().spawn(async move {
-        let spawn = |stream, place| spawner.spawn(tasks::stream(stream, place));
-        let _ = tasks::streams(listener, 1, spawn).await;
+        let spawn = |stream, _, place| spawner.spawn(tasks::stream(stream, place));
+        let _ = accept(listener, Places::new(1), spawn).await;
     });
     let datagrams = stack.udp_bind(at(7)).expect("free");
     runtime.spawner().spawn(async move { drop(tasks::datagrams(datagrams, 7).await) });

@@ -11,18 +11,17 @@ pub mod args;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net;
 use tokio::runtime::Builder;
-use tokio::sync::Semaphore;
 use wirestack::api::ListenOptions;
 use wirestack::nic::Nic;
 use wirestack::nic::claim::Protocol;
 use wirestack::tokio::{Stack, TcpListener, TcpStream};
 
+use crate::accept::{Place, Places, accept};
 use crate::addresses::AddressArg;
 use crate::error::AppError;
 use crate::host::Host;
@@ -78,18 +77,22 @@ impl NicProgram for Program<'_> {
         prepared.net.shard.dns = names::config(&args.dns, is_told, ports);
         let json = prepared.json;
         let host = Host::launch(nics, prepared, "forward", &args.tcp, &args.run)?;
-        let room = Arc::new(Semaphore::new(args.tcp.connections_max()));
+        let places = Places::new(args.tcp.connections_max());
         let mut ready = Vec::new();
         let Some(addresses) = host.wait_for_addresses()? else { return Ok(()) };
         for forward in &args.remote {
             let listener = listen(host.stack(), forward, args.tcp.backlog().into())?;
             let bound = forward.bind.as_ref().map_or(addresses.as_slice(), std::slice::from_ref);
             ready.extend(bound.iter().map(|ip| SocketAddr::new(*ip, forward.port).to_string()));
-            runtime.spawn(from_stack(listener, forward.clone(), Arc::clone(&room)));
+            let forward = forward.clone();
+            let spawn = move |ours, peer, place| {
+                tokio::spawn(to_kernel(ours, peer, forward.clone(), place));
+            };
+            runtime.spawn(accept(listener, places.clone(), spawn));
         }
         for (listener, forward) in listeners {
             ready.push(listener.local_addr().map_err(AppError::running)?.to_string());
-            runtime.spawn(from_kernel(listener, host.stack().clone(), forward, Arc::clone(&room)));
+            runtime.spawn(from_kernel(listener, host.stack().clone(), forward, places.clone()));
         }
         serve::say(&format!("ready forward {}", ready.join(" ")), json);
         let result = host.wait(|_| {});
@@ -106,9 +109,9 @@ fn listen(stack: &Stack, forward: &Forward, backlog: usize) -> Result<TcpListene
 }
 
 /// -L: connections of programs on this host go out through the stack.
-async fn from_kernel(listener: net::TcpListener, stack: Stack, forward: Forward, room: Arc<Semaphore>) {
+async fn from_kernel(listener: net::TcpListener, stack: Stack, forward: Forward, places: Places) {
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let place = places.take().await;
         let (kernel, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -133,23 +136,14 @@ async fn from_kernel(listener: net::TcpListener, stack: Stack, forward: Forward,
     }
 }
 
-/// -R: connections to the stack go to a program that the kernel reaches.
-async fn from_stack(listener: TcpListener, forward: Forward, room: Arc<Semaphore>) {
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        // The one error of a listener is that there is no stack any more.
-        let Ok((ours, peer)) = listener.accept().await else { return };
-        let forward = forward.clone();
-        tokio::spawn(async move {
-            match net::TcpStream::connect((forward.host.as_str(), forward.host_port)).await {
-                Ok(kernel) => exchange(kernel, ours, &peer).await,
-                Err(error) => {
-                    log::info!("{peer}: {}:{}: {error}", forward.host, forward.host_port);
-                    ours.abort();
-                }
-            }
-            drop(place);
-        });
+/// -R: a connection to the stack goes to a program that the kernel reaches.
+async fn to_kernel(ours: TcpStream, peer: SocketAddr, forward: Forward, _place: Place) {
+    match net::TcpStream::connect((forward.host.as_str(), forward.host_port)).await {
+        Ok(kernel) => exchange(kernel, ours, &peer).await,
+        Err(error) => {
+            log::info!("{peer}: {}:{}: {error}", forward.host, forward.host_port);
+            ours.abort();
+        }
     }
 }
 

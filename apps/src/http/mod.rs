@@ -10,7 +10,8 @@
 //! | `connection`, `request`, `response`, `site` | the server on events, `--api poll`, as in the drawing |
 //! | `server`, `activity` | a connection on hyper, over any stream: HTTP/1.1 and HTTP/2, its limits and its end |
 //! | `linger` | the end of a connection, so that the peer gets all |
-//! | `program`, `local` | the same on the stack: with tasks of tokio, or on the thread of the stack |
+//! | `serving` | the same on the stack: how it begins, and what all connections have in common |
+//! | `program`, `local` | with tasks of tokio, or on the thread of the stack |
 //! | `service`, `body`, `reply` | the same site as a service of hyper |
 //! | `files`, `conditions`, `index` | `--dir` there: ranges, preconditions, the page of a directory |
 //! | `status` | `/status`, for people with a browser, and `/status.json` |
@@ -30,6 +31,7 @@ mod request;
 mod response;
 pub mod server;
 pub mod service;
+mod serving;
 mod site;
 pub mod status;
 #[cfg(test)]
@@ -63,8 +65,8 @@ pub fn run(args: &HttpArgs) -> Result<(), AppError> {
     let ports = Ports { served: vec![args.port], protocols: &[Protocol::Tcp], sources: &[Protocol::Tcp] };
     match Api::choose(args.api, Api::Async, args.tcp.backend)? {
         Api::Poll => setup::start(&args.host, ports, on_events(args)?),
-        Api::Local => setup::start(&args.host, ports, local::HyperLocal::new(args)?),
-        Api::Async | Api::Blocking => setup::start(&args.host, ports, program::Hyper::new(args)?),
+        Api::Local => setup::start(&args.host, ports, local::new(args)?),
+        Api::Async | Api::Blocking => setup::start(&args.host, ports, program::new(args)?),
     }
 }
 

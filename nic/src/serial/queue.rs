@@ -1,8 +1,8 @@
 //! The packets that wait for the line: a queue for each flow, bounded in bytes together.
 //!
-//! A flow that has just begun to wait goes before those that have been served, and these take turns by bytes (deficit
-//! round robin, as FQ-CoDel has it, RFC 8290 section 4): an ACK or a key stroke waits for the packet on the line, and
-//! not for the bulk behind it. Within a flow nothing passes anything: a segment that comes before its predecessor
+//! Flows take turns by bytes (deficit round robin, as FQ-CoDel has it, RFC 8290 section 4), and a flow that begins to wait
+//! with a small packet goes before them: an ACK or a key stroke waits for the packet on the line, and for no bulk, of
+//! however many flows. While one packet of bulk waits it passes with a quantum of bytes, not more. Within a flow nothing passes anything: a segment that comes before its predecessor
 //! would be answered by duplicate ACKs.
 
 use std::collections::VecDeque;
@@ -27,9 +27,11 @@ pub struct QueueConfig {
 pub struct TxQueue {
     config: QueueConfig,
     flows: Vec<Flow>,
-    /// Flows that have not been served since they began to wait, and those that have.
+    /// Flows that have begun to wait with a small packet, and have not used their quantum up; and all others.
     fresh: VecDeque<u8>,
     served: VecDeque<u8>,
+    /// Packets that have left of the others.
+    round: u32,
     bytes: usize,
     bulk_bytes: usize,
     /// Memory of packets that have left.
@@ -41,6 +43,8 @@ struct Flow {
     packets: VecDeque<Vec<u8>>,
     /// Bytes that it may still send in its turn; less than none, if its last packet was longer.
     deficit: isize,
+    /// The round in which it last began to wait.
+    round: u32,
     is_listed: bool,
 }
 
@@ -49,7 +53,7 @@ impl TxQueue {
     pub fn new(config: QueueConfig) -> Self {
         let flows = (0..FLOWS).map(|_| Flow::default()).collect();
         let (fresh, served, spare) = Default::default();
-        Self { config, flows, fresh, served, bytes: 0, bulk_bytes: 0, spare }
+        Self { config, flows, fresh, served, round: 1, bytes: 0, bulk_bytes: 0, spare }
     }
 
     /// Whether a packet of `len` bytes finds room.
@@ -80,8 +84,12 @@ impl TxQueue {
         let flow = &mut self.flows[index];
         flow.packets.push_back(packet);
         if !std::mem::replace(&mut flow.is_listed, true) {
-            flow.deficit = self.config.quantum as isize;
-            self.fresh.push_back(index as u8);
+            // Who comes again and again with one packet is not to pass those who wait for ever.
+            if std::mem::replace(&mut flow.round, self.round) != self.round {
+                flow.deficit = self.config.quantum as isize;
+            }
+            let passes = len <= self.config.small_max && flow.deficit > 0;
+            if passes { &mut self.fresh } else { &mut self.served }.push_back(index as u8);
         }
         result
     }
@@ -96,6 +104,7 @@ impl TxQueue {
                 flow.deficit += self.config.quantum.max(1) as isize;
                 self.turn_over(is_fresh, true);
             } else if let Some(packet) = flow.packets.pop_front() {
+                self.round = self.round.wrapping_add(u32::from(!is_fresh));
                 flow.deficit -= packet.len() as isize;
                 self.bytes -= packet.len();
                 self.bulk_bytes -= self.bulk_len(packet.len());
@@ -105,10 +114,8 @@ impl TxQueue {
                 }
                 return Some(result);
             } else {
-                // A flow that comes again and again with one packet is not to pass those who wait for ever.
-                let waits = is_fresh && !self.served.is_empty();
-                flow.is_listed = waits;
-                self.turn_over(is_fresh, waits);
+                flow.is_listed = false;
+                self.turn_over(is_fresh, false);
             }
         }
     }

@@ -493,7 +493,7 @@ impl<A: Access> TcpStream<A> {
     }
 
     /// Another handle of the same connection, which is closed when the last of them is dropped.
-    pub(crate) fn share(&self) -> Self {
+    pub fn share(&self) -> Self {
         Self { handle: Arc::clone(&self.handle) }
     }
 

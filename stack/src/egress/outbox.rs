@@ -168,6 +168,7 @@ const PASSED_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use wirestack_nic::loopback::{Loopback, LoopbackConfig};
 
     use super::*;
 
@@ -196,5 +197,51 @@ mod tests {
                 prop_assert!(outbox.memory.len() <= 200);
             }
         }
+    }
+
+    /// An IPv4 packet with UDP between two ports.
+    fn packet(port: u16, len: usize) -> Vec<u8> {
+        let mut packet = vec![0; len];
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet[9] = 17;
+        packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        packet[20..22].copy_from_slice(&port.to_be_bytes());
+        packet
+    }
+
+    /// Small frames pass long ones, but not those of their flow, and so many of them at most.
+    #[test]
+    fn what_is_small_passes_what_is_long() {
+        let push = |outbox: &mut Outbox, port: u16, len: usize| {
+            let packet = packet(port, len);
+            outbox
+                .push(len, &FrameMeta::default(), |room| room.copy_from_slice(&packet))
+                .expect("there is room");
+        };
+        let mut outbox = Outbox::new(1 << 20, 1_000);
+        for (port, len) in [(1, 900), (1, 60), (2, 60), (3, 300), (2, 60), (3, 60), (4, 256), (5, 257)] {
+            push(&mut outbox, port, len);
+        }
+        let medium = smoltcp::phy::Medium::Ip;
+        let config = LoopbackConfig { medium, mtu: 1_500, ..LoopbackConfig::default() };
+        let (mut wire, mut end) = Loopback::pair(&config).expect("two devices in memory");
+        assert_eq!(outbox.send_small(Instant::ZERO, &mut wire, 256), 3);
+        let mut sent = Vec::new();
+        while let Some(port) = end.receive_with(Instant::ZERO, |frame, _| frame[21]) {
+            sent.push(port);
+        }
+        assert_eq!(sent, [2, 2, 4]);
+        let mut left = Vec::new();
+        while let Some((frame, _)) = outbox.front() {
+            left.push((frame[21], frame.len()));
+            outbox.pop();
+        }
+        assert_eq!(left, [(1, 900), (1, 60), (3, 300), (3, 60), (5, 257)]);
+        for port in 0..PASSED_MAX as u16 {
+            push(&mut outbox, port, 900);
+        }
+        push(&mut outbox, 999, 60);
+        assert_eq!(outbox.send_small(Instant::ZERO, &mut wire, 256), 0, "it looks at so many only");
     }
 }

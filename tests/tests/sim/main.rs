@@ -11,6 +11,8 @@ mod hostile;
 mod neighbors;
 mod paths;
 mod scripts;
+mod serial;
+mod serial_support;
 mod shards;
 mod support;
 mod tcp_cases;

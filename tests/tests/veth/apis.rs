@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         veth_test("apis::echo_on_each", echo_on_each),
         curl(veth_test("apis::http_on_each", http_on_each)),
+        veth_test("apis::what_comes_late_is_not_reset", late_bytes),
         curl(veth_test("apis::files_in_ranges", files_in_ranges)),
         curl(require_program("openssl", veth_test("apis::tls", tls))),
         veth_test("apis::broken_tls_files_are_one_line", broken_tls_files),
@@ -64,7 +65,9 @@ fn echo_on_each(wire: &Wire) -> Outcome {
         for _ in 0..20 {
             drop(wire.at_peer(|| TcpStream::connect_timeout(&SocketAddr::new(ADDRESSES[0], 7), LONG))?);
         }
-        assert_eq!(counter(&end(server)?, "accepted"), 22, "{api}");
+        // They are accepted in their order, and who still waits at the end is not.
+        assert_eq!(round_trip(wire, SocketAddr::new(ADDRESSES[0], 7), b"the last")?, b"the last");
+        assert_eq!(counter(&end(server)?, "accepted"), 23, "{api}");
     }
     Ok(())
 }
@@ -89,6 +92,19 @@ fn http_on_each(wire: &Wire) -> Outcome {
             assert_eq!(missing.stdout.trim(), "404", "{api}");
         }
         assert_eq!(counter(&end(server)?, "accepted"), 6, "{api}");
+    }
+    Ok(())
+}
+
+/// A peer that goes on sending when it has its answer gets the end of that, and no reset that could overtake it.
+fn late_bytes(wire: &Wire) -> Outcome {
+    let late = noise(12, 200_000);
+    for api in ["async", "local"] {
+        let server = serve(wire, &["http", "--api", api, "--json"])?;
+        let request = [&b"GET /plain HTTP/1.0\r\n\r\n"[..], &late].concat();
+        let answer = round_trip(wire, SocketAddr::new(ADDRESSES[0], 80), &request)?;
+        assert!(answer.ends_with(b"Hello, world\n"), "{api}: {}", String::from_utf8_lossy(&answer));
+        assert_eq!(counter(&end(server)?, "tcp_resets_sent"), 0, "{api}");
     }
     Ok(())
 }
@@ -211,7 +227,11 @@ fn http2_with_nghttp(wire: &Wire) -> Outcome {
 }
 
 fn python_requests(wire: &Wire) -> Outcome {
-    let server = serve(wire, &["http"])?;
+    ["async", "local"].into_iter().try_for_each(|api| python_requests_of(wire, api))
+}
+
+fn python_requests_of(wire: &Wire, api: &str) -> Outcome {
+    let server = serve(wire, &["http", "--api", api])?;
     let script = format!(
         "import requests\n\
          session = requests.Session()\n\

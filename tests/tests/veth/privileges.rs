@@ -139,8 +139,9 @@ fn confined(wire: &Wire) -> Outcome {
         let mut stream = crate::tcp_serve::connect(wire, ADDRESSES[1], 7)?;
         io::Write::write_all(&mut stream, b"hello")?;
         io::Read::read_exact(&mut stream, &mut [0; 5])?;
-        drop(stream);
+        // Before that of this connection has gone.
         assert_capabilities(&server, 0, true)?;
+        drop(stream);
         end(server)?;
     }
     Ok(())

@@ -68,6 +68,24 @@ fn who_comes_again_and_again_does_not_pass_for_ever() {
     }
 }
 
+/// Many flows whose packets come one at a time, as a stack sends them into a queue of two: each begins to wait anew, and
+/// none of them goes before the small packet of another flow that was here before.
+#[test]
+fn a_small_packet_waits_for_no_bulk_of_many() {
+    let mut queue = TxQueue::new(CONFIG);
+    let mut number = 0;
+    for round in 0..500_u32 {
+        while push(&mut queue, &packet(100 + (number % 30) as u16, number, 1_006)) {
+            number += 1;
+        }
+        if round % 7 == 3 {
+            assert!(push(&mut queue, &packet(2, round, 41)));
+            assert_eq!(pop(&mut queue), Some((2, round)));
+        }
+        assert!(pop(&mut queue).is_some_and(|(port, _)| port >= 100));
+    }
+}
+
 #[test]
 fn flows_of_bulk_share_the_line_by_bytes() {
     let config = QueueConfig { bulk_bytes_max: 1 << 20, bytes_max: 1 << 20, ..CONFIG };

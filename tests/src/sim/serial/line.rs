@@ -63,6 +63,9 @@ struct Chunk {
 struct Way {
     /// Pieces on their way out: when they begin, and how many bytes.
     leaving: VecDeque<(i64, usize)>,
+    /// What waits until the other end is silent, and since when.
+    waiting: Vec<u8>,
+    waits_since: i64,
     busy_until: i64,
     arrivals: VecDeque<Chunk>,
     /// The frame on the line, if there is one, is lost.
@@ -80,9 +83,11 @@ struct Line {
     spec: SerialSpec,
     now: i64,
     ways: [Way; 2],
-    /// How often each end was plugged in; odd: it is.
+    /// How often each end was plugged in or out; odd: it is in.
     plugs: [u32; 2],
-    /// Who has sent last.
+    /// What that was when the port was opened. 0: it is not.
+    opened: [u32; 2],
+    /// Who has sent last, if one at a time sends.
     last: usize,
 }
 
@@ -103,6 +108,11 @@ fn nanos(at: Instant) -> i64 {
     at.total_micros() * 1_000
 }
 
+/// The first microsecond that is not before it.
+fn micros_after(nanos: i64) -> Instant {
+    Instant::from_micros(nanos.div_euclid(1_000) + i64::from(nanos.rem_euclid(1_000) > 0))
+}
+
 /// So many bytes until chance strikes.
 fn until(random: &mut Random, chance: f64) -> u64 {
     if chance <= 0.0 {
@@ -121,6 +131,8 @@ impl SharedLine {
     pub fn new(spec: SerialSpec, random: &mut Random) -> Self {
         let mut way = || Way {
             leaving: VecDeque::new(),
+            waiting: Vec::new(),
+            waits_since: 0,
             busy_until: 0,
             arrivals: VecDeque::new(),
             is_lost: None,
@@ -130,7 +142,7 @@ impl SharedLine {
             lost_bytes: 0,
         };
         let ways = [way(), way()];
-        Self(Arc::new(Mutex::new(Line { spec, now: 0, ways, plugs: [1; 2], last: 0 })))
+        Self(Arc::new(Mutex::new(Line { spec, now: 0, ways, plugs: [1; 2], opened: [0; 2], last: 0 })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {
@@ -139,12 +151,19 @@ impl SharedLine {
 
     /// The port of an end.
     pub fn port(&self, end: usize) -> SimPort {
-        SimPort { line: self.clone(), end, opened: 0 }
+        SimPort { line: self.clone(), end }
     }
 
     /// It is so late.
     pub fn set_now(&self, now: Instant) {
-        self.lock().now = nanos(now);
+        let mut line = self.lock();
+        line.now = nanos(now);
+        line.take_turns();
+    }
+
+    /// When an end may begin to send that waits for the other one.
+    pub fn next_turn(&self) -> Option<Instant> {
+        self.lock().next_burst().map(|(at, _)| micros_after(at))
     }
 
     /// When an end has a frame to read: whoever looks before finds a part of one.
@@ -154,7 +173,7 @@ impl SharedLine {
         line.ways[1 - end].arrivals.iter().find_map(|chunk| {
             let at = chunk.bytes[chunk.taken..].iter().position(|byte| *byte == END)?;
             let at = chunk.first_at + (chunk.taken + at) as i64 * byte;
-            Some(Instant::from_micros(at.div_euclid(1_000) + i64::from(at.rem_euclid(1_000) > 0)))
+            Some(micros_after(at))
         })
     }
 
@@ -196,6 +215,7 @@ impl Line {
         self.ways[1 - end].arrivals.clear();
         let way = &mut self.ways[end];
         way.leaving.clear();
+        way.waiting.clear();
         way.busy_until = now;
         way.is_lost = None;
     }
@@ -208,7 +228,7 @@ impl Line {
             let gone = if *start >= now || byte == 0 { 0 } else { ((now - start) / byte) as usize };
             len - gone.min(*len)
         };
-        way.leaving.iter().map(left).sum()
+        way.waiting.len() + way.leaving.iter().map(left).sum::<usize>()
     }
 
     fn write(&mut self, end: usize, bytes: &[u8]) -> usize {
@@ -217,14 +237,22 @@ impl Line {
         if bytes.is_empty() {
             return 0;
         }
-        let mut start = self.ways[end].busy_until.max(self.now);
-        if let Some(gap) = self.spec.turn_around
-            && self.last != end
-        {
-            start = start.max(self.ways[1 - end].busy_until + nanos(Instant::ZERO + gap));
+        let now = self.now;
+        if self.spec.turn_around.is_none() {
+            let start = self.ways[end].busy_until.max(now);
+            self.send(end, start, bytes);
+        } else {
+            let way = &mut self.ways[end];
+            way.waits_since = if way.waiting.is_empty() { now } else { way.waits_since };
+            way.waiting.extend_from_slice(bytes);
+            self.take_turns();
         }
-        self.last = end;
-        let (spec, is_heard) = (self.spec, self.plugs[1 - end] % 2 == 1);
+        bytes.len()
+    }
+
+    fn send(&mut self, end: usize, start: i64, bytes: &[u8]) {
+        let (spec, hears) = (self.spec, 1 - end);
+        let is_heard = self.plugs[hears] % 2 == 1 && self.opened[hears] == self.plugs[hears];
         let way = &mut self.ways[end];
         way.busy_until = start + bytes.len() as i64 * spec.byte_nanos();
         way.leaving.push_back((start, bytes.len()));
@@ -233,7 +261,29 @@ impl Line {
         } else {
             way.is_lost = None;
         }
-        bytes.len()
+    }
+
+    /// One end at a time sends: who is next, and when. Who has sent goes on without a gap, unless the other one waits.
+    fn next_burst(&self) -> Option<(i64, usize)> {
+        let gap = nanos(Instant::ZERO + self.spec.turn_around?);
+        let start = |end: usize| {
+            let way = &self.ways[end];
+            let free_at = self.ways[self.last].busy_until + if end == self.last { 0 } else { gap };
+            (!way.waiting.is_empty()).then(|| way.waits_since.max(free_at))
+        };
+        match (start(self.last), start(1 - self.last)) {
+            (Some(own), Some(other)) if other > own + gap => Some((own, self.last)),
+            (own, other) => other.map(|at| (at, 1 - self.last)).or(own.map(|at| (at, self.last))),
+        }
+    }
+
+    /// Whose turn it is sends all that waits.
+    fn take_turns(&mut self) {
+        while let Some((start, end)) = self.next_burst().filter(|(at, _)| *at <= self.now) {
+            let bytes = std::mem::take(&mut self.ways[end].waiting);
+            self.last = end;
+            self.send(end, start, &bytes);
+        }
     }
 }
 
@@ -298,14 +348,16 @@ impl Way {
 pub struct SimPort {
     line: SharedLine,
     end: usize,
-    /// How often it had been plugged in when it was opened. 0: it is not open.
-    opened: u32,
 }
 
 impl SimPort {
     fn lock(&self) -> io::Result<MutexGuard<'_, Line>> {
         let line = self.line.lock();
-        if line.plugs[self.end] == self.opened { Ok(line) } else { Err(io::Error::other("unplugged")) }
+        if line.plugs[self.end] == line.opened[self.end] {
+            Ok(line)
+        } else {
+            Err(io::Error::other("unplugged"))
+        }
     }
 }
 
@@ -316,14 +368,12 @@ impl Port for SimPort {
             return Err(io::Error::new(io::ErrorKind::NotFound, "not plugged in"));
         }
         line.clear(self.end);
-        let plugs = line.plugs[self.end];
-        drop(line);
-        self.opened = plugs;
+        line.opened[self.end] = line.plugs[self.end];
         Ok(Opening::Done)
     }
 
     fn close(&mut self) {
-        self.opened = 0;
+        self.line.lock().opened[self.end] = 0;
     }
 
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {

@@ -28,7 +28,7 @@ const TURNS_MAX: usize = 64;
 struct Host {
     shard: Shard,
     nic: Serial<SimPort>,
-    app: Option<App>,
+    apps: Vec<App>,
     /// When the shard or the application wants a turn.
     due: Option<Instant>,
     is_up: bool,
@@ -85,7 +85,7 @@ impl SerialSim {
             end += 1;
             let before = shard.counters();
             let connections = Connections::default();
-            Host { shard, nic, app: None, due: Some(now), is_up: true, connections, before }
+            Host { shard, nic, apps: Vec::new(), due: Some(now), is_up: true, connections, before }
         });
         let (actions, ledger) = Default::default();
         Self { now, hosts, line, actions, sequence: 0, random, turns: 0, ledger }
@@ -121,9 +121,10 @@ impl SerialSim {
         self.hosts[host].nic.counters()
     }
 
-    /// Sets the application of a host, which has a turn at once.
-    pub fn set_app(&mut self, host: usize, app: App) {
-        self.hosts[host].app = Some(app);
+    /// Adds an application to a host, which has a turn at once. One that takes the events of the shard comes last; the
+    /// others look at their sockets in every turn.
+    pub fn add_app(&mut self, host: usize, app: App) {
+        self.hosts[host].apps.insert(0, app);
         self.hosts[host].due = Some(self.now);
     }
 
@@ -144,7 +145,7 @@ impl SerialSim {
     fn step(&mut self, end: Instant) -> bool {
         let mut next = self.actions.first_key_value().map(|((at, _), _)| *at);
         let wants = [0, 1].map(|host| self.wants(host));
-        for at in wants.into_iter().flatten() {
+        for at in wants.into_iter().chain([self.line.next_turn()]).flatten() {
             next = Some(next.map_or(at, |next| next.min(at)));
         }
         let Some(next) = next.filter(|next| *next <= end) else { return false };
@@ -227,11 +228,14 @@ impl Host {
         ledger: &mut Ledger,
         touched: &mut Vec<SocketId>,
     ) -> (Option<Instant>, Option<Instant>) {
-        let Self { shard, nic, app, .. } = self;
-        let mut wanted = None;
+        let Self { shard, nic, apps, .. } = self;
+        let mut wanted: Option<Instant> = None;
         let next = shard.turn(now, nic, |shard| {
             let mut context = Context { now, ledger, touched: Vec::new() };
-            wanted = app.as_mut().and_then(|app| app(shard, &mut context));
+            for app in apps.iter_mut() {
+                let due = app(shard, &mut context);
+                wanted = [wanted, due].into_iter().flatten().min();
+            }
             touched.append(&mut context.touched);
         });
         (next, wanted)

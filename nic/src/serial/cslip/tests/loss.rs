@@ -129,6 +129,13 @@ fn lost_changes_are_not_guessed_where_two_fields_move() {
     assert_eq!([bed.send(966, still), bed.send(966, still)], [Ok(()); 2]);
     bed.wire(966, still);
     assert_eq!(bed.send(966, still), Err(FrameError::BadSegment));
+    // One that moves a second field for the first time, behind one that moved the first by as much as both.
+    let mut bed = Bed::new(true, 200);
+    for len in [200, 200, 200, 200, 200, 200, 200, 200, 200, 900] {
+        assert_eq!(bed.send(len, still), Ok(()));
+    }
+    bed.wire(500, still);
+    assert_eq!(bed.send(500, |s| s.ack += 400), Err(FrameError::BadSegment));
     // A frame that moved two fields by 966 each adds as much as two that moved one.
     let mut bed = Bed::new(true, 966);
     for _ in 0..3 {

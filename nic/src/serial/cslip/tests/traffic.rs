@@ -23,7 +23,7 @@ impl Traffic {
                 s.seq = 0xffff_fff0_u32.wrapping_sub(u32::from(port) * 7919);
                 s.ack = 0xffff_ffe0_u32.wrapping_sub(u32::from(port) * 104_729);
                 s.identification = 0xfffc;
-                s.tcp_options = if port % 2 == 0 { Vec::new() } else { vec![1; 12] };
+                s.tcp_options = if port.is_multiple_of(2) { Vec::new() } else { vec![1; 12] };
             })
         };
         Self { segments: (0..connections).map(segment).collect() }
@@ -99,7 +99,7 @@ fn configs() -> [FramingConfig; 2] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn packets_come_as_they_were(

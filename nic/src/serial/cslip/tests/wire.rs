@@ -83,11 +83,13 @@ fn compressed_headers() {
             &[0, 255, 255],
         ),
     ];
-    for (what, first, next, mask, values) in cases {
-        let values = if *what == "all of it" { &[2, 3, 4, 5] } else { *values };
-        let expected = [&[C | mask], &next.checksum()[..], values, &next.payload].concat();
-        assert_eq!(last_of(first, &[next.clone()]), expected, "{what}");
-    }
+    cases.iter().for_each(check);
+}
+
+fn check((what, first, next, mask, values): &(&str, Segment, Segment, u8, &[u8])) {
+    let values = if *what == "all of it" { &[2, 3, 4, 5] } else { *values };
+    let expected = [&[C | mask], &next.checksum()[..], values, &next.payload].concat();
+    assert_eq!(last_of(first, std::slice::from_ref(next)), expected, "{what}");
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn uncompressed_headers() {
 fn the_same_options_are_compressed() {
     let first = Segment::new(1).with(|s| (s.ip_options, s.tcp_options) = (vec![1; 40], vec![1; 40]));
     let next = first.next(b"x");
-    assert_eq!(last_of(&first, &[next.clone()]), [&[C], &next.checksum()[..], b"x"].concat());
+    assert_eq!(last_of(&first, std::slice::from_ref(&next)), [&[C], &next.checksum()[..], b"x"].concat());
 }
 
 #[test]
