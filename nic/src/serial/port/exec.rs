@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use smoltcp::time::Duration;
 
 use super::{Opening, Port};
+use crate::wait::now;
 
 /// A shell command, started again when it has ended.
 #[derive(Debug)]
@@ -93,9 +94,9 @@ impl Drop for Exec {
     /// Whoever does not end in time is ended.
     fn drop(&mut self) {
         self.close();
-        let until = Instant::now() + END_TIMEOUT;
-        while !self.ending.is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
+        let until = now() + END_TIMEOUT;
+        while !self.ending.is_empty() && now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(5));
             self.reap();
         }
         for mut child in self.ending.drain(..) {
