@@ -220,14 +220,12 @@ impl Tcb {
     ) -> Self {
         let rcv_nxt = agreed.irs + 1;
         let (snd_scale, rcv_scale) = agreed.window_scale.unwrap_or_default();
-        let is_v4 = matches!(flow, FlowKey::V4(_));
-        let sender = Sender::new(&sender_config(&options, agreed, MSS_MIN), now);
         let mut tcb = Self {
             flow,
             state: State::Established,
             opening: None,
             iss: agreed.iss,
-            sender,
+            sender: Sender::new(&sender_config(&options, agreed, MSS_MIN), now),
             send: SendBuffer::default(),
             send_limit: options.send_buffer_max.min(SEND_LIMIT_INITIAL),
             snd_wnd: agreed.snd_wnd,
@@ -260,7 +258,7 @@ impl Tcb {
             owes_cwr: false,
             peer_mss: agreed.peer_mss.max(PEER_MSS_MIN),
             path_mtu,
-            plpmtud: Plpmtud::new(path_mtu, path_mtu, is_v4),
+            plpmtud: Plpmtud::new(path_mtu, path_mtu, matches!(flow, FlowKey::V4(_))),
             timers: Timers::new(),
             probe: None,
             next_id: 0,

@@ -14,7 +14,7 @@ use crate::support::LONG;
 pub(crate) fn cases() -> Vec<Vec<Case>> {
     vec![
         test("serial::bad_input", bad_input),
-        require_program("socat", test("serial::bad_input_with_a_terminal", with_a_terminal)),
+        require_program("socat", test("serial::bad_input_with_a_taken_socket", with_a_terminal)),
         require_program("setpriv", root_test("serial::no_permission_names_the_group", no_permission)),
     ]
 }
