@@ -215,7 +215,9 @@ mod tests {
     fn what_is_small_passes_what_is_long() {
         let push = |outbox: &mut Outbox, port: u16, len: usize| {
             let packet = packet(port, len);
-            outbox.push(len, &FrameMeta::default(), |room| room.copy_from_slice(&packet)).expect("there is room");
+            outbox
+                .push(len, &FrameMeta::default(), |room| room.copy_from_slice(&packet))
+                .expect("there is room");
         };
         let mut outbox = Outbox::new(1 << 20, 1_000);
         for (port, len) in [(1, 900), (1, 60), (2, 60), (3, 300), (2, 60), (3, 60), (4, 256), (5, 257)] {

@@ -65,11 +65,8 @@ impl Setup {
             mtu: self.mtu,
             baud: NonZeroU32::new(self.spec.baud),
         };
-        let framing = FramingConfig {
-            packet_max: device.packet_max(),
-            crc: self.has_crc,
-            escapes_flow_control: false,
-        };
+        let framing =
+            FramingConfig { packet_max: device.packet_max(), crc: self.has_crc, escapes_flow_control: false };
         let framing: Box<dyn Framing> = match self.is_cslip {
             true => Box::new(Cslip::new(framing, CONNECTIONS_DEFAULT)),
             false => Box::new(Slip::new(framing)),
@@ -116,7 +113,12 @@ pub(crate) fn goodput(setup: &Setup, seeds: u64, time: Duration) -> f64 {
 
 /// Somebody types: one byte at a time to an echo, the next one a while after the last one has come back. Tells how long
 /// each took.
-pub(crate) fn typist(sim: &mut SerialSim, host: usize, to: SocketAddr, options: TcpOptions) -> Shared<Vec<f64>> {
+pub(crate) fn typist(
+    sim: &mut SerialSim,
+    host: usize,
+    to: SocketAddr,
+    options: TcpOptions,
+) -> Shared<Vec<f64>> {
     let times = shared(Vec::new());
     let told = times.clone();
     let mut random = sim.random().fork();

@@ -353,7 +353,11 @@ pub struct SimPort {
 impl SimPort {
     fn lock(&self) -> io::Result<MutexGuard<'_, Line>> {
         let line = self.line.lock();
-        if line.plugs[self.end] == line.opened[self.end] { Ok(line) } else { Err(io::Error::other("unplugged")) }
+        if line.plugs[self.end] == line.opened[self.end] {
+            Ok(line)
+        } else {
+            Err(io::Error::other("unplugged"))
+        }
     }
 }
 
