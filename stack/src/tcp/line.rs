@@ -20,7 +20,7 @@
 //! | `mtu_probing` | off | there is one link, whose MTU is known; lost frames are no sign of a smaller one |
 //! | `keepalive` | after 60 s, each 15 s | somebody else may be at the other end |
 //! | `user_timeout` | 15 minutes | a line may be unplugged for a while; how often something was repeated says nothing |
-//! | `congestion` | BBR | a lost frame is no sign of congestion here. On the simulated line it is never less than CUBIC and NewReno, and half as much again where CSLIP loses several frames for one (`tests/tests/sim/serial_table.txt`); without a loss all are the same, for the device takes no more than two packets |
+//! | `congestion` | BBR | a lost frame is no sign of congestion here. On the simulated line it is two percent below the others at worst, and half as much again where CSLIP loses several frames for one (`tests/tests/sim/serial_table.txt`); without a loss all are the same, for the device takes no more than two packets |
 //!
 //! A line without a rate (a pseudo-terminal, a socket) takes what a local network takes, without scaling.
 
