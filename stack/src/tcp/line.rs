@@ -132,10 +132,10 @@ mod tests {
     fn the_arithmetic_is_that_of_the_line() {
         // Baud / 10, MTU; milliseconds of a frame, bytes of the window, and milliseconds of the RTO: initial, least, most.
         let cases = [
-            (Some(11_520), 1_006, 89, 7_728, [888, 595, 7_110]),
+            (Some(11_520), 1_006, 88, 7_728, [888, 595, 7_107]),
             (Some(11_520), 296, 26, 2_048, [344, 344, 4_000]),
-            (Some(960), 296, 314, 2_048, [2_801, 1_496, 16_000]),
-            (Some(300_000), 1_500, 5, 27_048, [260, 260, 4_000]),
+            (Some(960), 296, 314, 2_048, [2_802, 1_498, 16_000]),
+            (Some(300_000), 1_500, 5, 27_050, [260, 260, 4_000]),
             (None, 1_500, 0, 65_535, [1_000, 240, 8_000]),
         ];
         for (rate, mtu, frame, window, rto) in cases {
