@@ -2,8 +2,8 @@
 //!
 //! Flows take turns by bytes (deficit round robin, as FQ-CoDel has it, RFC 8290 section 4), and a flow that begins to wait
 //! with a small packet goes before them: an ACK or a key stroke waits for the packet on the line, and for no bulk, of
-//! however many flows. While one packet of bulk waits it passes with a quantum of bytes, not more. Within a flow nothing passes anything: a segment that comes before its predecessor
-//! would be answered by duplicate ACKs.
+//! however many flows. While one packet of bulk waits it passes with a quantum of bytes, not more. Within a flow nothing
+//! passes anything: a segment that comes before its predecessor would be answered by duplicate ACKs.
 
 use std::collections::VecDeque;
 
