@@ -38,7 +38,7 @@ impl Head {
 }
 
 /// The connections of which the other side knows a header.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Compressor {
     /// By connection number.
     slots: Vec<Option<Slot>>,
@@ -55,15 +55,16 @@ struct Slot {
     header: Header,
     /// Bytes in frames since the last uncompressed header.
     since_full_bytes: usize,
-    /// The header has fields that no change tells of, new ones. Were it lost, nobody would know: so the next is sent as it is, too.
-    is_unlike: bool,
+    /// So many more are sent as they are. Were the last one lost, a change that goes on from it would be taken for one from
+    /// the header before, and what a retransmission has set back may cancel out in the sum: of several, one arrives.
+    full_left: u8,
 }
 
 impl Compressor {
     pub(super) fn new(connections_max: u8) -> Self {
         Self {
             slots: vec![None; connections_max.into()],
-            order: (0..connections_max).collect(),
+            order: (0..connections_max).rev().collect(),
             last_sent: None,
             implicit_len: 0,
         }
@@ -82,11 +83,17 @@ impl Compressor {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else { return Head::default() };
         let known = slot.filter(|slot| slot.header.is_same_connection(&header));
         let changes = known
-            .filter(|slot| slot.since_full_bytes < REFRESH_BYTES && !slot.is_unlike)
+            .filter(|slot| slot.since_full_bytes < REFRESH_BYTES && slot.full_left == 0)
             .and_then(|slot| Changes::between(&slot.header, &header));
         let Some(changes) = changes else {
-            let is_unlike = known.is_some_and(|slot| !slot.header.is_alike(&header));
-            *slot = Some(Slot { header, since_full_bytes: 0, is_unlike });
+            let goes_on = known.is_some_and(|slot| Changes::between(&slot.header, &header).is_some());
+            let full_left = match known {
+                // What goes on from the header of another connection has another sum.
+                None => 0,
+                Some(slot) if goes_on => slot.full_left.saturating_sub(1),
+                Some(_) => FULL_MORE,
+            };
+            *slot = Some(Slot { header, since_full_bytes: 0, full_left });
             self.last_sent = Some(number);
             self.implicit_len = 0;
             return uncompressed(packet, number);
@@ -217,8 +224,11 @@ impl Changes {
 const HEAD_MAX: usize = 1 + 1 + 2 + 5 * 3;
 
 /// A connection has an uncompressed header after so many bytes, since the one before may have been lost, or a compressed
-/// one behind it. That is 36 bytes more than a compressed one: half a percent.
-const REFRESH_BYTES: usize = 7200;
+/// one behind it. That is 36 bytes more than a compressed one: a percent.
+const REFRESH_BYTES: usize = 4000;
+
+/// Uncompressed headers that follow one with which a connection has not simply gone on.
+const FULL_MORE: u8 = 2;
 
 /// What a frame counts for that, at least, so that a row of acknowledgments is refreshed too.
 const FRAME_BYTES_MIN: usize = 256;

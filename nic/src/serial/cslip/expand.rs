@@ -9,34 +9,27 @@ use crate::serial::framing::{FrameError, FramingConfig};
 use crate::serial::slip::packet_len;
 
 /// The connections of which a header has come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Expander {
     /// By connection number: whatever the other side may use, since it does not tell how many it has.
     slots: Vec<Option<Box<Slot>>>,
     last_received: Option<u8>,
     /// A frame was lost: which connection the next one is of, only it can say.
     is_tossing: bool,
+    /// Goes up with every error on the line. What was known before is not gone on from.
+    errors: u64,
     /// The last packet that was put together.
     packet: Vec<u8>,
     packet_max: usize,
-    has_crc: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     header: Header,
-    /// What alone has moved in the last segments, and in how many.
-    mover: Option<Mover>,
-    streak_len: u8,
-}
-
-/// A field that moves while the others stand still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mover {
-    /// Data in one direction.
-    Seq,
-    /// Acknowledgments of data in the other.
-    Ack,
+    /// The last segment could not be put together: one before it was lost.
+    is_wrong: bool,
+    /// Errors on the line when it was last as it should be.
+    errors: u64,
 }
 
 /// What a frame holds.
@@ -53,9 +46,9 @@ impl Expander {
             slots: vec![None; NUMBERS],
             last_received: None,
             is_tossing: true,
+            errors: 0,
             packet: Vec::new(),
             packet_max: config.packet_max.min(65535),
-            has_crc: config.crc,
         }
     }
 
@@ -68,6 +61,7 @@ impl Expander {
 
     pub(super) fn note_loss(&mut self) {
         self.is_tossing = true;
+        self.errors += 1;
     }
 
     /// The packet that was framed.
@@ -81,6 +75,11 @@ impl Expander {
         match whole {
             Ok(Whole::AsIs(len)) => frame.get(..len).ok_or(FrameError::NotIp),
             Ok(Whole::Expanded) => Ok(&self.packet),
+            // Which of the connections it is, is known, and that was written down.
+            Err(error @ (FrameError::Tossed | FrameError::BadSegment)) => {
+                self.is_tossing = true;
+                Err(error)
+            }
             Err(error) => {
                 self.note_loss();
                 Err(error)
@@ -102,7 +101,7 @@ impl Expander {
         self.packet.truncate(packet_len(&self.packet).ok_or(FrameError::NotIp)?);
         let slot = self.slots.get_mut(usize::from(*number)).ok_or(FrameError::BadHeader)?;
         // Whatever this is, the sender does not go on from what we had.
-        let old = slot.take();
+        *slot = None;
         let header = Header::parse(&self.packet).ok_or(FrameError::BadHeader)?;
         let payload = self.packet.get(header.len()..).unwrap_or_default();
         if !header.is_compressible() {
@@ -111,13 +110,7 @@ impl Expander {
         if !header.is_sum_right(sum::data(payload)) {
             return Err(FrameError::BadSegment);
         }
-        *slot = Some(match old {
-            Some(mut old) if old.header.is_same_connection(&header) => {
-                old.follow(header);
-                old
-            }
-            _ => Box::new(Slot { header, mover: None, streak_len: 0 }),
-        });
+        *slot = Some(Box::new(Slot { header, is_wrong: false, errors: self.errors }));
         self.last_received = Some(*number);
         self.is_tossing = false;
         Ok(Whole::Expanded)
@@ -137,14 +130,19 @@ impl Expander {
         };
         let slot =
             self.slots.get_mut(usize::from(number)).and_then(Option::as_mut).ok_or(FrameError::BadHeader)?;
+        // RFC 1144 goes on where the connection is said. But the frame that was lost may be one of this connection, and what
+        // it has changed may cancel out in the sum by which this one is judged. So a whole header has to come first.
+        if slot.is_wrong || slot.errors != self.errors {
+            return Err(FrameError::Tossed);
+        }
         let checksum = fields.u16()?;
         let step = Step::read(mask, checksum, &mut fields, &slot.header)?;
         let payload = fields.0;
         let total_len = slot.header.len().saturating_add(payload.len());
         let is_short = total_len <= self.packet_max;
         let total_len = u16::try_from(total_len).ok().filter(|_| is_short).ok_or(FrameError::TooLong)?;
-        let header = slot.advance(&step, total_len, sum::data(payload), self.has_crc)?;
-        slot.follow(header);
+        slot.advance(&step, total_len, sum::data(payload))?;
+        let header = slot.header;
         self.last_received = Some(number);
         self.is_tossing = false;
         self.packet.clear();
@@ -155,71 +153,26 @@ impl Expander {
 }
 
 impl Slot {
-    /// The next header, if there is one with which the checksum is right.
+    /// Goes on to the next header, if the checksum is right with it. If it is not, the frame is damaged, or one before it
+    /// was lost.
     ///
-    /// If it is not, the frame is damaged, or one before it was lost, and its changes are missing. Then they were
-    /// probably those of this frame: RFC 2507 section 10.1 applies them twice, and here three times as well. The
-    /// checksum is a sum, and confirms that the changes of all fields together are right. So this is done only in bulk, where
-    /// a single field has moved for a while, since otherwise another field may have moved by as much.
-    ///
-    /// The identification of IP may be wrong afterwards: no checksum covers it.
-    fn advance(
-        &self,
-        step: &Step,
-        total_len: u16,
-        payload_sum: u16,
-        has_crc: bool,
-    ) -> Result<Header, FrameError> {
-        if step.urgent.is_none() && self.header.is_urgent() && self.header.urgent() != 0 {
-            // A pointer that counts no more is 0, in every stack that is known, and a whole header has said so, which was
-            // lost: by as much as that sum is too large now, the one of the sequence number may be too small.
+    /// RFC 2507 section 10.1 then tries whether the frames that are missing had the changes of this one. But a sum
+    /// confirms that the changes of all fields together are right, and not each: an acknowledgment that was lost, of as many
+    /// bytes as a segment has, would move the data of this one.
+    fn advance(&mut self, step: &Step, total_len: u16, payload_sum: u16) -> Result<(), FrameError> {
+        let mut header = self.header;
+        // A pointer that counts no more is 0, in every stack that is known, and a whole header has said so, which was
+        // lost: by as much as that sum is too large now, the one of the sequence number may be too small.
+        let is_left = step.urgent.is_none() && header.is_urgent() && header.urgent() != 0;
+        step.apply(&mut header);
+        header.set_total_len(total_len);
+        self.is_wrong = is_left || !header.is_sum_right(payload_sum);
+        if self.is_wrong {
             return Err(FrameError::BadSegment);
         }
-        for times in 1..=1 + LOST_MAX {
-            if times > 1 && !self.may_repeat(step, times - 1, has_crc) {
-                break;
-            }
-            let mut header = self.header;
-            step.apply(&mut header, times);
-            header.set_total_len(total_len);
-            if header.is_sum_right(payload_sum) {
-                header.fill_ip_checksum();
-                return Ok(header);
-            }
-        }
-        Err(FrameError::BadSegment)
-    }
-
-    /// Whether the changes may be applied so many times more than they were sent.
-    fn may_repeat(&self, step: &Step, more: u16, has_crc: bool) -> bool {
-        let change = match self.mover {
-            Some(Mover::Seq) if step.ack == 0 => step.seq,
-            Some(Mover::Ack) if step.seq == 0 => step.ack,
-            _ => return false,
-        };
-        let is_alone = change >= REPEATED_CHANGE_MIN
-            && step.window == 0
-            && step.urgent.is_none()
-            && !self.header.is_urgent();
-        // Without a CRC the frame may as well be damaged, and a segment size of 256 is what one wrong bit looks like.
-        let is_unlike_damage = has_crc || wrong_bits(u32::from(change) * u32::from(more)) > DAMAGED_BITS_MAX;
-        is_alone && self.streak_len >= STREAK_LEN_MIN && is_unlike_damage
-    }
-
-    /// Goes on from another header of the connection.
-    fn follow(&mut self, header: Header) {
-        let old = &self.header;
-        let has_moved =
-            (old.seq() != header.seq(), old.ack() != header.ack(), old.window() != header.window());
+        header.fill_ip_checksum();
         self.header = header;
-        let mover = match has_moved {
-            (false, false, false) => return,
-            (true, false, false) => Some(Mover::Seq),
-            (false, true, false) => Some(Mover::Ack),
-            _ => None,
-        };
-        self.streak_len = if mover == self.mover { self.streak_len.saturating_add(1) } else { 1 };
-        self.mover = mover;
+        Ok(())
     }
 }
 
@@ -260,15 +213,14 @@ impl Step {
         Ok(step)
     }
 
-    fn apply(&self, header: &mut Header, times: u16) {
+    fn apply(&self, header: &mut Header) {
         header.set_checksum(self.checksum);
         header.set_push(self.is_push);
         header.set_urgent(self.urgent);
         header.set_window(header.window().wrapping_add(self.window));
-        header.set_ack(header.ack().wrapping_add(u32::from(self.ack) * u32::from(times)));
-        header.set_seq(header.seq().wrapping_add(u32::from(self.seq) * u32::from(times)));
-        let identification = self.identification.wrapping_mul(times);
-        header.set_identification(header.identification().wrapping_add(identification));
+        header.set_ack(header.ack().wrapping_add(u32::from(self.ack)));
+        header.set_seq(header.seq().wrapping_add(u32::from(self.seq)));
+        header.set_identification(header.identification().wrapping_add(self.identification));
     }
 }
 
@@ -294,25 +246,5 @@ impl Fields<'_> {
     }
 }
 
-/// How many wrong bits, at least, change a ones' complement sum of 16 bits by so much: the digits of the
-/// shortest sum of powers of two, added and subtracted, which is that or differs from it by 65535.
-fn wrong_bits(change: u32) -> u32 {
-    let digits = |number: u32| (u64::from(number) ^ (3 * u64::from(number))).count_ones();
-    let change = change % 0xffff;
-    digits(change).min(digits(0xffff - change)).min(digits(0xffff + change))
-}
-
 /// Connection numbers that a byte has.
 const NUMBERS: usize = 256;
-
-/// Frames that may be missing before one whose changes are applied once for each.
-const LOST_MAX: u16 = 2;
-
-/// Segments in which a single field has moved before it is believed that this was so in lost ones too.
-const STREAK_LEN_MIN: u8 = 8;
-
-/// The least change that may be repeated: small ones are easily the sum of others.
-const REPEATED_CHANGE_MIN: u16 = 128;
-
-/// Wrong bits in a frame that must not look like a lost frame.
-const DAMAGED_BITS_MAX: u32 = 2;

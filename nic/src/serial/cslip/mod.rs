@@ -10,13 +10,16 @@
 //! done about that, beyond RFC 1144, whose receiver leaves it to TCP's checksum at the very end:
 //!
 //! * The receiver verifies that checksum itself. What is wrong does not go up and changes nothing.
-//! * It tries whether the frames that are missing had the changes of this one (RFC 2507 section 10.1), with care.
-//! * The sender says the connection number more often than it must, and sends a whole header every 7200 bytes of a
-//!   connection, beside those that RFC 1144 wants: on a retransmission, and when something else has changed.
+//! * After an error on the line it wants a whole header of each connection before it goes on with that. A sum confirms the
+//!   changes of all fields together, and what a lost frame has changed in one may cancel out with another.
+//! * The sender says the connection number more often than it must, and sends a whole header every 4000 bytes of a
+//!   connection, beside those that RFC 1144 wants: on a retransmission, and when something else has changed. Those are
+//!   followed by two more, lest one that is lost goes unnoticed.
 //!
-//! What that checksum does not cover may be that of an older packet after a loss, until the next whole header:
-//! identification, type of service and time to live of IP. And a sum does not see a lost acknowledgment by whose
-//! number the window has become smaller: for so long, the acknowledgments are older, with the right end of the window.
+//! What that checksum does not cover may be that of an older packet after a loss that nobody has noticed, until the next
+//! whole header: identification, type of service and time to live of IP. And a sum does not see a lost acknowledgment by
+//! whose number the window has become smaller: for so long, the acknowledgments are older, with the right end of the
+//! window.
 //!
 //! All of it is within RFC 1144: either side works with one that does nothing of this. On a line that damages frames,
 //! CSLIP should have the CRC: two wrong bits in a mask can move a change to another field, and no sum sees it.

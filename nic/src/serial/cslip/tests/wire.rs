@@ -239,21 +239,21 @@ fn the_number_is_said_from_time_to_time() {
 }
 
 #[test]
-fn a_new_field_is_said_twice() {
+fn a_new_field_is_said_three_times() {
     let (mut ours, mut theirs) = (Cslip::new(CONFIG, 16), Cslip::new(CONFIG, 16));
     let mut segment = Segment::new(1);
-    let seen = [64, 64, 63, 63, 63, 63].map(|ttl| {
+    let seen = [64, 64, 63, 63, 63, 63, 63].map(|ttl| {
         segment = segment.next(b"x").with(|s| s.ttl = ttl);
         let wire = encode(&mut ours, &segment.bytes());
         assert_eq!(decode(&mut theirs, &wire), Ok(segment.bytes()));
         inside(&wire)[0] >> 4
     });
-    assert_eq!(seen, [7, 8, 7, 7, 8, 8]);
+    assert_eq!(seen, [7, 8, 7, 7, 7, 8, 8]);
 }
 
 #[test]
 fn headers_are_refreshed() {
-    for (len, every) in [(0, 30), (1, 30), (256, 26), (966, 9)] {
+    for (len, every) in [(0, 17), (1, 17), (256, 15), (966, 5)] {
         let mut ours = Cslip::new(CONFIG, 16);
         let mut segment = Segment::new(1);
         let mut full = Vec::new();
@@ -265,8 +265,8 @@ fn headers_are_refreshed() {
         }
         assert_eq!(full, (0..100).step_by(every).take(full.len()).collect::<Vec<_>>(), "{len}");
         assert!(full.len() > 2);
-        // Half a percent of the line, for segments of data.
-        assert!(len < 256 || 36.0 / (every as f64 * (len + 8) as f64) < 0.006);
+        // A percent of the line, for segments of data.
+        assert!(len < 256 || 36.0 / (every as f64 * (len + 8) as f64) < 0.01);
     }
 }
 
@@ -309,22 +309,23 @@ fn nonsense() {
         let wire = frame(&[&[C], &next.checksum()[..], b"x"].concat());
         assert_eq!(decode(&mut theirs, &wire), Ok(next.bytes()), "{what}");
     }
-    let mut theirs = Cslip::new(CONFIG, 16);
-    assert_eq!(decode(&mut theirs, &full(&|_| {})), Ok(known.bytes()));
     for (what, body, expected) in [
         ("no checksum", &[C | NEW_C, 3, 0][..], FrameError::BadHeader),
         ("no change", &[C | NEW_C | NEW_A, 3, 0, 0], FrameError::BadHeader),
         ("half a change", &[C | NEW_C | NEW_W, 3, 0, 0, 0, 1], FrameError::BadHeader),
         ("no identification", &[C | NEW_C | NEW_I | SPECIAL_D, 3, 0, 0], FrameError::BadHeader),
         ("checksum", &[C | NEW_C, 3, 0, 0, b'x'], FrameError::BadSegment),
-        ("no number after an error", &[C, 0, 0], FrameError::Tossed),
         ("more than a packet", &[&[C | NEW_C, 3][..], &[0; 1463]].concat(), FrameError::TooLong),
     ] {
+        let mut theirs = Cslip::new(CONFIG, 16);
+        assert_eq!(decode(&mut theirs, &full(&|_| {})), Ok(known.bytes()));
         assert_eq!(decode(&mut theirs, &frame(body)), Err(expected), "{what}");
+        let next = known.next(&[0; 1460]);
+        let wire = frame(&[&[C | NEW_C, 3], &next.checksum()[..], &next.payload].concat());
+        assert_eq!(decode(&mut theirs, &wire), Err(FrameError::Tossed), "{what}");
+        assert_eq!(decode(&mut theirs, &full(&|_| {})), Ok(known.bytes()), "{what}");
+        assert_eq!(decode(&mut theirs, &wire), Ok(next.bytes()), "{what}");
     }
-    let next = known.next(&[0; 1460]);
-    let wire = frame(&[&[C | NEW_C, 3], &next.checksum()[..], &next.payload].concat());
-    assert_eq!(decode(&mut theirs, &wire), Ok(next.bytes()), "it is as before");
 }
 
 #[test]
