@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use smoltcp::time::{Duration, Instant};
 use wirestack::shard::UdpBind;
 use wirestack::tcp::{Algorithm, TcpOptions};
-use wirestack_tests::sim::App;
 use wirestack_tests::sim::serial::SerialSim;
 use wirestack_tests::sim::tcp::{Dial, Gate, Plan, Serve, TcpApp, stuck};
+use wirestack_tests::sim::{App, seeds};
 
 use crate::serial_support::*;
 use crate::support::*;
@@ -42,8 +42,10 @@ fn bulk_gets_most_of_the_line() {
         let setup = Setup::new(BAUD, 1_006).cslip(is_cslip).loss(loss);
         let got = goodput(&setup, SEEDS, TIME) / setup.rate();
         println!("cslip {is_cslip}, {loss} lost: {got:.3} of the line");
-        // What is lost arrives nowhere else; what TCP adds to that is a quarter of the line at the very most.
-        let wanted = f64::max(wanted, (headers_allow(1_006, is_cslip) - 3.0 * loss) * 0.9);
+        // What is lost arrives nowhere else, nor do with RFC 1144 those behind it up to a whole header; what TCP adds to that
+        // is a tenth of the line at the very most.
+        let gone = loss * if is_cslip { 5.0 } else { 3.0 };
+        let wanted = f64::max(wanted, (headers_allow(1_006, is_cslip) - gone) * 0.9);
         if got < wanted {
             missed += &format!("cslip {is_cslip}, {loss} lost: {got:.3} of {wanted:.3}\n");
         }
@@ -67,7 +69,12 @@ fn other_rates_are_filled_too() {
             let time = if baud > 1_000_000 { Duration::from_secs(10) } else { Duration::from_secs(300) };
             let got = goodput(&setup, 1, time) / setup.rate() / headers_allow(mtu, is_cslip);
             println!("{baud} baud, MTU {mtu}, cslip {is_cslip}: {got:.3} of what headers allow");
-            assert!(got >= 0.93, "{baud} baud, MTU {mtu}, cslip {is_cslip}: {got:.3} of what headers allow");
+            // Of the slowest line, opening the connection and whole headers take a part that can be seen.
+            let wanted = if baud < 9_600 { 0.90 } else { 0.95 };
+            assert!(
+                got >= wanted,
+                "{baud} baud, MTU {mtu}, cslip {is_cslip}: {got:.3} of what headers allow"
+            );
         }
     }
     // A line without a rate is as fast as its ends are.
@@ -210,10 +217,8 @@ fn wrong_and_lost_bytes_are_repaired() {
         (0.0, 1e-4, true),
         (1e-4, 1e-4, true),
     ] {
-        // With a fifth of all frames lost, both ways at a time, sums of RFC 1144 have been seen to make up for each other.
-        let is_too_much = bit_errors + dropped_bytes > 1.5e-4;
-        for is_cslip in [false, true].into_iter().filter(|is_cslip| !(*is_cslip && is_too_much)) {
-            for seed in 0..SEEDS {
+        for is_cslip in [false, true] {
+            for seed in seeds(SEEDS) {
                 let mut setup = Setup { has_crc, ..Setup::new(BAUD, 296).cslip(is_cslip) };
                 (setup.spec.bit_errors, setup.spec.dropped_bytes) = (bit_errors, dropped_bytes);
                 let took = exchange(&setup, seed, bytes, Duration::from_secs(600));
