@@ -748,7 +748,10 @@ mod tests {
                 error(&["serial", "--nic", "/dev/ttyS0@x", "echo"]),
                 &["--nic", "/dev/ttyS0@x", "50 to 100000000"],
             ),
-            (error(&["serial", "--nic", "/dev/ttyS0"]), &["forward, reverse, http, echo, ping or perf"]),
+            (
+                error(&["serial", "--nic", "/dev/ttyS0"]),
+                &["requires a subcommand", "forward, reverse, http, echo, ping, perf"],
+            ),
             (error(&["serial", "--nic", "-", "forward"]), &["[BIND:]PORT:HOST:PORT"]),
             (
                 error(&["serial", "--nic", "-", "forward", "80:10.0.2.2"]),
