@@ -326,6 +326,30 @@ fn a_line_that_comes_back_is_used_at_once() {
     }
 }
 
+/// Who has repeated into the void until his timer is slow, and learns that the line has come back, waits for no timer.
+#[test]
+fn a_timer_that_has_backed_off_is_not_waited_for() {
+    let mut slowest = 0.0;
+    for more in 0..8 {
+        let setup = Setup::new(BAUD, 1_006);
+        let mut sim = setup.sim(1);
+        let served = bulk(&mut sim, &setup, 0, 2);
+        sim.run_for(Duration::from_secs(10));
+        sim.set_plugged(1, false);
+        sim.run_for(Duration::from_secs(100 + more));
+        sim.set_plugged(0, false);
+        sim.run_for(Duration::from_millis(300));
+        [0, 1].into_iter().for_each(|host| sim.set_plugged(host, true));
+        let (back, before) = (sim.now(), served.borrow().received());
+        let comes = served.clone();
+        let is_done = sim.run_while(Duration::from_secs(60), |_| comes.borrow().received() > before + 5_000);
+        assert!(is_done, "after {more} s more, nothing comes in a minute");
+        slowest = f64::max(slowest, (sim.now() - back).total_millis() as f64 / 1e3);
+    }
+    println!("{slowest:.2} s");
+    assert!(slowest < 2.0, "{slowest:.2} s");
+}
+
 /// Without a user timeout a connection is given up after so many repetitions; what was never sent is none.
 #[test]
 fn what_cannot_be_sent_is_not_counted() {
