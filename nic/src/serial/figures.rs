@@ -72,26 +72,6 @@ pub(super) fn add(count: &AtomicU64, more: usize) {
     count.fetch_add(more as u64, Ordering::Relaxed);
 }
 
-impl LineSnapshot {
-    /// Name and value of every count.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        [
-            ("line_rx_bytes", self.rx_bytes),
-            ("line_rx_packets", self.rx_packets),
-            ("line_rx_packet_bytes", self.rx_packet_bytes),
-            ("line_rx_errors", self.rx_errors),
-            ("line_rx_garbage_bytes", self.rx_garbage_bytes),
-            ("line_tx_bytes", self.tx_bytes),
-            ("line_tx_packets", self.tx_packets),
-            ("line_tx_packet_bytes", self.tx_packet_bytes),
-            ("line_queue_bytes", self.queue_bytes),
-            ("line_losses", self.losses),
-            ("line_is_up", self.is_up.into()),
-        ]
-        .into_iter()
-    }
-}
-
 /// One line, for people.
 impl fmt::Display for LineSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -194,11 +194,6 @@ impl<P: Port> Serial<P> {
         &self.config
     }
 
-    /// The port.
-    pub fn port_mut(&mut self) -> &mut P {
-        &mut self.port
-    }
-
     /// When the device itself wants to do something: send on, look for a port that was lost. [`Nic::wait`] sees to it;
     /// who does not wait (a simulator) calls [`Nic::flush`] then, after a turn.
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -118,7 +118,7 @@ impl SerialSpec {
         };
         match self.framing {
             FramingKind::Slip => Box::new(slip::Slip::new(config)),
-            FramingKind::Cslip => Box::new(cslip::Cslip::new(config, COMPRESSED_CONNECTIONS)),
+            FramingKind::Cslip => Box::new(cslip::Cslip::new(config, cslip::CONNECTIONS_DEFAULT)),
         }
     }
 
@@ -281,8 +281,6 @@ const MTU_MIN: u16 = 68;
 const BAUD: u32 = 115_200;
 const BAUD_MIN: u32 = 50;
 const BAUD_MAX: u32 = 100_000_000;
-/// RFC 1144 section 3.2.2.
-const COMPRESSED_CONNECTIONS: u8 = 16;
 /// How long somebody far away may take to answer before it is gone on without.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const PLACES: &str = "/dev/PORT[@BAUD], pty:LINK, unix:PATH, tcp:HOST:PORT, exec:COMMAND or - is accepted, as in \
