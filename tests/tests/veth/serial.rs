@@ -236,11 +236,11 @@ fn lines_of_all_kinds() -> Outcome {
 }
 
 /// The echo server at the other end.
-fn serve_echo(desk: &Desk, between: &str, line: &str) -> io::Result<Child> {
+fn serve_echo(desk: &Desk, between: &str, line: &str) -> Result<Child, libtest_mimic::Failed> {
     let (address, script) = match between {
         "stdin" => ("TCP-LISTEN:7001,bind=127.0.0.1,reuseaddr".to_owned(), "SYSTEM:$COMMAND"),
         "pipes" => (format!("UNIX-LISTEN:{}", desk.path("socket").display()), "SYSTEM:$COMMAND,pipes"),
-        _ => return desk.serve_there(line, &["echo"]),
+        _ => return Ok(desk.serve_there(line, &["echo"])?),
     };
     let command = desk.command(line, &[&THERE[..], &["echo"]].concat());
     let words = [command.get_program()].into_iter().chain(command.get_args());
@@ -249,7 +249,10 @@ fn serve_echo(desk: &Desk, between: &str, line: &str) -> io::Result<Child> {
     let file = desk.path("serve.sh");
     fs::write(&file, format!("exec {}\n", words.join(" ")))?;
     let run = script.replace("$COMMAND", &format!("sh {}", file.display()));
-    desk.start(Command::new("socat").args([&address, &run]))
+    // It says so when it listens: whoever asks before that is refused.
+    let child = desk.start(Command::new("socat").args(["-d", "-d", &address, &run]))?;
+    wait_until("socat listens", || Ok(child.stderr().contains(" listening on ")))?;
+    Ok(child)
 }
 
 fn http_and_reverse() -> Outcome {

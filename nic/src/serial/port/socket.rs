@@ -55,7 +55,9 @@ impl Socket {
     pub fn tcp(name: &str, listens: bool) -> io::Result<Self> {
         let addresses: Vec<_> = name
             .to_socket_addrs()
-            .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}; HOST:PORT is accepted")))?
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("tcp:{name}: {error}; HOST:PORT is accepted"))
+            })?
             .collect();
         Ok(Self::at(Place::Tcp { name: name.to_owned(), addresses }, listens))
     }
@@ -70,8 +72,8 @@ impl Socket {
 
     fn said(&self, error: &io::Error) -> io::Error {
         let text = match &self.place {
-            Place::Unix(path) => format!("{}: {error}", path.display()),
-            Place::Tcp { name, .. } => format!("{name}: {error}"),
+            Place::Unix(path) => format!("unix:{}: {error}", path.display()),
+            Place::Tcp { name, .. } => format!("tcp:{name}: {error}"),
         };
         io::Error::new(error.kind(), text)
     }
