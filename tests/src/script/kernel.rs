@@ -20,6 +20,7 @@ use wirestack_nic::{Nic as _, Tap, TapConfig, wait};
 
 use super::build::End;
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
+use super::kernel_close::close;
 use super::kernel_tcp::KernelStreams;
 use super::packet::Value;
 use super::parse::Setup;
@@ -132,10 +133,7 @@ impl KernelSubject {
             Call::Set(name, option, value) if self.streams.has(name) => {
                 done(self.streams.set(name, *option, *value)?)
             }
-            Call::Close(name) if self.streams.has(name) => {
-                self.streams.close(name);
-                Ok(CallResult::Ok)
-            }
+            Call::Close(name) if self.streams.has(name) => done(self.streams.close(name, &self.namespace)?),
             Call::Tcp(_) => Ok(CallResult::Ok),
             Call::Socket(name, kind, version) => {
                 let opened = self.namespace.run(|| open(*kind, *version));
@@ -154,8 +152,9 @@ impl KernelSubject {
             Call::Send(name, data) => taken(self.socket(name)?.send(data)),
             Call::Recv(name) => receive(self.socket(name)?, patience),
             Call::Close(name) => {
-                self.sockets.remove(name).ok_or_else(|| format!("there is no socket `{name}`"))?;
-                Ok(CallResult::Ok)
+                let socket =
+                    self.sockets.remove(name).ok_or_else(|| format!("there is no socket `{name}`"))?;
+                done(close(&self.namespace, socket))
             }
             Call::Set(name, option, value) => done(set_option(self.socket(name)?, *option, *value)),
             Call::Join(name, IpAddr::V6(group)) => {

@@ -17,6 +17,7 @@ use wirestack_nic::wait;
 
 use super::call::{CONGESTION, CallResult, IpVersion, SocketOption};
 use super::call_tcp::{InfoField, TcpCall};
+use super::kernel_close::close;
 use super::packet::stream;
 use crate::programs::output;
 
@@ -82,8 +83,9 @@ impl KernelStreams {
         })
     }
 
-    pub(super) fn close(&mut self, name: &str) {
-        self.streams.remove(name);
+    pub(super) fn close(&mut self, name: &str, namespace: &Namespace) -> Result<io::Result<()>, String> {
+        let stream = self.streams.remove(name).ok_or_else(|| format!("there is no connection `{name}`"))?;
+        Ok(close(namespace, stream.socket))
     }
 
     fn get(&self, name: &str) -> Result<&Stream, String> {
@@ -131,8 +133,9 @@ impl KernelStreams {
             }
             TcpCall::Abort(name) => {
                 let stream = self.streams.remove(name).ok_or_else(|| format!("there is no `{name}`"))?;
-                let linger = sockopt::set_socket_linger(&stream.socket, Some(StdDuration::ZERO));
-                Ok(linger.map(|()| CallResult::Ok).map_err(io::Error::from))
+                sockopt::set_socket_linger(&stream.socket, Some(StdDuration::ZERO))
+                    .map_err(|error| error.to_string())?;
+                Ok(close(namespace, stream.socket).map(|()| CallResult::Ok))
             }
             TcpCall::Error(name) => {
                 let socket = &self.get(name)?.socket;

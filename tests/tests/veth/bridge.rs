@@ -324,7 +324,7 @@ fn expert(chain: &Chain) -> Outcome {
         let tshark = |filter: &str| {
             let mut command = Command::new("tshark");
             command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").args(["-n", "-r"]).arg(&file);
-            command.args(["-o", "ip.check_checksum:TRUE", "-Y", filter]);
+            command.args(["-o", "ip.check_checksum:TRUE", "-d", "tcp.port==0-65535,data", "-Y", filter]);
             output(&mut command, LONG)
         };
         assert!(tshark("tcp")?.stdout.lines().count() > 40);

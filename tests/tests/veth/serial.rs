@@ -338,6 +338,8 @@ fn tshark_finds_nothing() -> Outcome {
             "tcp.check_checksum:TRUE",
             "-o",
             "ip.check_checksum:TRUE",
+            "-d",
+            "tcp.port==0-65535,data",
         ]);
         tshark.args(["-Y", filter, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info"]);
         Ok(output(&mut tshark, LONG)?.stdout)

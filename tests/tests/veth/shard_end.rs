@@ -256,6 +256,8 @@ impl Record {
         command.env("HOME", self.dir.path()).env_remove("XDG_CONFIG_HOME");
         command.arg("-n").arg("-r").arg(pcap(self.dir.path()));
         command.args(["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+        // What a random port or random bytes look like is no concern of ours.
+        command.args(["-d", "udp.port==1024-65535,data", "-d", "tcp.port==1024-65535,data"]);
         command.args(["-Y", filter, "-T", "fields"]);
         for field in fields {
             command.args(["-e", field]);

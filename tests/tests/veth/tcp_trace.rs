@@ -85,7 +85,8 @@ pub(crate) fn segments(file: &Path, is_summed: bool) -> Result<Vec<Segment>, lib
     let checksums = format!("tcp.check_checksum:{}", if is_summed { "TRUE" } else { "FALSE" });
     let mut tshark = Command::new("tshark");
     tshark.args(["-n", "-r"]).arg(file).args(["-o", &checksums, "-Y", "tcp", "-T", "fields"]);
-    tshark.args(["-E", "separator=;", "-E", "occurrence=f"]);
+    // Random bytes look like some protocol now and then, and one of those keeps tshark busy for a minute.
+    tshark.args(["-d", "tcp.port==0-65535,data", "-E", "separator=;", "-E", "occurrence=f"]);
     for field in FIELDS.iter().chain(&ANALYSIS) {
         tshark.args(["-e", field]);
     }
