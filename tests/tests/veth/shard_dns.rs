@@ -109,6 +109,7 @@ fn names(wire: &Wire) -> Outcome {
         }
         let record = end.finish()?;
         assert!(record.received("dns.flags.truncated == 1")? >= 1);
+        assert_eq!(record.sent("dns && (_ws.malformed || _ws.expert.severity == error)")?, 0);
         // Nobody can guess a port by the last one.
         let ports = record.frames("dns.flags.response == 0", &["udp.srcport"])?;
         let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
