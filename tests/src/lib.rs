@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`runner`] | what a test case needs (a wire, root, a program), and running all of them |
 //! | [`programs`] | child processes: the program under test, and those of others |
+//! | [`closing`] | closing a socket of the kernel's, and being sure of it |
 //! | [`script`] | packet scripts: a language, and the kernel or a shard that is held against it |
 //! | [`differential`] | the same frames to a shard and to smoltcp |
 //! | [`ideal`] | a model of a perfect sender, to hold ours against |
@@ -13,6 +14,7 @@
 //! | [`tidy`] | rules on the source text |
 //! | [`compliance`] | which sentences of RFCs the source names, and where |
 
+pub mod closing;
 pub mod compliance;
 pub mod differential;
 pub mod ideal;

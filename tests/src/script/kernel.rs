@@ -20,12 +20,12 @@ use wirestack_nic::{Nic as _, Tap, TapConfig, wait};
 
 use super::build::End;
 use super::call::{Call, CallResult, IpVersion, SocketKind, SocketOption};
-use super::kernel_close::close;
 use super::kernel_tcp::KernelStreams;
 use super::packet::Value;
 use super::parse::Setup;
 use super::print;
 use super::subject::{Subject, SubjectKind};
+use crate::closing::close;
 use crate::programs::output;
 
 /// The name of the interface, which is the only one beside `lo`.

@@ -17,8 +17,8 @@ use wirestack_nic::wait;
 
 use super::call::{CONGESTION, CallResult, IpVersion, SocketOption};
 use super::call_tcp::{InfoField, TcpCall};
-use super::kernel_close::close;
 use super::packet::stream;
+use crate::closing::close;
 use crate::programs::output;
 
 /// How often a socket is asked again.

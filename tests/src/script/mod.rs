@@ -120,7 +120,6 @@ mod call_tcp;
 mod compare;
 mod decode;
 mod kernel;
-mod kernel_close;
 mod kernel_tcp;
 mod names;
 mod packet;

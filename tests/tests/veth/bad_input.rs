@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 
 use wirestack_apps::testbed::{OURS_IPV4, Wire, WireOptions};
+use wirestack_tests::closing::close;
 use wirestack_tests::programs::{Child, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, veth_test, veth_test_with};
 
@@ -130,7 +131,7 @@ fn port_of_the_kernel(wire: &Wire) -> Outcome {
         assert_refused(wire, &mut http(wire, &["--port", "700"]), &words)?;
         let echo = || wirestack(host_args(wire, "echo", &["--port", "700"]));
         assert_refused(wire, &mut echo(), &words)?;
-        drop(tcp);
+        close(wire.ours().namespace(), tcp)?;
         let _udp = wire.at_ours(|| UdpSocket::bind(at))?;
         assert_refused(wire, &mut echo(), &words)?;
         // HTTP does not need it.

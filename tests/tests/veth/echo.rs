@@ -6,6 +6,7 @@ use std::thread;
 
 use wirestack_apps::testbed::Wire;
 use wirestack_nic::ethtool::Offload;
+use wirestack_tests::closing::close;
 use wirestack_tests::runner::{Case, Outcome, note, veth_test};
 
 use crate::support::{ADDRESSES, LONG, counter, end, is_smoltcp, noise, serve};
@@ -182,6 +183,8 @@ fn no_loop(wire: &Wire) -> Outcome {
         service.set_nonblocking(true)?;
         let error = service.recv(&mut back).expect_err("an answer to an echo service");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{address}");
+        // The next one of IPv6 wants the port of IPv4 as well.
+        close(wire.peer().namespace(), service)?;
     }
     end(server)?;
     Ok(())

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use nix::sys::socket::{IpMembershipRequest, Ipv6MembershipRequest, setsockopt, sockopt};
 use wirestack::shard::{SocketId, UdpBind};
 use wirestack_apps::testbed::{OURS_IPV4, OURS_IPV6, PEER_IPV4, PEER_IPV6, VethOptions, Wire, WireOptions};
+use wirestack_tests::closing::close;
 use wirestack_tests::runner::{Case, Failed, Outcome, note, require_program, veth_test, veth_test_with};
 
 use crate::shard_end::{End, at_peer};
@@ -156,6 +157,8 @@ fn kernel_hears(wire: &Wire) -> Outcome {
             let ours = if group.is_ipv4() { IpAddr::V4(OURS_IPV4) } else { OURS_IPV6.into() };
             assert_eq!(from.ip(), ours);
         }
+        // The next one of IPv6 wants the port of IPv4 as well.
+        close(wire.peer().namespace(), kernel)?;
     }
     let record = end.finish()?;
     let [v4, v6] = GROUPS;

@@ -20,11 +20,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Closes a socket, and comes back when it is closed.
 ///
 /// Until a program that another thread starts just now has begun, it has copies of all descriptors, and as long as one
-/// is open, the socket takes what a script sends to nobody.
+/// is open, the socket has its port and takes what is sent there.
 ///
 /// # Errors
 /// It is still open after ten seconds.
-pub(super) fn close(namespace: &Namespace, socket: impl Into<OwnedFd>) -> io::Result<()> {
+pub fn close(namespace: &Namespace, socket: impl Into<OwnedFd>) -> io::Result<()> {
     let socket = socket.into();
     let inode = fstat(&socket)?.st_ino.to_string();
     drop(socket);
