@@ -119,11 +119,8 @@ impl Child {
     pub fn wait_for_line(&mut self, prefix: &str, timeout: Duration) -> io::Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
-            // Whole lines only: the last one may still be on its way.
-            let stderr = self.stderr();
-            let complete = stderr.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-            if let Some(line) = complete.into_iter().find(|line| line.starts_with(prefix)) {
-                return Ok(line.to_owned());
+            if let Some(line) = self.line_of_stderr(prefix) {
+                return Ok(line);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.stdout.recv_timeout(left.min(PAUSE)) {
@@ -139,11 +136,23 @@ impl Child {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
+                    // Its last words may be read later than the end of the other pipe is.
+                    let _ = self.stderr_end.recv_timeout(GRACE);
+                    if let Some(line) = self.line_of_stderr(prefix) {
+                        return Ok(line);
+                    }
                     let what = format!("ended before it printed a line {prefix:?}");
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, self.tell(&what)));
                 }
             }
         }
+    }
+
+    /// The first whole line of standard error with this beginning: the last one may still be on its way.
+    fn line_of_stderr(&self, prefix: &str) -> Option<String> {
+        let stderr = self.stderr();
+        let mut complete = stderr.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        complete.find(|line| line.starts_with(prefix)).map(str::to_owned)
     }
 
     /// Sleeps until the line that every serving program prints once it serves: `ready ...`.

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
@@ -148,13 +149,18 @@ fn answers_of_somebody_else_are_an_error() {
     assert!(matches!(ask(&dir.path().join(path), Request::default()), Err(AskError::Gone)));
 }
 
+/// Nobody listens any more. To close a listener is not enough: a program that another test starts just now has a copy.
+fn deaf(listener: &UnixListener) {
+    nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).expect("a listener");
+}
+
 #[test]
 fn sockets_of_dead_processes_are_removed_and_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
     let dead = dir.path().join("4194304.sock"); // beyond the largest process number
     let other = dir.path().join("notes.txt");
     fs::write(&other, "x").expect("written");
-    drop(UnixListener::bind(&dead).expect("a socket"));
+    deaf(&UnixListener::bind(&dead).expect("a socket"));
     assert!(dead.exists());
     let control = Control::at(&dead).expect("its place can be had");
     assert_eq!(place::list(dir.path()).len(), 1);
@@ -162,7 +168,7 @@ fn sockets_of_dead_processes_are_removed_and_replaced() {
     let taken = place::bind(&dead).expect_err("taken");
     assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     drop(control);
-    drop(UnixListener::bind(&dead).expect("a socket"));
+    deaf(&UnixListener::bind(&dead).expect("a socket"));
     assert!(place::list(dir.path()).is_empty());
     assert!(!dead.exists() && other.exists());
     assert!(place::list(&dir.path().join("none")).is_empty());

@@ -210,8 +210,8 @@ fn a_shutdown_has_an_end() {
         let (accepted, connected) = tokio::join!(listener.accept(), client.connect(to));
         let ((mut served, _), mut stream) =
             (accepted.expect("a connection"), connected.expect("a connection"));
-        // More than both buffers hold.
-        while tokio::time::timeout(std::time::Duration::from_millis(20), served.write(&[7; 65_536]))
+        // More than both buffers hold: nothing is taken any more, and not because a thread has to wait for a core.
+        while tokio::time::timeout(std::time::Duration::from_millis(500), served.write(&[7; 65_536]))
             .await
             .is_ok()
         {}

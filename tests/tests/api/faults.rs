@@ -173,7 +173,7 @@ fn closing_lingers() {
     // Nobody reads: the time is over, and it goes on without us.
     let client = TcpStream::connect_on(pair.client(), at_server(7)).unwrap();
     let (_server, _) = listener.accept().unwrap();
-    client.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     while (&client).write(&data).is_ok() {}
     let time = Duration::from_millis(30);
     client.set_linger(Some(time)).unwrap();

@@ -170,10 +170,12 @@ fn sleeps_end_in_their_order_and_not_early() {
     let mut runtime = runtime(1, one);
     let stack = runtime.stack().clone();
     let order = Rc::new(RefCell::new(Vec::new()));
+    // Of all the same one: a task may begin late.
+    let begun = stack.now();
     for millis in [9, 3, 6, 0, 12] {
         let (stack, order) = (stack.clone(), Rc::clone(&order));
         runtime.spawner().spawn(async move {
-            let until = stack.now() + Duration::from_millis(millis);
+            let until = begun + Duration::from_millis(millis);
             // Given up, at once and while it waits.
             drop(stack.sleep(Duration::from_millis(1)));
             assert!(futures_util::poll!(pin!(stack.sleep(Duration::from_secs(3_600)))).is_pending());

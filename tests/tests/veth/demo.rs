@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use wirestack_apps::testbed::{NAME_PREFIX, Namespace, Wire};
-use wirestack_tests::programs::{Child, Ended, wirestack};
+use wirestack_tests::programs::{Child, Ended, output, wirestack};
 use wirestack_tests::runner::{Case, Outcome, require_program, root_test, test};
 
 use crate::support::LONG;
@@ -154,7 +154,9 @@ fn nothing_is_left_after_sigkill() -> Outcome {
 /// The program as a user who is nobody: a copy that everybody may run.
 pub(crate) fn as_nobody(folder: &Path, program: &Command) -> io::Result<Command> {
     let copy = folder.join("wirestack");
-    fs::copy(program.get_program(), &copy)?;
+    // By a program that has ended: a file that we have written may be open in a program that starts just now, and what is
+    // open for writing cannot be run.
+    output(Command::new("cp").arg(program.get_program()).arg(&copy), LONG)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     let mut command = Command::new("setpriv");

@@ -8,7 +8,7 @@ use std::process::Command;
 use wirestack_apps::testbed::Wire;
 use wirestack_nic::replay::CaptureFile;
 use wirestack_tests::programs::{Child, output, wirestack};
-use wirestack_tests::runner::{Case, Outcome, require_program, veth_test};
+use wirestack_tests::runner::{Case, Outcome, require_program, stay_on_one_core, veth_test};
 
 use crate::support::{LONG, counter, noise};
 
@@ -76,6 +76,7 @@ fn seen(
 }
 
 fn same_as_tcpreplay(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("file.pcap");
     let frames = frames(2000);
@@ -95,6 +96,7 @@ fn same_as_tcpreplay(wire: &Wire) -> Outcome {
 }
 
 fn loops_and_times(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("file.pcap");
     let frames = frames(100);

@@ -291,7 +291,7 @@ fn ping_and_perf() -> Outcome {
     let (there, here) = ("unix:@/socket,listen=on", "unix:@/socket");
     let server = desk.serve_there(there, &["perf", "server"])?;
     for (mode, found) in [("stream", "bits_per_second"), ("rr", "requests_per_second")] {
-        let client = ["perf", "client", "--mode", mode, "--time", "0.3", "--json"];
+        let client = ["perf", "client", "--mode", mode, "--time", "1", "--json"];
         let ended = desk.serial(here, &client)?.wait(LONG)?;
         assert!(json(&ended)[found].as_f64() > Some(0.0), "{ended}");
     }

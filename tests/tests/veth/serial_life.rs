@@ -158,7 +158,7 @@ fn disagreement() -> Outcome {
         note(format!("{there:?} there, {here:?} here"));
         let desk = Desk::new()?;
         let server = desk.serve_there(&format!("unix:@/socket,listen=on{there}"), &["echo"])?;
-        let ping = ["ping", "-c", "7", "-i", "0.01", "-W", "0.2", "-s", "900"];
+        let ping = ["ping", "-c", "7", "-i", "0.01", "-W", "2", "-s", "900"];
         let ping = desk.serial(&format!("unix:@/socket{here}"), &ping)?.wait(LONG)?;
         let ended = end(server)?;
         for (ended, said) in [(&ended, said_there), (&ping, said_here)] {

@@ -206,7 +206,7 @@ fn snooping(wire: &Wire) -> Outcome {
         wait_until("the switch knows of the group", || Ok(known()?.contains(&words)))?;
     }
     // General queries are answered, so the switch goes on to know it.
-    end.until("queries have been answered", |shard| (shard.counters().delivered >= 4).then_some(()))?;
+    until_asked_again(&end)?;
     for (group, socket) in GROUPS.into_iter().zip(members) {
         end.call(move |shard| shard.udp_leave(socket, group))??;
         let words = format!("grp {group} ");
@@ -226,6 +226,14 @@ fn snooping(wire: &Wire) -> Outcome {
     Ok(())
 }
 
+/// Until two rounds of queries have come, of each version of IP, since now: the next one comes after the answers.
+fn until_asked_again(end: &End) -> Outcome {
+    let before = end.call(|shard| shard.counters().delivered)?;
+    end.until("queries have been answered", move |shard| {
+        (shard.counters().delivered >= before + 6).then_some(())
+    })
+}
+
 fn old_routers(wire: &Wire) -> Outcome {
     switch(
         wire,
@@ -240,7 +248,7 @@ fn old_routers(wire: &Wire) -> Outcome {
         end.call(move |shard| shard.udp_join(socket, group))??;
         members.push(socket);
     }
-    end.until("queries have been answered", |shard| (shard.counters().delivered >= 6).then_some(()))?;
+    until_asked_again(&end)?;
     for (group, socket) in GROUPS.into_iter().zip(members) {
         end.call(move |shard| shard.udp_leave(socket, group))??;
         let words = format!("grp {group} ");

@@ -186,7 +186,7 @@ fn ours_is_taken(wire: &Wire) -> Outcome {
 fn arping_finds_us(wire: &Wire) -> Outcome {
     let end = End::start(wire)?;
     let (device, address) = (wire.peer().name(), OURS_IPV4.to_string());
-    let ended = try_at_peer(wire, "arping", &["-D", "-c", "2", "-w", "3", "-I", device, &address])?;
+    let ended = try_at_peer(wire, "arping", &["-D", "-c", "2", "-w", "30", "-I", device, &address])?;
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     assert!(ended.stdout.to_lowercase().contains(&end.mac()), "{ended}");
     let ended = try_at_peer(wire, "arping", &["-D", "-c", "1", "-w", "1", "-I", device, "10.77.0.77"])?;
@@ -258,6 +258,8 @@ fn we_probe(wire: &Wire) -> Outcome {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+    // The last probe is answered, too.
+    std::thread::sleep(Duration::from_secs(1));
     let record = end.finish()?;
     let mac = wire.peer().mac().to_string().replace('-', ":");
     for (probe, answer) in [

@@ -93,7 +93,15 @@ fn wrk_has_no_errors(wire: &Wire) -> Outcome {
     let server = serve(wire, &["http", "--json"])?;
     for (path, connections) in [("bytes/100", "100"), ("bytes/100000", "20")] {
         let mut wrk = Command::new("wrk");
-        wrk.args(["-t2", "-c", connections, "-d2s", &format!("http://{OURS_IPV4}/{path}")]);
+        wrk.args([
+            "-t2",
+            "-c",
+            connections,
+            "-d2s",
+            "--timeout",
+            "30s",
+            &format!("http://{OURS_IPV4}/{path}"),
+        ]);
         let ended = wire.at_peer(|| output(&mut wrk, LONG))?;
         assert!(!ended.stdout.contains("Socket errors"), "{ended}");
         assert!(!ended.stdout.contains("Non-2xx"), "{ended}");

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use wirestack_apps::testbed::Wire;
 use wirestack_tests::programs::{Child, Ended, output};
-use wirestack_tests::runner::{Case, Outcome, note, require_program, veth_test};
+use wirestack_tests::runner::{Case, Outcome, note, require_program, stay_on_one_core, veth_test};
 
 use crate::support::{ADDRESSES, LONG, counter, end, noise, serve, url_host};
 use crate::talk::wait_until;
@@ -327,6 +327,7 @@ fn nothing_is_found(wire: &Wire) -> Outcome {
 
 /// The same from the other end, where checksums are those of the wire: no device fills them in any more.
 fn nothing_at_the_peer(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     wire.pair().set_offloads(false)?;
     let dir = tempfile::tempdir()?;
     for program in ["http", "echo"] {

@@ -3,12 +3,14 @@
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
 use rustix::termios::{ControlModes, InputModes, LocalModes, tcgetattr};
 use smoltcp::time::{Duration, Instant};
 
@@ -232,6 +234,11 @@ fn what_is_no_port_is_told() {
     }
 }
 
+/// Nobody listens any more. To close a listener is not enough: a program that another test starts just now has a copy.
+fn deaf(listener: &impl AsRawFd) {
+    shutdown(listener.as_raw_fd(), Shutdown::Both).expect("a listener");
+}
+
 #[test]
 fn a_unix_socket_is_asked_until_somebody_is_there_and_again_when_they_have_gone() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -245,7 +252,8 @@ fn a_unix_socket_is_asked_until_somebody_is_there_and_again_when_they_have_gone(
         assert_eq!(port.open().expect("somebody"), Opening::Done);
         let (mut other, _) = listener.accept().expect("us");
         carries(&mut port, &mut other);
-        drop((other, listener));
+        drop(other);
+        deaf(&listener);
         while port.read(&mut [0; 4_096]).is_ok_and(|len| len > 0) {}
         port.close();
         assert!(port.open().is_err(), "nobody listens any more");
@@ -273,7 +281,7 @@ fn somebody_is_waited_for_at_a_unix_socket() {
     drop(port);
     assert!(!path.exists(), "it goes with its owner");
     // That of a program that was killed.
-    drop(UnixListener::bind(&path).expect("a socket"));
+    deaf(&UnixListener::bind(&path).expect("a socket"));
     assert!(fs::metadata(&path).expect("left").file_type().is_socket());
     assert_eq!(Socket::unix(&path, true).open().expect("it is replaced"), Opening::InProgress);
     // A file of somebody else's is none.
@@ -295,6 +303,7 @@ fn opened(port: &mut Socket) -> std::io::Result<()> {
 fn tcp_is_refused_and_then_there() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let name = listener.local_addr().expect("bound").to_string();
+    deaf(&listener);
     drop(listener);
     let mut port = Socket::tcp(&name, false).expect("an address");
     for _ in 0..2 {
