@@ -292,7 +292,7 @@ fn two_shards(wire: &Wire) -> Outcome {
         assert_eq!((connections.len(), shards), (stay.len(), [0, 1].into()), "{api}: {said}");
         drop(stay);
         let mut wrk = Command::new("wrk");
-        wrk.args(["-t1", "-c64", "-d1s", &format!("http://{OURS_IPV4}/plain")]);
+        wrk.args(["-t1", "-c64", "-d1s", "--timeout", "30s", &format!("http://{OURS_IPV4}/plain")]);
         let said = wire.at_peer(|| output(&mut wrk, LONG))?.stdout;
         assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{api}: {said}");
         let ended = end(server)?;

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use wirestack_apps::testbed::{Chain, LEFT_IPV4, RIGHT_IPV4};
-use wirestack_tests::runner::{Case, Outcome, chain_test, note, require_program};
+use wirestack_tests::runner::{Case, Outcome, chain_test, note, require_program, stay_on_one_core};
 
 use crate::bridge::{bridge, count, ping, transfer};
 use crate::support::{LONG, end};
@@ -81,7 +81,7 @@ fn sockets(chain: &Chain) -> io::Result<(UdpSocket, UdpSocket)> {
     receiver.set_read_timeout(Some(LONG))?;
     sender.send(b"first")?;
     receiver.recv(&mut [0; 5])?;
-    receiver.set_read_timeout(Some(Duration::from_millis(100)))?;
+    receiver.set_read_timeout(Some(Duration::from_secs(1)))?;
     Ok((sender, receiver))
 }
 
@@ -123,6 +123,7 @@ fn numbers(sender: &UdpSocket, receiver: &UdpSocket, len: usize, count: u32) -> 
 }
 
 fn copies_and_swaps(chain: &Chain) -> Outcome {
+    stay_on_one_core();
     note("--impair-ab duplicate=100%; reorder=20% --seed 7");
     let child = bridge(chain, &["--impair-ab", "duplicate=100%"])?;
     let (sender, receiver) = sockets(chain)?;
@@ -141,6 +142,7 @@ fn copies_and_swaps(chain: &Chain) -> Outcome {
 }
 
 fn rate(chain: &Chain) -> Outcome {
+    stay_on_one_core();
     // Of 1 042 bytes each takes 0.8 ms, and the burst comes within a few of these.
     let child = bridge(chain, &["--impair-ab", "rate=10mbit,queue=20"])?;
     let (sender, receiver) = sockets(chain)?;

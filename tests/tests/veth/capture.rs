@@ -223,7 +223,8 @@ fn agrees_with_tcpdump(wire: &Wire) -> Outcome {
         // What was there before and after this capture is in their file only; what tcpdump has seen it
         // writes up to a second later.
         wait_until("the same frames in the same order", || {
-            Ok(lines(&theirs)?.windows(found.len()).any(|window| window == found))
+            // It is written while it is read.
+            Ok(lines(&theirs).is_ok_and(|all| all.windows(found.len()).any(|window| window == found)))
         })?;
     }
     Ok(())
@@ -371,13 +372,13 @@ fn seconds_end_it(wire: &Wire) -> Outcome {
     assert!(ended.status.success(), "{ended}");
     let figures = figures(&ended);
     assert!(figures["seconds"].as_f64().is_some_and(|seconds| seconds >= 1.2), "{figures}");
-    assert_eq!(figures["intervals"].as_array().map(Vec::len), Some(1), "{figures}");
+    assert_eq!(figures["intervals"].as_array().map(|all| !all.is_empty()), Some(true), "{figures}");
     // For people: a line a second on stdout, the totals on stderr.
     let nic = format!("packet:{}", wire.ours().name());
     let mut command = wirestack(["capture", "--nic", &nic, "--seconds", "1.2", "--threads", "2"]);
     let ended = wire.at_ours(|| Child::start(&mut command))?.wait(LONG)?;
     assert!(ended.stdout.starts_with("ready capture ") && ended.stdout.contains("pps"), "{ended}");
-    assert!(ended.stdout.contains("[1]") && ended.stderr.contains("dropped in 1."), "{ended}");
+    assert!(ended.stdout.contains("[1]") && ended.stderr.contains("dropped in "), "{ended}");
     let signalled = start(wire, &[])?;
     signalled.signal(Signal::SIGINT)?;
     assert!(signalled.wait(LONG)?.status.success());

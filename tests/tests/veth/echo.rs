@@ -7,7 +7,7 @@ use std::thread;
 use wirestack_apps::testbed::Wire;
 use wirestack_nic::ethtool::Offload;
 use wirestack_tests::closing::close;
-use wirestack_tests::runner::{Case, Outcome, note, veth_test};
+use wirestack_tests::runner::{Case, Outcome, note, stay_on_one_core, veth_test};
 
 use crate::support::{ADDRESSES, LONG, counter, end, is_smoltcp, noise, serve};
 
@@ -134,6 +134,7 @@ pub(crate) fn a_slow_reader(wire: &Wire) -> Outcome {
 }
 
 pub(crate) fn datagrams_come_back(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     let server = serve(wire, &["echo", "--json"])?;
     for address in ADDRESSES {
         let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

@@ -11,7 +11,9 @@ use wirestack::shard::ShardConfig;
 use wirestack::tcp::TcpCounters;
 use wirestack_apps::testbed::{Chain, IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, VethEnd, Wire};
 use wirestack_tests::programs::{Child, output};
-use wirestack_tests::runner::{Case, Failed, Outcome, chain_test, note, require_program, veth_test};
+use wirestack_tests::runner::{
+    Case, Failed, Outcome, chain_test, note, require_program, stay_on_one_core, veth_test,
+};
 
 use crate::bridge::{bridge, count};
 use crate::relay::{Relay, Totals};
@@ -40,6 +42,7 @@ pub(crate) fn cases() -> Vec<Vec<Case>> {
 }
 
 fn on_a_wire(wire: &Wire, args: &[&str]) -> Outcome {
+    stay_on_one_core();
     for address in ADDRESSES {
         let args = [args, &["-n", "24M"]].concat();
         let bench = Bench::start(wire.ours(), ADDRESSES)?;
@@ -66,9 +69,12 @@ fn on_a_chain(chain: &Chain, args: &[&str]) -> Outcome {
         let (counters, ended) = (seen.counters, end(worse)?);
         let lost = count(&ended, "a_to_b", "impaired_lost") + count(&ended, "b_to_a", "impaired_lost");
         assert!(lost > 0, "{}", ended.stdout);
-        // What we send again was lost, or a handful of times looked so.
+        // What we send again was lost, or a handful of times looked so; after a timeout, a window of it.
         let from_us = count(&ended, "a_to_b", "impaired_lost");
-        assert!(counters.retransmits <= 2 * from_us + 20, "{from_us} lost: {counters:?}");
+        assert!(
+            counters.retransmits <= 2 * from_us + 20 + 200 * counters.timeouts,
+            "{from_us} lost: {counters:?}"
+        );
         seen.judge()?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wirestack_apps::testbed::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Wire};
 use wirestack_nic::ethtool::Offload;
 use wirestack_tests::programs::{Child, Ended, output, wirestack};
-use wirestack_tests::runner::{Case, Outcome, require_program, veth_test};
+use wirestack_tests::runner::{Case, Outcome, require_program, stay_on_one_core, veth_test};
 
 use crate::support::{ADDRESSES, LONG, counter, end, noise, url_host};
 use crate::talk::{echo_tcp, echo_udp, fetch, shell, through};
@@ -133,6 +133,7 @@ fn echo_with_and_without_gso(wire: &Wire) -> Outcome {
 }
 
 fn datagrams(wire: &Wire) -> Outcome {
+    stay_on_one_core();
     address_ours(wire)?;
     let child = serve(wire, "echo", "nfqueue:8")?;
     for address in ADDRESSES {

@@ -170,7 +170,7 @@ fn at_a_signal(wire: &Wire) -> Outcome {
     let line = ended.stdout.lines().find(|line| line.contains("64 bytes from ")).unwrap_or_default();
     assert!(ended.status.success() && line.starts_with('['), "{ended}");
     // A deadline ends it as well.
-    let ended = ping(wire, &[&PEER_IPV4.to_string(), "-w", "0.3", "-i", "0.05", "-q"])?;
+    let ended = ping(wire, &[&PEER_IPV4.to_string(), "-w", "1", "-i", "0.4", "-q"])?;
     assert!(ended.status.success() && ended.stdout.contains(" 0% packet loss"), "{ended}");
     Ok(())
 }
